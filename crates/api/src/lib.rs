@@ -1,0 +1,15 @@
+//! The vocabulary of Outrigger: what users write, what the injector leaves on a pod, what a sidecar reads.
+//!
+//! Types, defaults and validation only: no I/O, no async runtime, no Kubernetes client.
+
+pub mod config;
+pub mod names;
+pub mod port;
+pub mod profile;
+pub mod quantity;
+pub mod reason;
+
+mod faults;
+
+pub use faults::Fault;
+pub use reason::Reason;

@@ -1,0 +1,45 @@
+//! Labels, annotations, containers, volumes and ports: the names that users and tools select on.
+//!
+//! A name here is a contract: add as needed, never rename.
+
+/// Prefix of every label and annotation that Outrigger reads or writes.
+pub const PREFIX: &str = "outrigger.dev/";
+
+/// Label on a namespace or pod: [`ENABLED`] or [`DISABLED`]. A label, not an annotation, so that the API server
+/// selects by it and pods that never asked never reach the webhook (linkerd2#5022).
+pub const INJECT_LABEL: &str = "outrigger.dev/inject";
+/// Value of [`INJECT_LABEL`] that opts in.
+pub const ENABLED: &str = "enabled";
+/// Value of [`INJECT_LABEL`] that opts out.
+pub const DISABLED: &str = "disabled";
+/// Label that marks an injected pod; the value is `"true"`.
+pub const INJECTED_LABEL: &str = "outrigger.dev/injected";
+
+/// Annotation on a pod or namespace: the name of its `SidecarProfile`.
+pub const PROFILE_ANNOTATION: &str = "outrigger.dev/profile";
+/// Annotation set on an injected pod: what was added and replaced, as JSON.
+pub const STATUS_ANNOTATION: &str = "outrigger.dev/status";
+/// Annotation set on an injected pod: the sidecar config, as JSON ([`crate::config::SidecarConfig`]).
+pub const CONFIG_ANNOTATION: &str = "outrigger.dev/config";
+
+/// The profile of a pod that names none.
+pub const DEFAULT_PROFILE: &str = "default";
+
+/// Container of the traffic proxy.
+pub const PROXY_CONTAINER: &str = "outrigger-proxy";
+/// Volume that holds the sidecar config, a downward-API view of [`CONFIG_ANNOTATION`].
+pub const CONFIG_VOLUME: &str = "outrigger-config";
+/// Volume shared by the pod's containers, where a profile asks for it.
+pub const SHARED_VOLUME: &str = "outrigger-shared";
+
+/// Directory of the config volume in a sidecar.
+pub const CONFIG_DIR: &str = "/etc/outrigger";
+/// File in [`CONFIG_DIR`] that holds the sidecar config.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// Port of a sidecar's admin server: metrics, probes, stats.
+pub const ADMIN_PORT: u16 = 15190;
+/// First port of the listeners that take over an app's named ports; one more for each.
+pub const FIRST_LISTEN_PORT: u16 = 15200;
+/// User and group of the sidecars.
+pub const SIDECAR_UID: i64 = 15180;

@@ -1,0 +1,337 @@
+//! `SidecarProfile`: what a pod gets, as users write it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Fault;
+use crate::faults;
+use crate::port::PortRef;
+use crate::quantity::Quantity;
+
+/// What a pod gets when it is injected. Every field has a default, so `spec: {}` is a complete profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(kube::CustomResource, schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "crd",
+    kube(
+        group = "outrigger.dev",
+        version = "v1alpha1",
+        kind = "SidecarProfile",
+        namespaced,
+        shortname = "scp",
+        category = "outrigger",
+        printcolumn = r#"{"name":"Interception","type":"string","jsonPath":".spec.interception"}"#,
+        printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    )
+)]
+pub struct SidecarProfileSpec {
+    /// How traffic reaches the proxy. `ports`: the proxy takes over the named container ports, with no privilege.
+    /// `auto`: the best that this version can do, now `ports`.
+    pub interception: Interception,
+    /// The proxy's own container.
+    pub proxy: ProxySpec,
+    /// The ports to take over; the first entry that matches a port decides. Default: every named port.
+    pub inbound: Vec<InboundSpec>,
+    /// An emptyDir shared by the pod's containers, mounted where asked. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_volume: Option<SharedVolumeSpec>,
+}
+
+/// How traffic reaches the proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub enum Interception {
+    /// The best that this version can do.
+    #[default]
+    Auto,
+    /// Take over named container ports.
+    Ports,
+}
+
+/// The proxy's own container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct ProxySpec {
+    /// Its resource requests and limits.
+    pub resources: Resources,
+    /// How much it logs.
+    pub log_level: LogLevel,
+}
+
+/// Resource requests and limits of a sidecar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct Resources {
+    /// What is reserved. Default: cpu 10m, memory 16Mi.
+    pub requests: ResourceValues,
+    /// What is never exceeded. Default: memory 64Mi; no CPU limit, because throttling a proxy slows its app.
+    #[serde(default = "default_limits")]
+    pub limits: ResourceValues,
+}
+
+/// CPU and memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct ResourceValues {
+    /// CPU, as `10m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Quantity>,
+    /// Memory, as `16Mi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+}
+
+/// How much a sidecar logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub enum LogLevel {
+    /// Only what fails.
+    Error,
+    /// And what should not happen.
+    Warn,
+    /// And each change of state.
+    #[default]
+    Info,
+    /// And each decision.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Its name in log filters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// One port, or all, to take over.
+#[derive(Clone, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct InboundSpec {
+    /// A port name, a number, or `"*"` (the default): every declared port.
+    pub port: PortRef,
+    /// What it speaks.
+    pub protocol: ProtocolSpec,
+}
+
+/// What a port speaks, as users write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub enum ProtocolSpec {
+    /// From the port's name: `http` and `http-...` are HTTP, every other name is TCP.
+    #[default]
+    Auto,
+    /// HTTP/1.
+    Http,
+    /// Bytes, passed on untouched.
+    Tcp,
+}
+
+/// An emptyDir shared by the pod's containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct SharedVolumeSpec {
+    /// The most that it may hold; the kubelet evicts a pod that writes more. Default: no limit of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<Quantity>,
+    /// Where it is mounted.
+    pub mounts: Vec<SharedMount>,
+}
+
+/// One place where the shared volume is mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct SharedMount {
+    /// Name of the container.
+    pub container: String,
+    /// Absolute path in that container.
+    pub path: String,
+    /// Whether that container may only read.
+    pub read_only: bool,
+}
+
+impl Default for SidecarProfileSpec {
+    fn default() -> Self {
+        Self {
+            interception: Interception::default(),
+            proxy: ProxySpec::default(),
+            inbound: vec![InboundSpec::default()],
+            shared_volume: None,
+        }
+    }
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        let quantity = |text| Some(Quantity::parse(text).expect("the default quantities are valid"));
+        Self {
+            requests: ResourceValues {
+                cpu: quantity("10m"),
+                memory: quantity("16Mi"),
+            },
+            limits: default_limits(),
+        }
+    }
+}
+
+fn default_limits() -> ResourceValues {
+    ResourceValues {
+        cpu: None,
+        memory: Some(Quantity::parse("64Mi").expect("the default quantity is valid")),
+    }
+}
+
+impl SidecarProfileSpec {
+    /// Reads the `spec` of a profile and finds every fault in it, in the order of the document.
+    ///
+    /// The API server has checked the schema of a stored profile; a profile from a file, or one stored before the
+    /// schema changed, has been checked by nobody.
+    pub fn parse(spec: &Value) -> Result<Self, Vec<Fault>> {
+        let spec = if spec.is_null() {
+            Value::Object(serde_json::Map::new())
+        } else {
+            spec.clone()
+        };
+        let (profile, mut faults) = faults::deserialize::<Self>(spec, "spec");
+        // A field that could not be read has its default now, which is nobody's fault.
+        let later: Vec<_> = profile
+            .check()
+            .into_iter()
+            .filter(|later| faults.iter().all(|f| f.path != later.path))
+            .collect();
+        faults.extend(later);
+        if faults.is_empty() {
+            Ok(profile)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// The faults that types can't express.
+    fn check(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (field, message) in self.proxy.resources.faults() {
+            faults.push(Fault::new(format!("spec.proxy.resources.{field}"), message));
+        }
+        let mut ports = BTreeSet::new();
+        for (i, inbound) in self.inbound.iter().enumerate() {
+            if !ports.insert(inbound.port.to_string()) {
+                let message = format!("{} appears twice: only the first entry would count", inbound.port);
+                faults.push(Fault::new(format!("spec.inbound[{i}].port"), message));
+            }
+        }
+        for (i, mount) in self
+            .shared_volume
+            .iter()
+            .flat_map(|volume| &volume.mounts)
+            .enumerate()
+        {
+            faults.extend(mount.check(&format!("spec.sharedVolume.mounts[{i}]")));
+        }
+        faults
+    }
+}
+
+impl SharedMount {
+    fn check(&self, at: &str) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.container.is_empty() {
+            let message = "empty: it takes the name of a container of the pod";
+            faults.push(Fault::new(format!("{at}.container"), message));
+        }
+        if !self.path.starts_with('/') || self.path.contains(':') || self.path == "/" {
+            let message = format!(
+                "{:?} can't be mounted on: it takes an absolute path without ':', not \"/\"",
+                self.path
+            );
+            faults.push(Fault::new(format!("{at}.path"), message));
+        }
+        faults
+    }
+}
+
+impl Resources {
+    /// Where a request exceeds its limit, as (field, message): the API server would refuse the whole pod.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let pairs = [
+            ("requests.cpu", &self.requests.cpu, &self.limits.cpu),
+            ("requests.memory", &self.requests.memory, &self.limits.memory),
+        ];
+        let mut faults = Vec::new();
+        for (field, request, limit) in pairs {
+            if let (Some(request), Some(limit)) = (request, limit)
+                && request.exceeds(limit)
+            {
+                faults.push((field, format!("{request} exceeds the limit of {limit}")));
+            }
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_spec_is_the_default_profile() {
+        assert_eq!(
+            SidecarProfileSpec::parse(&json!({})).unwrap(),
+            SidecarProfileSpec::default()
+        );
+        assert_eq!(
+            SidecarProfileSpec::parse(&Value::Null).unwrap(),
+            SidecarProfileSpec::default()
+        );
+    }
+
+    #[test]
+    fn one_value_given_leaves_the_other_defaults() {
+        let spec = json!({"proxy": {"resources": {"limits": {"memory": "128Mi"}}}});
+        let resources = SidecarProfileSpec::parse(&spec).unwrap().proxy.resources;
+        assert_eq!(resources.limits.memory.unwrap().as_str(), "128Mi");
+        assert_eq!(resources.requests, Resources::default().requests);
+    }
+
+    #[test]
+    fn every_fault_is_listed_with_its_path() {
+        let spec = json!({
+            "interception": "magic",
+            "proxi": {},
+            "proxy": {"logLevel": "loud", "resources": {"requests": {"memory": "1Gi", "cpu": "1 core"}}},
+            "inbound": [{"port": "http"}, {"port": 0}, {"protocol": "tcp"}, {"port": "http"}],
+            "sharedVolume": {"mounts": [{"container": "app", "path": "data"}]},
+        });
+        let faults = SidecarProfileSpec::parse(&spec).unwrap_err();
+        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn a_spec_of_another_type_is_one_fault() {
+        let faults = SidecarProfileSpec::parse(&json!("monitored")).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].path, "spec");
+    }
+}

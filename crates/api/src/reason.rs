@@ -1,0 +1,70 @@
+//! Why a pod was not injected, as a stable code.
+
+use std::fmt;
+
+/// One reason for skipping or refusing a pod.
+///
+/// The code stands unchanged in the admission response, the metric label, the log line and the CLI's report.
+/// `CamelCase`, as the reasons of Kubernetes Events are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Neither the pod nor its namespace asks for injection.
+    NotOptedIn,
+    /// The pod (or, where the pod is silent, its namespace) says `disabled`.
+    OptedOut,
+    /// The pod carries our sidecars already.
+    AlreadyInjected,
+    /// The pod uses the node's network, where our ports would be the node's ports.
+    HostNetwork,
+    /// The mirror of a static pod: the kubelet runs the file on its disk, whatever the API server stores.
+    MirrorPod,
+    /// The pod asks for a Windows node; our images are for Linux.
+    WindowsPod,
+    /// No port that the profile selects can be taken over, and nothing else is asked for.
+    NothingToIntercept,
+    /// No profile of that name in the pod's namespace or the release namespace.
+    ProfileNotFound,
+    /// The profile has faults; each is listed.
+    InvalidProfile,
+    /// A label or annotation of the pod or namespace has a value that is not allowed; each is listed.
+    InvalidAnnotation,
+    /// A container or volume of the pod has a name that ours needs.
+    NameCollision,
+    /// A port of the pod is one that ours needs.
+    PortCollision,
+    /// A volume mount of the pod stands where the profile wants the shared volume.
+    MountCollision,
+    /// A container that the profile names is not in the pod.
+    ContainerNotFound,
+    /// The object is not a pod that injection understands.
+    MalformedPod,
+}
+
+impl Reason {
+    /// The code, as it appears everywhere.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotOptedIn => "NotOptedIn",
+            Self::OptedOut => "OptedOut",
+            Self::AlreadyInjected => "AlreadyInjected",
+            Self::HostNetwork => "HostNetwork",
+            Self::MirrorPod => "MirrorPod",
+            Self::WindowsPod => "WindowsPod",
+            Self::NothingToIntercept => "NothingToIntercept",
+            Self::ProfileNotFound => "ProfileNotFound",
+            Self::InvalidProfile => "InvalidProfile",
+            Self::InvalidAnnotation => "InvalidAnnotation",
+            Self::NameCollision => "NameCollision",
+            Self::PortCollision => "PortCollision",
+            Self::MountCollision => "MountCollision",
+            Self::ContainerNotFound => "ContainerNotFound",
+            Self::MalformedPod => "MalformedPod",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
