@@ -1,0 +1,89 @@
+//! What `inject` answers.
+
+use json_patch::Patch;
+use outrigger_api::Reason;
+use serde::{Deserialize, Serialize};
+
+/// The decision about one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The pod gets its sidecars.
+    Injected {
+        /// What to change, as RFC 6902.
+        patch: Patch,
+        /// The same, for people and for the status annotation.
+        report: Box<Report>,
+    },
+    /// The pod stays as it is.
+    Skipped {
+        /// Why.
+        reason: Reason,
+        /// A sentence that tells the user what to do.
+        message: String,
+    },
+    /// The pod must not start like this.
+    Rejected {
+        /// Why.
+        reason: Reason,
+        /// Every fault, one sentence each.
+        errors: Vec<String>,
+    },
+}
+
+/// What was added to and replaced in a pod. Without the warnings, it is the pod's status annotation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Version of Outrigger that injected.
+    pub version: String,
+    /// The profile used, as `namespace/name`.
+    pub profile: String,
+    /// SHA-256 of the sidecar config without its token, in hex: two pods of one template have the same.
+    pub config_hash: String,
+    /// Containers added, in order.
+    pub containers: Vec<String>,
+    /// Volumes added, in order.
+    pub volumes: Vec<String>,
+    /// Ports whose name moved to the proxy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<MovedPort>,
+    /// Probes and handlers that named such a port and now give its number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<MovedProbe>,
+    /// Containers that got the shared volume, as `container:path`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
+    /// Lists and maps that were not there before, as JSON pointers: taking the sidecars out takes these too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<String>,
+    /// What the user should know, though the pod was injected.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+/// A port whose name moved from the app to the proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MovedPort {
+    /// The app's container.
+    pub container: String,
+    /// The name that moved.
+    pub name: String,
+    /// The app's port, which has no name now.
+    pub port: u16,
+    /// The proxy's port, which has the name now.
+    pub listen: u16,
+    /// What the proxy speaks on it.
+    pub protocol: outrigger_api::config::Protocol,
+}
+
+/// A probe or lifecycle handler that gave a port by the name that moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedProbe {
+    /// The app's container.
+    pub container: String,
+    /// The field in the container, as a JSON pointer: `/readinessProbe/httpGet/port`.
+    pub field: String,
+    /// The name that stood there.
+    pub name: String,
+}
