@@ -1,0 +1,63 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel holds for us between two accepts. 1024: a burst at the start of a rollout; the kernel
+/// caps it at `net.core.somaxconn`, 4096 on today's nodes.
+const BACKLOG: i32 = 1024;
+
+/// Listens on `port` of every address, IPv6 and IPv4 by one socket; on IPv4 alone where the node has no IPv6.
+/// Port 0 lets the kernel choose.
+///
+/// Blocking mode is off, so the socket can be handed to whichever thread's runtime serves it
+/// ([`tokio::net::TcpListener::from_std`]).
+pub fn dual_stack(port: u16) -> io::Result<TcpListener> {
+    match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
+        // Without IPv6 the socket or its address is refused; any other failure is the port's own.
+        Err(error) if no_ipv6(&error) => listen((Ipv4Addr::UNSPECIFIED, port).into()),
+        result => result,
+    }
+}
+
+/// Listens on exactly `address`.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restarted container must not wait for the last one's connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    /// `EAFNOSUPPORT`: the kernel was built, or booted, without IPv6. std has no stable `ErrorKind` for it.
+    const EAFNOSUPPORT: i32 = 97;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn one_socket_serves_ipv4() {
+        let listener = dual_stack(0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_not_a_fallback() {
+        let first = dual_stack(0).unwrap();
+        let error = dual_stack(first.local_addr().unwrap().port()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}
