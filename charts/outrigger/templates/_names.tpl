@@ -1,0 +1,45 @@
+{{/* Prefix of every object's name: the release's, with the chart's where it says nothing about it. */}}
+{{- define "outrigger.name" -}}
+{{- $name := .Release.Name -}}
+{{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end -}}
+{{- $name | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "outrigger.webhook" }}{{ include "outrigger.name" . }}-webhook{{ end }}
+
+{{/* Where `outrigger check` tries its pod. */}}
+{{- define "outrigger.checkNamespace" }}{{ include "outrigger.name" . }}-check{{ end }}
+
+{{/* What a Deployment's selector holds: it can never change. */}}
+{{- define "outrigger.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: webhook
+{{- end }}
+
+{{- define "outrigger.labels" -}}
+{{ include "outrigger.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* `include "outrigger.image" (list . .Values.image)` */}}
+{{- define "outrigger.image" -}}
+{{- $root := index . 0 }}{{ $image := index . 1 -}}
+{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}
+{{- end }}
+
+{{/* What Pod Security `restricted` asks of a container, and a read-only root. */}}
+{{- define "outrigger.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "outrigger.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
