@@ -84,11 +84,7 @@ impl SidecarConfig {
         for inbound in &config.inbound {
             for (field, port) in [("listen", inbound.listen), ("target", inbound.target)] {
                 if port == 0 || port == crate::names::ADMIN_PORT {
-                    return Err(ConfigError::BadPort {
-                        name: inbound.name.clone(),
-                        field,
-                        port,
-                    });
+                    return Err(ConfigError::BadPort { name: inbound.name.clone(), field, port });
                 }
             }
             if !seen.insert(inbound.listen) {
@@ -114,19 +110,14 @@ mod tests {
 
     #[test]
     fn unknown_fields_of_a_newer_version_are_ignored() {
-        assert_eq!(
-            SidecarConfig::parse(&document(&[15200])).unwrap().inbound.len(),
-            1
-        );
+        assert_eq!(SidecarConfig::parse(&document(&[15200])).unwrap().inbound.len(), 1);
     }
 
     #[test]
     fn ports_that_cannot_be_bound_are_refused() {
-        for (listen, wanted) in [
-            (vec![15200, 15200], "15200 appears twice"),
-            (vec![0], "port 0"),
-            (vec![15190], "15190"),
-        ] {
+        for (listen, wanted) in
+            [(vec![15200, 15200], "15200 appears twice"), (vec![0], "port 0"), (vec![15190], "15190")]
+        {
             let message = SidecarConfig::parse(&document(&listen)).unwrap_err().to_string();
             assert!(message.contains(wanted), "{message}");
         }

@@ -17,10 +17,7 @@ pub struct Fault {
 
 impl Fault {
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-        }
+        Self { path: path.into(), message: message.into() }
     }
 }
 
@@ -51,11 +48,10 @@ pub(crate) fn deserialize<T: DeserializeOwned + Default>(mut value: Value, root:
 }
 
 fn dotted(root: &str, path: &Path) -> String {
-    path.iter()
-        .fold(root.to_owned(), |dotted, segment| match segment {
-            Segment::Seq { index } => format!("{dotted}[{index}]"),
-            other => format!("{dotted}.{other}"),
-        })
+    path.iter().fold(root.to_owned(), |dotted, segment| match segment {
+        Segment::Seq { index } => format!("{dotted}[{index}]"),
+        other => format!("{dotted}.{other}"),
+    })
 }
 
 /// Takes the field at `path` out; false if there is no such field, which ends the search. An element of a list becomes

@@ -53,9 +53,7 @@ impl FromStr for PortRef {
 /// Whether the text is an `IANA_SVC_NAME`, the form of port names in Kubernetes (RFC 6335 section 5.1).
 pub fn is_port_name(text: &str) -> bool {
     (1..=15).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && text.bytes().any(|b| b.is_ascii_lowercase())
         && !text.starts_with('-')
         && !text.ends_with('-')
@@ -112,26 +110,12 @@ mod tests {
     fn names_numbers_and_the_star_are_ports() {
         assert_eq!("*".parse::<PortRef>().unwrap(), PortRef::All);
         assert_eq!("8080".parse::<PortRef>().unwrap(), PortRef::Number(8080));
-        assert_eq!(
-            "http-web".parse::<PortRef>().unwrap(),
-            PortRef::Name("http-web".into())
-        );
+        assert_eq!("http-web".parse::<PortRef>().unwrap(), PortRef::Name("http-web".into()));
     }
 
     #[test]
     fn what_kubernetes_would_refuse_is_no_port() {
-        for text in [
-            "",
-            "0",
-            "65536",
-            "HTTP",
-            "a--b",
-            "-a",
-            "a-",
-            "123-",
-            "sixteen-letters-",
-            "http,https",
-        ] {
+        for text in ["", "0", "65536", "HTTP", "a--b", "-a", "a-", "123-", "sixteen-letters-", "http,https"] {
             assert!(text.parse::<PortRef>().is_err(), "{text}");
         }
     }

@@ -184,10 +184,7 @@ impl Default for Resources {
     fn default() -> Self {
         let quantity = |text| Some(Quantity::parse(text).expect("the default quantities are valid"));
         Self {
-            requests: ResourceValues {
-                cpu: quantity("10m"),
-                memory: quantity("16Mi"),
-            },
+            requests: ResourceValues { cpu: quantity("10m"), memory: quantity("16Mi") },
             limits: default_limits(),
         }
     }
@@ -206,24 +203,13 @@ impl SidecarProfileSpec {
     /// The API server has checked the schema of a stored profile; a profile from a file, or one stored before the
     /// schema changed, has been checked by nobody.
     pub fn parse(spec: &Value) -> Result<Self, Vec<Fault>> {
-        let spec = if spec.is_null() {
-            Value::Object(serde_json::Map::new())
-        } else {
-            spec.clone()
-        };
+        let spec = if spec.is_null() { Value::Object(serde_json::Map::new()) } else { spec.clone() };
         let (profile, mut faults) = faults::deserialize::<Self>(spec, "spec");
         // A field that could not be read has its default now, which is nobody's fault.
-        let later: Vec<_> = profile
-            .check()
-            .into_iter()
-            .filter(|later| faults.iter().all(|f| f.path != later.path))
-            .collect();
+        let later: Vec<_> =
+            profile.check().into_iter().filter(|later| faults.iter().all(|f| f.path != later.path)).collect();
         faults.extend(later);
-        if faults.is_empty() {
-            Ok(profile)
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(profile) } else { Err(faults) }
     }
 
     /// The faults that types can't express.
@@ -239,12 +225,7 @@ impl SidecarProfileSpec {
                 faults.push(Fault::new(format!("spec.inbound[{i}].port"), message));
             }
         }
-        for (i, mount) in self
-            .shared_volume
-            .iter()
-            .flat_map(|volume| &volume.mounts)
-            .enumerate()
-        {
+        for (i, mount) in self.shared_volume.iter().flat_map(|volume| &volume.mounts).enumerate() {
             faults.extend(mount.check(&format!("spec.sharedVolume.mounts[{i}]")));
         }
         faults
@@ -296,14 +277,8 @@ mod tests {
 
     #[test]
     fn an_empty_spec_is_the_default_profile() {
-        assert_eq!(
-            SidecarProfileSpec::parse(&json!({})).unwrap(),
-            SidecarProfileSpec::default()
-        );
-        assert_eq!(
-            SidecarProfileSpec::parse(&Value::Null).unwrap(),
-            SidecarProfileSpec::default()
-        );
+        assert_eq!(SidecarProfileSpec::parse(&json!({})).unwrap(), SidecarProfileSpec::default());
+        assert_eq!(SidecarProfileSpec::parse(&Value::Null).unwrap(), SidecarProfileSpec::default());
     }
 
     #[test]

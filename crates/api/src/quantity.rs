@@ -37,9 +37,7 @@ const UNITS: [(&str, u128); 14] = [
 impl Quantity {
     /// Parses a quantity.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        thousandths(text)
-            .map(|_| Self(text.to_owned()))
-            .ok_or_else(|| QuantityError(format!("{text:?}")))
+        thousandths(text).map(|_| Self(text.to_owned())).ok_or_else(|| QuantityError(format!("{text:?}")))
     }
 
     /// The text, as it was written.
@@ -55,9 +53,7 @@ impl Quantity {
 
 /// The value in thousandths, rounded up. Exponents (`1e3`) are legal in Kubernetes and rare: they are not taken here.
 fn thousandths(text: &str) -> Option<u128> {
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))?;
+    let (number, unit) = UNITS.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) || number.len() > 15 {

@@ -5,15 +5,26 @@
 //! exactly what a stated feature owns, so a field that this version has never heard of survives
 //! (piraeus-operator#1025: re-marshalled typed pods lose users' fields).
 
+mod edit;
+mod eligibility;
+pub mod manifest;
 mod outcome;
+mod overrides;
+mod plan;
+mod pod;
+mod ports;
+mod probes;
 mod profiles;
+mod proxy_container;
+mod shared_volume;
+mod uninject;
 
 pub use outcome::{MovedPort, MovedProbe, Outcome, Report};
+pub use plan::{inject, profile_name};
 pub use profiles::Profiles;
+pub use uninject::{UninjectError, uninject};
 
 use std::collections::BTreeMap;
-
-use serde_json::Value;
 
 /// What `inject` needs to know beside the pod.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +59,4 @@ pub struct Settings {
     pub image_pull_policy: Option<String>,
     /// Version of Outrigger, for the status annotation.
     pub version: String,
-}
-
-/// Decides about one pod and says what to change.
-pub fn inject(pod: &Value, context: &Context) -> Outcome {
-    let _ = (pod, context);
-    Outcome::Skipped { reason: outrigger_api::Reason::NotOptedIn, message: String::new() }
 }

@@ -30,6 +30,31 @@ pub enum Outcome {
     },
 }
 
+/// The other two outcomes, as the error of the steps that lead to a patch.
+pub(crate) enum Refusal {
+    Skipped { reason: Reason, message: String },
+    Rejected { reason: Reason, errors: Vec<String> },
+}
+
+impl Refusal {
+    pub(crate) fn skipped(reason: Reason, message: impl Into<String>) -> Self {
+        Self::Skipped { reason, message: message.into() }
+    }
+
+    pub(crate) fn rejected(reason: Reason, error: impl Into<String>) -> Self {
+        Self::Rejected { reason, errors: vec![error.into()] }
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Skipped { reason, message } => Self::Skipped { reason, message },
+            Refusal::Rejected { reason, errors } => Self::Rejected { reason, errors },
+        }
+    }
+}
+
 /// What was added to and replaced in a pod. Without the warnings, it is the pod's status annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +81,9 @@ pub struct Report {
     /// Lists and maps that were not there before, as JSON pointers: taking the sidecars out takes these too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created: Vec<String>,
+    /// The same for those that were null before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nulls: Vec<String>,
     /// What the user should know, though the pod was injected.
     #[serde(skip)]
     pub warnings: Vec<String>,
@@ -67,6 +95,8 @@ pub struct Report {
 pub struct MovedPort {
     /// The app's container.
     pub container: String,
+    /// Its place in that container's `ports`.
+    pub index: usize,
     /// The name that moved.
     pub name: String,
     /// The app's port, which has no name now.

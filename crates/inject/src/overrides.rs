@@ -1,0 +1,115 @@
+//! Annotations that override single values of the profile.
+
+use outrigger_api::Reason;
+use outrigger_api::names::{CONFIG_ANNOTATION, PREFIX, PROFILE_ANNOTATION, STATUS_ANNOTATION};
+use outrigger_api::port::PortRef;
+use outrigger_api::profile::{InboundSpec, SidecarProfileSpec};
+use outrigger_api::quantity::Quantity;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::Namespace;
+use crate::outcome::Refusal;
+use crate::pod::Pod;
+
+/// The annotations that override, without their prefix. One for each arm of [`set`].
+const KNOBS: [&str; 8] = [
+    "interception",
+    "inbound-ports",
+    "skip-inbound-ports",
+    "proxy-cpu-request",
+    "proxy-cpu-limit",
+    "proxy-memory-request",
+    "proxy-memory-limit",
+    "log-level",
+];
+
+/// A profile with the overrides of one pod in it.
+pub(crate) struct Effective {
+    pub(crate) profile: SidecarProfileSpec,
+    /// Ports that stay outside, whatever `profile.inbound` says.
+    pub(crate) skip_inbound: Vec<PortRef>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Applies the namespace's annotations, then the pod's. All bad values are reported at once; a key of ours that this
+/// version does not know is a warning, because a newer manifest must still start on an older Outrigger.
+pub(crate) fn apply(
+    profile: SidecarProfileSpec,
+    pod: Pod,
+    namespace: &Namespace,
+) -> Result<Effective, Refusal> {
+    let mut effective = Effective { profile, skip_inbound: Vec::new(), warnings: Vec::new() };
+    let mut errors = Vec::new();
+    for knob in KNOBS {
+        let key = format!("{PREFIX}{knob}");
+        let Some(value) =
+            pod.annotation(&key).or_else(|| namespace.annotations.get(&key).map(String::as_str))
+        else {
+            continue;
+        };
+        if let Err(message) = set(&mut effective, knob, value.trim()) {
+            errors.push(format!("annotation {key}: {message}"));
+        }
+    }
+    for (field, message) in effective.profile.proxy.resources.faults() {
+        errors.push(format!("proxy {field}: {message} (after the annotations)"));
+    }
+    if !errors.is_empty() {
+        return Err(Refusal::Rejected { reason: Reason::InvalidAnnotation, errors });
+    }
+    effective.warnings = pod.annotations().filter_map(|(key, _)| unknown(key)).collect();
+    Ok(effective)
+}
+
+fn set(effective: &mut Effective, knob: &str, value: &str) -> Result<(), String> {
+    let Effective { profile, skip_inbound, .. } = effective;
+    let resources = &mut profile.proxy.resources;
+    match knob {
+        "interception" => profile.interception = parse_word(value)?,
+        "log-level" => profile.proxy.log_level = parse_word(value)?,
+        "inbound-ports" => profile.inbound = select(&profile.inbound, parse_ports(value)?),
+        "skip-inbound-ports" => *skip_inbound = parse_ports(value)?,
+        "proxy-cpu-request" => resources.requests.cpu = Some(parse_quantity(value)?),
+        "proxy-cpu-limit" => resources.limits.cpu = Some(parse_quantity(value)?),
+        "proxy-memory-request" => resources.requests.memory = Some(parse_quantity(value)?),
+        "proxy-memory-limit" => resources.limits.memory = Some(parse_quantity(value)?),
+        other => unreachable!("{other} is in KNOBS and not here"),
+    }
+    Ok(())
+}
+
+/// The ports listed, each with the protocol that the profile has for it.
+fn select(inbound: &[InboundSpec], ports: Vec<PortRef>) -> Vec<InboundSpec> {
+    let protocol = |port: &PortRef| {
+        inbound.iter().find(|spec| spec.port == *port || spec.port == PortRef::All).map(|spec| spec.protocol)
+    };
+    ports
+        .into_iter()
+        .map(|port| InboundSpec { protocol: protocol(&port).unwrap_or_default(), port })
+        .collect()
+}
+
+/// A comma-separated list of ports; empty for none.
+fn parse_ports(value: &str) -> Result<Vec<PortRef>, String> {
+    let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items.map(|item| item.parse().map_err(|error| format!("{error}"))).collect()
+}
+
+fn parse_quantity(value: &str) -> Result<Quantity, String> {
+    Quantity::parse(value).map_err(|error| error.to_string())
+}
+
+/// A word of a fixed list, as the profile's own types know it.
+fn parse_word<T: DeserializeOwned>(value: &str) -> Result<T, String> {
+    serde_json::from_value(Value::from(value)).map_err(|error| error.to_string())
+}
+
+fn unknown(key: &str) -> Option<String> {
+    let knob = key.strip_prefix(PREFIX)?;
+    let ours = [PROFILE_ANNOTATION, STATUS_ANNOTATION, CONFIG_ANNOTATION];
+    let known = ours.contains(&key) || KNOBS.contains(&knob);
+    (!known).then(|| {
+        format!("annotation {key} is not known to this version and has no effect: {}", KNOBS.join(", "))
+    })
+}

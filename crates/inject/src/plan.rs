@@ -1,0 +1,181 @@
+//! The way from a pod to its patch, read top to bottom.
+
+use json_patch::Patch;
+use outrigger_api::Reason;
+use outrigger_api::config::{self, Inbound, SidecarConfig};
+use outrigger_api::names::{
+    CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_PROFILE, INJECTED_LABEL, PROFILE_ANNOTATION, PROXY_CONTAINER,
+    SHARED_VOLUME, STATUS_ANNOTATION,
+};
+use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::edit::Edit;
+use crate::outcome::{MovedProbe, Refusal};
+use crate::overrides::{self, Effective};
+use crate::pod::{Container, INIT_CONTAINERS, Pod};
+use crate::ports::{self, Takeover};
+use crate::{Context, Namespace, Outcome, Report, eligibility, probes, proxy_container, shared_volume};
+
+/// Decides about one pod and says what to change.
+///
+/// The pod may be the template of a workload: neither a name nor a namespace in its metadata is needed.
+pub fn inject(pod: &Value, context: &Context) -> Outcome {
+    match patch(pod, context) {
+        Ok((patch, report)) => Outcome::Injected { patch, report: Box::new(report) },
+        Err(refusal) => refusal.into(),
+    }
+}
+
+/// The name of the profile that the pod, or else its namespace, asks for.
+pub fn profile_name<'a>(pod: &'a Value, namespace: &'a Namespace) -> &'a str {
+    let on_pod = pod["metadata"]["annotations"][PROFILE_ANNOTATION].as_str();
+    let on_namespace = || namespace.annotations.get(PROFILE_ANNOTATION).map(String::as_str);
+    on_pod.or_else(on_namespace).unwrap_or(DEFAULT_PROFILE)
+}
+
+fn patch(json: &Value, context: &Context) -> Result<(Patch, Report), Refusal> {
+    let pod = Pod::new(json)?;
+    eligibility::check_opt_in(pod, context.namespace)?;
+    eligibility::check_kind(pod)?;
+    let (profile_id, profile) = resolve_profile(json, context)?;
+    let effective = overrides::apply(profile, pod, context.namespace)?;
+    let takeover = ports::plan(pod, &effective)?;
+    let mounts = match &effective.profile.shared_volume {
+        Some(spec) => shared_volume::plan(pod, spec)?,
+        None => Vec::new(),
+    };
+    if takeover.moved.is_empty() && mounts.is_empty() {
+        return Err(nothing_to_intercept(&takeover));
+    }
+    refuse_taken_names(pod, !mounts.is_empty())?;
+    let probes = probes::plan(pod, &takeover.moved);
+    let config = sidecar_config(profile_id, &effective, &takeover, context.token);
+    Ok(edit(pod, context, Plan { effective: &effective, takeover, mounts, probes, config }))
+}
+
+/// Everything decided, nothing changed yet.
+struct Plan<'a> {
+    effective: &'a Effective,
+    takeover: Takeover,
+    mounts: Vec<(Container<'a>, &'a SharedMount)>,
+    probes: Vec<(MovedProbe, u16)>,
+    config: SidecarConfig,
+}
+
+fn resolve_profile(pod: &Value, context: &Context) -> Result<(String, SidecarProfileSpec), Refusal> {
+    let Context { namespace, profiles, .. } = context;
+    let name = profile_name(pod, namespace);
+    let Some(found) = profiles.find(&namespace.name, name) else {
+        let choices = profiles.choices(&namespace.name);
+        let choices = if choices.is_empty() { "there is none".to_owned() } else { choices.join(", ") };
+        return Err(Refusal::rejected(
+            Reason::ProfileNotFound,
+            format!("no SidecarProfile {name:?} for namespace {}; known: {choices}", namespace.name),
+        ));
+    };
+    let id = format!("{}/{name}", found.namespace);
+    match found.parsed {
+        Ok(profile) => Ok((id, profile.clone())),
+        Err(faults) => Err(Refusal::Rejected {
+            reason: Reason::InvalidProfile,
+            errors: faults.iter().map(|fault| format!("SidecarProfile {id}: {fault}")).collect(),
+        }),
+    }
+}
+
+fn nothing_to_intercept(takeover: &Takeover) -> Refusal {
+    let hint = if takeover.warnings.is_empty() {
+        "the pod declares no TCP port that its profile selects".to_owned()
+    } else {
+        takeover.warnings.join("; ")
+    };
+    Refusal::skipped(Reason::NothingToIntercept, hint)
+}
+
+fn refuse_taken_names(pod: Pod, shared: bool) -> Result<(), Refusal> {
+    let mut errors = Vec::new();
+    if pod.container(PROXY_CONTAINER).is_some() {
+        errors.push(format!("the pod has a container {PROXY_CONTAINER} of its own; rename it"));
+    }
+    for volume in pod.volume_names() {
+        if volume == CONFIG_VOLUME || (shared && volume == SHARED_VOLUME) {
+            errors.push(format!("the pod has a volume {volume} of its own; rename it"));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::NameCollision, errors }) }
+}
+
+fn sidecar_config(profile: String, effective: &Effective, takeover: &Takeover, token: &str) -> SidecarConfig {
+    let inbound = takeover.moved.iter().map(|port| Inbound {
+        name: port.name.clone(),
+        listen: port.listen,
+        target: port.port,
+        protocol: port.protocol,
+    });
+    SidecarConfig {
+        version: config::VERSION,
+        profile,
+        token: token.to_owned(),
+        log_level: effective.profile.proxy.log_level,
+        inbound: inbound.collect(),
+    }
+}
+
+/// Writes the plan down, once as a patch and once as a report. Edits of the user's containers come before the new
+/// container, whose place at the head of the list would shift their indices.
+fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
+    let mut report = Report {
+        version: context.settings.version.clone(),
+        profile: plan.config.profile.clone(),
+        config_hash: hash(&plan.config),
+        containers: vec![PROXY_CONTAINER.to_owned()],
+        volumes: vec![CONFIG_VOLUME.to_owned()],
+        ..Report::default()
+    };
+    let mut edit = Edit::new(pod);
+    edit_containers(&mut edit, &mut report, pod, &plan);
+    let Plan { effective, takeover, config, .. } = plan;
+    edit.append("/spec/volumes", proxy_container::config_volume());
+    if let (Some(spec), false) = (&effective.profile.shared_volume, report.mounts.is_empty()) {
+        edit.append("/spec/volumes", shared_volume::volume(spec));
+        report.volumes.push(SHARED_VOLUME.to_owned());
+    }
+    let resources = &effective.profile.proxy.resources;
+    edit.prepend(INIT_CONTAINERS, proxy_container::container(context.settings, resources, &takeover.moved));
+    edit.insert("/metadata/labels", INJECTED_LABEL, "true".into());
+    edit.insert("/metadata/annotations", CONFIG_ANNOTATION, json_text(&config).into());
+    report.ports = takeover.moved;
+    report.warnings = [effective.warnings.clone(), takeover.warnings].concat();
+    // By now every list and map that had to be created is known, the annotations' own included.
+    report.created.clone_from(&edit.created);
+    report.nulls.clone_from(&edit.nulls);
+    edit.insert("/metadata/annotations", STATUS_ANNOTATION, json_text(&report).into());
+    (edit.finish(), report)
+}
+
+fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {
+    let pointer = |name: &str| pod.container(name).expect("the plan is made of the pod's containers").pointer;
+    for port in &plan.takeover.moved {
+        edit.remove(&format!("{}/ports/{}/name", pointer(&port.container), port.index));
+    }
+    for (probe, port) in &plan.probes {
+        edit.replace(&format!("{}{}", pointer(&probe.container), probe.field), (*port).into());
+        report.probes.push(probe.clone());
+    }
+    for (container, mount) in &plan.mounts {
+        edit.append(&format!("{}/volumeMounts", container.pointer), shared_volume::mount(mount));
+        report.mounts.push(format!("{}:{}", mount.container, mount.path));
+    }
+}
+
+/// The token is left out: it differs between two pods that are otherwise alike.
+fn hash(config: &SidecarConfig) -> String {
+    let text = json_text(&SidecarConfig { token: String::new(), ..config.clone() });
+    format!("{:x}", Sha256::digest(text))
+}
+
+fn json_text(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("our own types have string keys only, so they always serialize")
+}

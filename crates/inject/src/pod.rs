@@ -1,0 +1,137 @@
+//! A pod as raw JSON, read through typed views.
+
+use outrigger_api::Reason;
+use serde_json::{Map, Value};
+
+use crate::outcome::Refusal;
+
+/// A pod, or the template of one.
+#[derive(Clone, Copy)]
+pub(crate) struct Pod<'a> {
+    json: &'a Value,
+}
+
+/// One container, and where it stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Container<'a> {
+    /// JSON pointer in the pod: `/spec/containers/0`.
+    pub(crate) pointer: Pointer,
+    pub(crate) name: &'a str,
+    pub(crate) json: &'a Value,
+}
+
+/// A container's place, kept as two parts because most containers need no text for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Pointer {
+    list: &'static str,
+    index: usize,
+}
+
+impl std::fmt::Display for Pointer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.list, self.index)
+    }
+}
+
+/// One entry of a container's `ports`.
+#[derive(Clone, Copy)]
+pub(crate) struct ContainerPort<'a> {
+    pub(crate) index: usize,
+    pub(crate) number: u16,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) host_port: Option<u64>,
+}
+
+pub(crate) const CONTAINERS: &str = "/spec/containers";
+pub(crate) const INIT_CONTAINERS: &str = "/spec/initContainers";
+
+impl<'a> Pod<'a> {
+    /// Checks what the rest relies on: `spec.containers` is a list of named objects, and labels and annotations are
+    /// maps. Everything else is the API server's to judge.
+    pub(crate) fn new(json: &'a Value) -> Result<Self, Refusal> {
+        let malformed = |what: &str| Err(Refusal::rejected(Reason::MalformedPod, what));
+        for list in [CONTAINERS, INIT_CONTAINERS] {
+            match json.pointer(list) {
+                None | Some(Value::Null) if list == INIT_CONTAINERS => {}
+                Some(Value::Array(items)) if items.iter().all(|item| item["name"].is_string()) => {}
+                _ => return malformed(&format!("{} is no list of named containers", dotted(list))),
+            }
+        }
+        for map in ["/metadata", "/metadata/labels", "/metadata/annotations"] {
+            if json.pointer(map).is_some_and(|value| !value.is_object() && !value.is_null()) {
+                return malformed(&format!("{} is no map", dotted(map)));
+            }
+        }
+        if json.pointer("/spec/volumes").is_some_and(|value| !value.is_array() && !value.is_null()) {
+            return malformed("spec.volumes is no list");
+        }
+        Ok(Self { json })
+    }
+
+    pub(crate) fn at(self, pointer: &str) -> Option<&'a Value> {
+        self.json.pointer(pointer)
+    }
+
+    pub(crate) fn label(self, key: &str) -> Option<&'a str> {
+        self.json["metadata"]["labels"][key].as_str()
+    }
+
+    pub(crate) fn annotation(self, key: &str) -> Option<&'a str> {
+        self.json["metadata"]["annotations"][key].as_str()
+    }
+
+    pub(crate) fn annotations(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.json["metadata"]["annotations"]
+            .as_object()
+            .into_iter()
+            .flat_map(Map::iter)
+            .map(|(k, v)| (k.as_str(), v))
+    }
+
+    /// App containers first, then init containers, as Kubernetes looks up a Service's named port.
+    pub(crate) fn containers(self) -> impl Iterator<Item = Container<'a>> {
+        [CONTAINERS, INIT_CONTAINERS].into_iter().flat_map(move |list| {
+            let items = self.json.pointer(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            items.iter().enumerate().map(move |(index, json)| Container {
+                pointer: Pointer { list, index },
+                name: json["name"].as_str().unwrap_or_default(),
+                json,
+            })
+        })
+    }
+
+    pub(crate) fn container(self, name: &str) -> Option<Container<'a>> {
+        self.containers().find(|container| container.name == name)
+    }
+
+    pub(crate) fn volume_names(self) -> impl Iterator<Item = &'a str> {
+        let volumes = self.json["spec"]["volumes"].as_array().map_or(&[][..], Vec::as_slice);
+        volumes.iter().filter_map(|volume| volume["name"].as_str())
+    }
+}
+
+impl<'a> Container<'a> {
+    /// Whether it runs as long as the pod: an app container, or a native sidecar of the user's.
+    pub(crate) fn is_long_running(self) -> bool {
+        self.pointer.list == CONTAINERS || self.json["restartPolicy"] == "Always"
+    }
+
+    /// Its TCP ports. Others (UDP, SCTP) can't pass through the proxy.
+    pub(crate) fn tcp_ports(self) -> impl Iterator<Item = ContainerPort<'a>> {
+        let ports = self.json["ports"].as_array().map_or(&[][..], Vec::as_slice);
+        ports.iter().enumerate().filter_map(|(index, port)| {
+            let tcp = port.get("protocol").is_none_or(|protocol| protocol == "TCP" || protocol.is_null());
+            let number = u16::try_from(port["containerPort"].as_u64()?).ok()?;
+            tcp.then(|| ContainerPort {
+                index,
+                number,
+                name: port["name"].as_str().filter(|name| !name.is_empty()),
+                host_port: port["hostPort"].as_u64().filter(|port| *port > 0),
+            })
+        })
+    }
+}
+
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}

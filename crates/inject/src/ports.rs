@@ -1,0 +1,98 @@
+//! Named-port take-over: which ports the proxy takes, and where it listens for them.
+//!
+//! A Service whose `targetPort` is a name follows the container port of that name, in app containers and native
+//! sidecars alike. Moving the name from the app's port to the proxy's brings the traffic to the proxy with no
+//! privilege and no change to the Service.
+
+use std::collections::BTreeSet;
+
+use outrigger_api::Reason;
+use outrigger_api::config::Protocol;
+use outrigger_api::names::{ADMIN_PORT, FIRST_LISTEN_PORT};
+use outrigger_api::port::PortRef;
+use outrigger_api::profile::{InboundSpec, ProtocolSpec};
+
+use crate::outcome::{MovedPort, Refusal};
+use crate::overrides::Effective;
+use crate::pod::{Container, ContainerPort, Pod};
+
+/// The ports to take over, and what the user should know about the others.
+pub(crate) struct Takeover {
+    pub(crate) moved: Vec<MovedPort>,
+    pub(crate) warnings: Vec<String>,
+}
+
+pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal> {
+    let declared: BTreeSet<u16> =
+        pod.containers().flat_map(Container::tcp_ports).map(|port| port.number).collect();
+    if declared.contains(&ADMIN_PORT) {
+        return Err(Refusal::rejected(
+            Reason::PortCollision,
+            format!(
+                "port {ADMIN_PORT} is the sidecar's admin port and a container of the pod declares it; use another"
+            ),
+        ));
+    }
+    let mut free = (FIRST_LISTEN_PORT..).filter(|port| !declared.contains(port));
+    let mut takeover = Takeover { moved: Vec::new(), warnings: Vec::new() };
+    for container in pod.containers().filter(|container| container.is_long_running()) {
+        for port in container.tcp_ports() {
+            let Some(protocol) = wanted(effective, port) else {
+                continue;
+            };
+            let Some(name) = port.name else {
+                takeover.warnings.push(unnamed(container.name, port.number));
+                continue;
+            };
+            if takeover.moved.iter().any(|moved| moved.name == name) {
+                takeover.warnings.push(format!(
+                    "port {name} of container {} stays outside the proxy: another container has a port of that name, \
+                     and Services follow the first",
+                    container.name
+                ));
+                continue;
+            }
+            if let Some(host_port) = port.host_port {
+                takeover
+                    .warnings
+                    .push(format!("hostPort {host_port} of port {name} reaches the app directly"));
+            }
+            takeover.moved.push(MovedPort {
+                container: container.name.to_owned(),
+                index: port.index,
+                name: name.to_owned(),
+                port: port.number,
+                listen: free.next().expect("a pod declares fewer ports than there are"),
+                protocol: resolve(protocol, name),
+            });
+        }
+    }
+    Ok(takeover)
+}
+
+/// The protocol of the first entry that matches the port, unless it is to be left alone.
+fn wanted(effective: &Effective, port: ContainerPort) -> Option<ProtocolSpec> {
+    let matches = |port_ref: &PortRef| port_ref.matches(port.name, port.number);
+    if effective.skip_inbound.iter().any(matches) {
+        return None;
+    }
+    let entry = |spec: &&InboundSpec| matches(&spec.port);
+    effective.profile.inbound.iter().find(entry).map(|spec| spec.protocol)
+}
+
+/// By the port's name, as `appProtocol`-less Services are read by Istio and others: `http`, `http-web`.
+fn resolve(protocol: ProtocolSpec, name: &str) -> Protocol {
+    match protocol {
+        ProtocolSpec::Http => Protocol::Http,
+        ProtocolSpec::Tcp => Protocol::Tcp,
+        ProtocolSpec::Auto if name == "http" || name.starts_with("http-") => Protocol::Http,
+        ProtocolSpec::Auto => Protocol::Tcp,
+    }
+}
+
+fn unnamed(container: &str, number: u16) -> String {
+    format!(
+        "port {number} of container {container} stays outside the proxy: it has no name. Give it one (name: http) \
+         and let the Service use it (targetPort: http)"
+    )
+}

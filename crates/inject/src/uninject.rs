@@ -1,0 +1,100 @@
+//! The way back: a pod without what injection brought.
+
+use outrigger_api::names::{CONFIG_ANNOTATION, INJECTED_LABEL, SHARED_VOLUME, STATUS_ANNOTATION};
+use serde_json::Value;
+
+use crate::{MovedPort, MovedProbe, Report};
+
+/// Why a pod could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum UninjectError {
+    /// The status annotation is missing: the pod was not injected, or somebody took the annotation off.
+    #[error("the pod has no annotation {STATUS_ANNOTATION}: it was not injected")]
+    NotInjected,
+    /// The status annotation is not ours, or of a version that this one can't read.
+    #[error("failed to read annotation {STATUS_ANNOTATION}: {0}")]
+    Status(#[from] serde_json::Error),
+}
+
+/// Takes out what the status annotation lists, and restores what it says was replaced. On a pod as `inject` left it
+/// the result equals the original; what others added since stays.
+pub fn uninject(pod: &mut Value) -> Result<Report, UninjectError> {
+    let status =
+        pod["metadata"]["annotations"][STATUS_ANNOTATION].as_str().ok_or(UninjectError::NotInjected)?;
+    let report: Report = serde_json::from_str(status)?;
+    for list in ["/spec/containers", "/spec/initContainers"] {
+        drop_named(pod.pointer_mut(list), &report.containers);
+    }
+    drop_named(pod.pointer_mut("/spec/volumes"), &report.volumes);
+    report.ports.iter().for_each(|port| restore_port(pod, port));
+    report.probes.iter().for_each(|probe| restore_probe(pod, probe));
+    for mount in &report.mounts {
+        let container = mount.split_once(':').map_or("", |(container, _)| container);
+        if let Some(container) = container_mut(pod, container) {
+            drop_named(container.get_mut("volumeMounts"), &[SHARED_VOLUME.to_owned()]);
+        }
+    }
+    drop_key(pod.pointer_mut("/metadata/labels"), INJECTED_LABEL);
+    for annotation in [CONFIG_ANNOTATION, STATUS_ANNOTATION] {
+        drop_key(pod.pointer_mut("/metadata/annotations"), annotation);
+    }
+    for path in report.nulls.iter().rev() {
+        if let Some(value) = pod.pointer_mut(path).filter(|value| is_empty(value)) {
+            *value = Value::Null;
+        }
+    }
+    for path in report.created.iter().rev() {
+        let Some((parent, field)) = path.rsplit_once('/') else {
+            continue;
+        };
+        if pod.pointer(path).is_some_and(is_empty) {
+            drop_key(pod.pointer_mut(parent), field);
+        }
+    }
+    Ok(report)
+}
+
+fn restore_port(pod: &mut Value, moved: &MovedPort) {
+    let Some(container) = container_mut(pod, &moved.container) else {
+        return;
+    };
+    let port = container.pointer_mut(&format!("/ports/{}", moved.index));
+    if let Some(port) = port.filter(|port| port["containerPort"] == moved.port && port.get("name").is_none())
+    {
+        port["name"] = moved.name.as_str().into();
+    }
+}
+
+fn restore_probe(pod: &mut Value, moved: &MovedProbe) {
+    let Some(container) = container_mut(pod, &moved.container) else {
+        return;
+    };
+    if let Some(port) = container.pointer_mut(&moved.field) {
+        *port = moved.name.as_str().into();
+    }
+}
+
+fn container_mut<'a>(pod: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let list = ["/spec/containers", "/spec/initContainers"].into_iter().find(|list| {
+        pod.pointer(list)
+            .and_then(Value::as_array)
+            .is_some_and(|items| items.iter().any(|item| item["name"] == name))
+    })?;
+    pod.pointer_mut(list)?.as_array_mut()?.iter_mut().find(|item| item["name"] == name)
+}
+
+fn drop_named(list: Option<&mut Value>, names: &[String]) {
+    if let Some(items) = list.and_then(Value::as_array_mut) {
+        items.retain(|item| !names.iter().any(|name| item["name"] == name.as_str()));
+    }
+}
+
+fn drop_key(map: Option<&mut Value>, key: &str) {
+    if let Some(map) = map.and_then(Value::as_object_mut) {
+        map.shift_remove(key);
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
+}
