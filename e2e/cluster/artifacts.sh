@@ -2,7 +2,7 @@
 # What the own variant is made of. Each thing is kept under a name that holds a hash of all that it is made from: what is
 # there under its name need not be built again.
 
-kubernetes=$(sed -n 's,^require k8s.io/kubernetes ,,p; s,^\tk8s.io/kubernetes \(v[0-9.]*\).*,\1,p' "$here/go/kubernetes/go.mod")
+kubernetes=$(sed -n 's,^\tk8s.io/kubernetes \(v[0-9.]*\).*,\1,p' "$here/go/kubernetes/go.mod")
 rootfs=$cache/rootfs-$(digest "$here/node/packages").tar
 node_image=outrigger-e2e/node:$(digest "$here/node" "$here/go/kubernetes" "$here/go/etcd" "$here/go/coredns" "$here/go/kind")
 
@@ -22,7 +22,7 @@ compile() {
   local set=$1 dir=$2
   rm -rf "$dir.part"
   mkdir -p "$dir.part"
-  cd "$here/go/$set"
+  cd "$here/go/$set" || return
   GOFLAGS='' GOWORK=off CGO_ENABLED=0 nice go build -trimpath -buildvcs=false -mod=readonly \
     -ldflags "-s -w $(cat ldflags 2> /dev/null || true)" -o "$dir.part/" tool
   # Go names etcd's server after its directory.
@@ -74,48 +74,44 @@ build_node_image() {
 }
 
 assemble_node_image() {
-  local context=$cache/node-context debian=outrigger-e2e/debian:node image
+  local context=$cache/node-context debian=outrigger-e2e/debian:node image images=()
   rm -rf "$context"
   mkdir -p "$context/bin"
-  docker import "$rootfs" "$debian"
-
-  local images=()
-  while read -r image; do
-    control_plane_image "$image" "$debian"
-    images+=("$image")
-  done < <(kubeadm config images list --kubernetes-version "$kubernetes" 2> /dev/null)
-  docker save -o "$context/images.tar" "${images[@]}"
-
-  cp -L "$cache"/bin/{kubeadm,kubelet,kubectl} "$context/bin/"
+  cp "$here"/node/* "$context/"
+  cp -L "$cache"/bin/{kubeadm,kubelet,kubectl,kube-proxy} "$context/bin/"
   cp -r "$(kind_module)/images/base/files" "$context/kind-files"
   chmod -R u+w "$context/kind-files"
-  cp "$here"/node/* "$context/"
+  docker import "$rootfs" "$debian"
+
+  while read -r image; do
+    control_plane_image "$image" "$debian" "$context"
+    images+=("$image")
+  done < <(kubeadm config images list --kubernetes-version "$kubernetes")
+  docker save -o "$context/images.tar" "${images[@]}"
+
+  rm "$context/bin/kube-proxy"
   docker build --quiet --tag "$node_image" --build-arg BASE="$debian" --build-arg VERSION="$kubernetes" \
     --build-arg PAUSE="$(printf '%s\n' "${images[@]}" | grep /pause:)" "$context"
   rm -rf "$context"
+  docker image prune -f
 }
 
-# control_plane_image NAME DEBIAN: the image that kubeadm expects under this name, with the program called like it.
-# It holds that program and nothing else; kube-proxy wants iptables, so it stands on Debian.
+# control_plane_image NAME DEBIAN CONTEXT: the image that kubeadm expects under this name: the program called like it, and
+# nothing else but what kube-proxy needs.
 control_plane_image() {
   local image=$1 program
   program=$(basename "${image%:*}")
-  local entrypoint="ENTRYPOINT [\"/usr/local/bin/$program\"]"
   if [ "$program" = kube-proxy ]; then
-    mkdir -p "$cache/node-context/proxy"
-    cp -L "$cache/bin/kube-proxy" "$cache/node-context/proxy/"
-    printf 'FROM %s\nCOPY kube-proxy /usr/local/bin/\n%s\n' "$2" "$entrypoint" > "$cache/node-context/proxy/Dockerfile"
-    docker build --quiet --tag "$image" "$cache/node-context/proxy"
-    rm -rf "$cache/node-context/proxy"
+    docker build --quiet --tag "$image" --build-arg BASE="$2" --file "$3/kube-proxy.Dockerfile" "$3"
   else
     tar -C "$cache/bin" -ch --transform 's,^,usr/local/bin/,' "$program" \
-      | docker import --change 'ENV PATH=/usr/local/bin' --change "$entrypoint" - "$image"
+      | docker import --change 'ENV PATH=/usr/local/bin' --change "ENTRYPOINT [\"/usr/local/bin/$program\"]" - "$image"
   fi
 }
 
 # Where kind's own files for its node image are: in its module.
 kind_module() {
-  cd "$here/go/kind"
+  cd "$here/go/kind" || return
   GOFLAGS='' GOWORK=off go mod download sigs.k8s.io/kind >&2
   GOFLAGS='' GOWORK=off go list -m -f '{{.Dir}}' sigs.k8s.io/kind
 }

@@ -5,6 +5,9 @@
 # The kubelet sets these for the whole machine, whatever container it runs in: `down` puts them back.
 readonly tunables=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
 
+# Of a block that is nobody's (RFC 5737).
+readonly nameserver=192.0.2.53
+
 engine_answers() { timeout 5 docker version > /dev/null 2>&1; }
 
 start_engine() {
@@ -17,6 +20,7 @@ start_engine() {
   mkdir -p "$state/docker-config"
   note_tunables
   make_netns
+  launch_nameserver
   step 'start Docker' launch_engine
   # Left by an engine that ended without `down`: the machine went off, say.
   docker ps -aq | xargs -r docker rm -fv > /dev/null
@@ -29,7 +33,20 @@ make_netns() {
   ip -n "$netns" link set lo up
 }
 
+# Says of every name that it does not exist. With no answer at all, whoever asks for a name outside the cluster waits ten
+# seconds; kind's node does at its start.
+launch_nameserver() {
+  ip -n "$netns" address add "$nameserver/32" dev lo
+  printf '. {\n  bind %s\n  template ANY ANY {\n    rcode NXDOMAIN\n  }\n}\n' "$nameserver" > "$state/Corefile"
+  detached "$cache/bin/coredns" -conf "$state/Corefile" > "$state/coredns.log" 2>&1
+}
+
+# detached COMMAND...: starts it in our network namespace, out of reach of a Ctrl-C in the terminal that `up` runs in.
+detached() { setsid nsenter --net="/run/netns/$netns" "$@" < /dev/null & }
+
 launch_engine() {
+  # A copy: the checkout may go away while the engine runs.
+  cp "$here/node/runc-nosysres" "$state/"
   cat > "$state/daemon.json" << EOF
 {
   "data-root": "$cache/docker",
@@ -37,14 +54,14 @@ launch_engine() {
   "hosts": ["$DOCKER_HOST"],
   "pidfile": "$state/docker.pid",
   "storage-driver": "overlay2",
+  "dns": ["$nameserver"],
   "cgroup-parent": "/$netns",
   "exec-opts": ["native.cgroupdriver=cgroupfs"],
   "default-runtime": "nosysres",
-  "runtimes": {"nosysres": {"path": "$here/node/runc-nosysres"}}
+  "runtimes": {"nosysres": {"path": "$state/runc-nosysres"}}
 }
 EOF
-  # setsid: Ctrl-C in the terminal that ran `up` is not meant for it.
-  setsid nsenter --net=/run/netns/$netns dockerd --config-file "$state/daemon.json" > "$state/dockerd.log" 2>&1 < /dev/null &
+  detached dockerd --config-file "$state/daemon.json" > "$state/dockerd.log" 2>&1
   echo "$! $(started_at $!)" > "$state/engine"
   for _ in $(seq 100); do
     engine_answers && return
