@@ -11,10 +11,14 @@ node_image=outrigger-e2e/node:$(digest "$here/node" "$here/go/kubernetes" "$here
 programs() {
   local set=$1 dir
   dir=$cache/programs/$set-$(digest "$here/go/$set")
+  mkdir -p "$cache/bin" "$cache/programs"
   if [ ! -d "$dir" ]; then
-    step "build $set" compile "$set" "$dir"
+    # Two may want the same: `make lint` its helm, while the cluster is being built.
+    (
+      flock 9
+      [ -d "$dir" ] || step "build $set" compile "$set" "$dir"
+    ) 9> "$cache/programs/$set.lock"
   fi
-  mkdir -p "$cache/bin"
   ln -sf "$dir"/* "$cache/bin/"
 }
 

@@ -62,6 +62,7 @@ locked() {
   mkdir -p "$cache"
   local file=$cache/lock
   [ ! -w /run ] || file=/run/outrigger-e2e.lock
+  flock --nonblock "$file" true || say 'waiting for another of these scripts to end'
   OUTRIGGER_E2E_LOCKED=yes exec flock --close "$file" "$@"
 }
 

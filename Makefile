@@ -1,0 +1,38 @@
+# Each target calls a script or cargo; what it does stands there.
+.DEFAULT_GOAL := help
+.PHONY: help build test lint images e2e e2e-up e2e-down demo bench-admission
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+build: ## compile everything
+	cargo build --workspace --locked
+
+test: ## unit, golden and property tests; installs what they need
+	@scripts/setup test
+	cargo test --workspace --exclude outrigger-e2e --locked
+
+lint: ## formatting, clippy, the chart, the scripts
+	@scripts/setup lint
+	@scripts/lint
+
+images: ## the container images, with docker or buildah
+	@images/build
+
+e2e: ## end-to-end tests on a real kind cluster; installs and starts what they need
+	@scripts/setup e2e
+	@e2e/test
+
+e2e-up: ## the tests' cluster, to look around in
+	@scripts/setup e2e
+	@e2e/cluster/up
+
+e2e-down: ## take that cluster down; nothing of it stays
+	@e2e/cluster/down
+
+demo: ## a cluster with the chart and the demo app, its traffic counted
+	@scripts/setup e2e
+	@e2e/demo
+
+bench-admission: ## what an admission costs
+	@bench/admission/run
