@@ -1,0 +1,41 @@
+//! What injection has made of a pod.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::ResourceExt;
+use outrigger_api::config::SidecarConfig;
+use outrigger_api::names;
+
+/// The proxy's container; none where the pod was not injected.
+pub fn proxy(pod: &Pod) -> Option<&Container> {
+    let spec = pod.spec.as_ref()?;
+    let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    containers.find(|container| container.name == names::PROXY_CONTAINER)
+}
+
+/// Fails unless the pod has the proxy as a native sidecar, the label and both annotations.
+#[track_caller]
+pub fn assert_injected(pod: &Pod) {
+    let proxy =
+        proxy(pod).unwrap_or_else(|| panic!("no proxy in {}", serde_json::to_string(&pod.spec).unwrap()));
+    assert_eq!(proxy.restart_policy.as_deref(), Some("Always"), "not a native sidecar");
+    assert_eq!(pod.labels().get(names::INJECTED_LABEL).map(String::as_str), Some("true"));
+    assert!(pod.annotations().contains_key(names::STATUS_ANNOTATION), "no status annotation");
+    config(pod);
+}
+
+/// Fails if injection has left anything on the pod.
+#[track_caller]
+pub fn assert_untouched(pod: &Pod) {
+    assert!(proxy(pod).is_none(), "the pod has a proxy");
+    let ours = |key: &&String| key.starts_with(names::PREFIX) && *key != names::INJECT_LABEL;
+    let left: Vec<_> = pod.labels().keys().chain(pod.annotations().keys()).filter(ours).collect();
+    assert!(left.is_empty(), "the pod has {left:?}");
+}
+
+/// The sidecar config on the pod.
+#[track_caller]
+pub fn config(pod: &Pod) -> SidecarConfig {
+    let annotation =
+        pod.annotations().get(names::CONFIG_ANNOTATION).expect("the pod has a config annotation");
+    SidecarConfig::parse(annotation).expect("the config on the pod is valid")
+}

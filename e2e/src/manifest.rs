@@ -1,0 +1,78 @@
+//! What the tests create, as people would write it. Each test changes what it is about with [`with`].
+
+use serde_json::{Value, json};
+
+/// The image of the demo: `serve` answers on a port, `fetch` asks.
+const DEMO_IMAGE: &str = "outrigger/demo:dev";
+
+/// A manifest, changed: an RFC 7386 merge.
+// By value, so that a call reads as `with(pod, json!(...))`.
+#[allow(clippy::needless_pass_by_value)]
+pub fn with(mut manifest: Value, change: Value) -> Value {
+    json_patch::merge(&mut manifest, &change);
+    manifest
+}
+
+/// A pod that serves HTTP on the port named `http`.
+pub fn server_pod(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": server_spec()})
+}
+
+fn server_spec() -> Value {
+    let ready = json!({"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1});
+    let serve = with(
+        demo_container(&["serve", "--port", "8080"]),
+        json!({"name": "app", "ports": [{"name": "http", "containerPort": 8080}], "readinessProbe": ready}),
+    );
+    json!({"containers": [serve], "terminationGracePeriodSeconds": 5})
+}
+
+/// A Deployment of such pods, labelled `app: <name>`.
+pub fn server_deployment(name: &str, replicas: u32) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": server_spec()},
+        },
+    })
+}
+
+/// A Service for the pods labelled `app: <name>`, by the name of their port.
+pub fn service(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]},
+    })
+}
+
+/// A Job that asks `url` this many times, and fails if any answer is not a 200.
+pub fn fetch_job(name: &str, url: &str, count: u32) -> Value {
+    let count = count.to_string();
+    let fetch = demo_container(&["fetch", url, "--count", &count, "--concurrency", "4", "--expect", "200"]);
+    let fetch = with(fetch, json!({"name": "fetch"}));
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [fetch]}},
+        },
+    })
+}
+
+/// A container of the demo's image, fit for Pod Security `restricted`.
+fn demo_container(args: &[&str]) -> Value {
+    json!({
+        "image": DEMO_IMAGE,
+        // It was put on the node by hand: a pull would hide that somebody forgot to.
+        "imagePullPolicy": "Never",
+        "args": args,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    })
+}

@@ -1,0 +1,198 @@
+//! What becomes of an install: upgrades, restarts, new certificates, the end. One case at a time, because each one has
+//! the cluster's only release to itself; each begins with the values that it needs, so their order does not matter.
+
+// Every function here is part of a test: its panic is the report.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use outrigger_api::names;
+use outrigger_e2e::injected::{assert_injected, assert_untouched};
+use outrigger_e2e::manifest::{server_pod, with};
+use outrigger_e2e::release::{self, WEBHOOK};
+use outrigger_e2e::{Release, eventually, left_over, metrics, served, with_namespace};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+const ENABLED: (&str, &str) = (names::INJECT_LABEL, names::ENABLED);
+
+/// Held by each test for as long as it lasts.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// No retries here: whoever labels a namespace after `helm install` never sees a pod without its sidecar.
+#[tokio::test]
+async fn an_install_returns_only_when_pods_are_injected() {
+    let _alone = ALONE.lock().await;
+    release::uninstall();
+    with_namespace(&[ENABLED], |ns| async move {
+        assert_untouched(&ns.dry_run(server_pod("web")).await.unwrap());
+        Release::with(&[]).await;
+        assert_injected(&ns.dry_run(server_pod("web")).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn helm_test_tries_a_pod_and_leaves_nothing() {
+    let _alone = ALONE.lock().await;
+    let release = Release::with(&[]).await;
+    let before = left_over::objects_of_release(&release.client).await;
+    let said = release::test();
+    assert!(said.contains("Succeeded"), "{said}");
+    assert_eq!(left_over::objects_of_release(&release.client).await, before);
+}
+
+/// The webhook's counter, summed over its replicas: the API server never asked.
+#[tokio::test]
+async fn a_pod_that_nobody_labelled_never_reaches_the_webhook() {
+    let _alone = ALONE.lock().await;
+    let release = Release::with(&[]).await;
+    let pods = release.webhook_pods().await;
+    let admissions = || async {
+        metrics::sum_over(&release.client, &pods, "outrigger_webhook_admissions_total").await.unwrap()
+    };
+    with_namespace(&[], |ns| async move {
+        let before = admissions().await;
+        assert_untouched(&ns.create::<Pod>(server_pod("web")).await.unwrap());
+        assert_eq!(admissions().await, before);
+
+        // The counter counts: an opted-in pod moves it.
+        let enabled = json!({"metadata": {"labels": {ENABLED.0: ENABLED.1}}});
+        assert_injected(&ns.dry_run(with(server_pod("web"), enabled)).await.unwrap());
+        assert_eq!(admissions().await, before + 1);
+    })
+    .await;
+}
+
+/// With `Fail`, so that an answer that is missing is an error here and not a pod without sidecar.
+#[tokio::test]
+async fn a_restart_of_the_webhook_loses_no_pod() {
+    let _alone = ALONE.lock().await;
+    let release = Release::with(&["failurePolicy=Fail"]).await;
+    with_namespace(&[ENABLED], |ns| async move {
+        restart(&release).await;
+        let rolled_out = async { release.webhook_pods().await };
+        tokio::pin!(rolled_out);
+        let mut created = 0;
+        loop {
+            tokio::select! {
+                _ = &mut rolled_out => break,
+                pod = ns.create::<Pod>(gated_pod(created)) => {
+                    assert_injected(&pod.unwrap_or_else(|error| panic!("pod {created} was lost: {error}")));
+                    created += 1;
+                }
+            }
+        }
+        assert!(created > 10, "only {created} pods were created during the restart");
+    })
+    .await;
+}
+
+/// A pod that is stored and never started.
+fn gated_pod(number: usize) -> serde_json::Value {
+    let gate = json!({"spec": {"schedulingGates": [{"name": "outrigger.dev/e2e"}]}});
+    with(server_pod(&format!("web-{number}")), gate)
+}
+
+async fn restart(release: &Release) {
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    let change = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}}});
+    let deployments = release.namespace().api::<Deployment>();
+    deployments.patch(WEBHOOK, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_without_a_restart() {
+    let _alone = ALONE.lock().await;
+    let release = Release::with(&["failurePolicy=Fail", "certificateLifetime=30s"]).await;
+    let pods = release.webhook_pods().await;
+    let before = served_by_all(&release, &pods).await;
+    // Two lifetimes: the certificates of the beginning have expired by then.
+    eventually("every replica to serve another certificate", Duration::from_mins(1), || async {
+        let now = served_by_all(&release, &pods).await;
+        ensure!(now.iter().all(|certificate| !before.contains(certificate)), "the same as before");
+        Ok(())
+    })
+    .await;
+    with_namespace(&[ENABLED], |ns| async move {
+        assert_injected(&ns.dry_run(server_pod("web")).await.unwrap());
+    })
+    .await;
+    assert_eq!(restarts(&release).await, restarts_of(&pods), "a replica was restarted or replaced");
+}
+
+/// Fails if any replica serves what the API server would refuse.
+async fn served_by_all(release: &Release, pods: &[Pod]) -> Vec<Vec<u8>> {
+    let registration = release.configuration().await;
+    let mut certificates = Vec::new();
+    for pod in pods {
+        let certificate = served::certificate(&release.namespace(), pod, &registration).await;
+        let certificate = certificate.unwrap_or_else(|error| panic!("{}: {error:#}", pod.name_any()));
+        certificates.push(certificate.to_vec());
+    }
+    certificates
+}
+
+async fn restarts(release: &Release) -> Vec<(String, i32)> {
+    restarts_of(&release.webhook_pods().await)
+}
+
+fn restarts_of(pods: &[Pod]) -> Vec<(String, i32)> {
+    let mut restarts: Vec<_> = pods
+        .iter()
+        .map(|pod| {
+            let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            (pod.name_any(), containers.map(|c| c.restart_count).sum())
+        })
+        .collect();
+    restarts.sort();
+    restarts
+}
+
+/// Helm must not put its empty Secret, nor its registration without CA, in the place of what the webhook wrote.
+#[tokio::test]
+async fn an_upgrade_keeps_the_certificate() {
+    let _alone = ALONE.lock().await;
+    let release = Release::with(&["timeoutSeconds=5"]).await;
+    let before = (secret(&release).await, ca_bundles(&release.configuration().await));
+    let release = Release::with(&["timeoutSeconds=6"]).await;
+    let registration = release.configuration().await;
+    assert_eq!(registration.webhooks.as_ref().unwrap()[0].timeout_seconds, Some(6));
+    assert_eq!((secret(&release).await, ca_bundles(&registration)), before);
+}
+
+async fn secret(release: &Release) -> Secret {
+    let name = format!("{WEBHOOK}-certificate");
+    let secret = release.namespace().api::<Secret>().get(&name).await.unwrap();
+    assert!(secret.data.is_some(), "the webhook has written nothing into its Secret");
+    Secret { data: secret.data, ..Secret::default() }
+}
+
+fn ca_bundles(registration: &MutatingWebhookConfiguration) -> Vec<Vec<u8>> {
+    let bundles =
+        registration.webhooks.iter().flatten().map(|webhook| webhook.client_config.ca_bundle.clone());
+    bundles.map(|bundle| bundle.expect("the webhook has written its CA").0).collect()
+}
+
+#[tokio::test]
+async fn an_uninstall_leaves_nothing_but_the_crd() {
+    let _alone = ALONE.lock().await;
+    let release = Release::with(&[]).await;
+    release::uninstall();
+    eventually("the release's objects to be gone", Duration::from_mins(1), || async {
+        let left = left_over::objects_of_release(&release.client).await;
+        ensure!(left == ["CustomResourceDefinition sidecarprofiles.outrigger.dev"], "{left:?}");
+        Ok(())
+    })
+    .await;
+    with_namespace(&[ENABLED], |ns| async move {
+        assert_untouched(&ns.create::<Pod>(server_pod("web")).await.unwrap());
+    })
+    .await;
+}
