@@ -66,6 +66,10 @@ pub fn uninstall() -> String {
 }
 
 fn install_or_upgrade(values: &[&str]) {
+    static FROM_NOTHING: OnceLock<String> = OnceLock::new();
+    // An earlier run's replicas may be of another image with the same tag, which no upgrade would replace.
+    FROM_NOTHING.get_or_init(uninstall);
+
     let images = [
         "image.tag=dev",
         "sidecar.image.tag=dev",
