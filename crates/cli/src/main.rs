@@ -1,2 +1,35 @@
-//! Placeholder.
-fn main() {}
+//! The `outrigger` command: parse, run, report.
+
+mod check;
+mod document;
+mod error;
+mod inject;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Fastens sidecars to Kubernetes pods.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inject(inject::Args),
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Inject(args) => inject::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::report(&error),
+    }
+}

@@ -1,0 +1,144 @@
+//! Manifests as text: YAML or JSON in, the same out.
+
+use serde_json::Value;
+
+/// What a file was written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Yaml,
+    Json,
+}
+
+/// The documents of a file.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Documents {
+    pub(crate) format: Format,
+    pub(crate) documents: Vec<Value>,
+}
+
+/// Why a text holds no manifests. Names no file: the caller knows it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ParseError {
+    #[error("{line}:{column}: {message}")]
+    Syntax { line: u64, column: u64, message: String },
+    #[error("document {0} is no Kubernetes object: it takes a map with apiVersion and kind")]
+    NoObject(usize),
+}
+
+/// Reads every document; empty ones, as between two `---`, are left out.
+pub(crate) fn parse(text: &str) -> Result<Documents, ParseError> {
+    // A YAML flow map starts like JSON, and what is no JSON may still be that.
+    if let Ok(document) = serde_json::from_str::<Value>(text) {
+        return check(Documents { format: Format::Json, documents: vec![document] });
+    }
+    // As kubectl reads it: `defaultMode: 0644` is octal. No excerpt in errors: an editor jumps to file:line:column.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    let documents =
+        serde_saphyr::from_multiple_with_options::<Value>(text, options).map_err(|error| syntax(&error))?;
+    let documents = documents.into_iter().filter(|document| !document.is_null()).collect();
+    check(Documents { format: Format::Yaml, documents })
+}
+
+fn check(documents: Documents) -> Result<Documents, ParseError> {
+    match documents.documents.iter().position(|document| !document["kind"].is_string()) {
+        Some(index) => Err(ParseError::NoObject(index + 1)),
+        None => Ok(documents),
+    }
+}
+
+fn syntax(error: &serde_saphyr::Error) -> ParseError {
+    // A few errors, as of a text cut off, have no place; the start of the file is the best there is.
+    let (line, column) = error.location().map_or((1, 1), |location| (location.line(), location.column()));
+    let message = error.to_string();
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.trim_end_matches(&format!(" at line {line}, column {column}")).to_owned();
+    ParseError::Syntax { line, column, message }
+}
+
+impl Documents {
+    /// Writes them in the format that they came in.
+    pub(crate) fn to_text(&self) -> String {
+        match self.format {
+            Format::Json => {
+                let document = self.documents.first().unwrap_or(&Value::Null);
+                format!("{document:#}\n")
+            }
+            Format::Yaml => self.documents.iter().map(yaml).collect::<Vec<_>>().join("---\n"),
+        }
+    }
+}
+
+fn yaml(document: &Value) -> String {
+    let mut text = String::new();
+    // Long strings stay on one line: the library would fold them, and the config annotation would be hard to read.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    serde_saphyr::to_fmt_writer_with_options(&mut text, document, options)
+        .expect("JSON values have string keys only, which YAML can always hold");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read_yaml(text: &str) -> Value {
+        parse(text).unwrap().documents.remove(0)
+    }
+
+    /// kubectl reads YAML as version 1.1 does, and the next reader of our output may be of either version.
+    #[test]
+    fn scalars_mean_what_they_mean_to_kubectl() {
+        let read = read_yaml(
+            "kind: X\nmode: 0644\nquoted: '0644'\nyes: 'yes'\nversion: '1.10'\nport: 8080\nratio: 0.5\ndate: 2026-11-21\n\
+             clock: '12:30'\nempty: \ntilde: ~\ntruth: true\non: yes\nsha: '1e10'\n",
+        );
+        let wanted = json!({
+            "kind": "X", "mode": 420, "quoted": "0644", "yes": "yes", "version": "1.10", "port": 8080, "ratio": 0.5,
+            "date": "2026-11-21", "clock": "12:30", "empty": null, "tilde": null, "truth": true, "on": true, "sha": "1e10"
+        });
+        assert_eq!(read, wanted);
+        assert_eq!(read_yaml(&yaml(&read)), wanted);
+    }
+
+    #[test]
+    fn anchors_block_texts_and_several_documents_are_read() {
+        let text = "---\nkind: A\nbase: &b {x: 1}\nmore: {<<: *b, y: 2}\n---\n# nothing\n---\nkind: B\ntext: |\n  a\n  b\n";
+        let read = parse(text).unwrap();
+        assert_eq!(read.format, Format::Yaml);
+        assert_eq!(
+            read.documents,
+            [
+                json!({"kind": "A", "base": {"x": 1}, "more": {"x": 1, "y": 2}}),
+                json!({"kind": "B", "text": "a\nb\n"})
+            ]
+        );
+        assert_eq!(parse(&read.to_text()).unwrap(), read);
+    }
+
+    #[test]
+    fn json_stays_json_and_keeps_its_order() {
+        let read = parse(r#"{"kind":"Pod","b":1,"a":[]}"#).unwrap();
+        assert_eq!(read.format, Format::Json);
+        assert_eq!(read.to_text(), "{\n  \"kind\": \"Pod\",\n  \"b\": 1,\n  \"a\": []\n}\n");
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_told_with_its_place() {
+        let message = |text: &str| parse(text).unwrap_err().to_string();
+        insta::assert_snapshot!(message("kind: Pod\nspec:\n  - a\n  b: [\n"));
+        insta::assert_snapshot!(message("kind: Pod\n---\njust words\n"), @"document 2 is no Kubernetes object: it takes a map with apiVersion and kind");
+    }
+
+    proptest! {
+        /// Whatever a string holds, it comes back as that string: our own config annotation is one.
+        #[test]
+        fn strings_survive(text in prop_oneof![".{0,200}", "[0-9eE+.:_xo-]{0,6}", "(yes|no|on|off|null|~|y|n|[ \\n\\t#:{}&*!|>'\"%@`-]){0,6}"]) {
+            let document = json!({"kind": "X", "text": text, "list": [text], text.clone(): 1});
+            let written = yaml(&document);
+            prop_assert_eq!(read_yaml(&written), document, "{}", written);
+        }
+    }
+}
