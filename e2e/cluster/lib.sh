@@ -81,7 +81,7 @@ suitable_variant() {
 
 # The variant that is up, or half up; nothing where there is none.
 current_variant() {
-  if [ -d "$state" ]; then echo own; elif [ -e "$cache/kubeconfig" ]; then echo plain; fi
+  if [ -d "$state" ]; then echo own; elif [ -e "$cache/plain" ]; then echo plain; fi
 }
 
 # use VARIANT: what docker, kind, helm and kubectl need to know.
