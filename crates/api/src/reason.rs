@@ -41,6 +41,25 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, for documentation and for metrics that must exist before the first decision.
+    pub const ALL: [Self; 15] = [
+        Self::NotOptedIn,
+        Self::OptedOut,
+        Self::AlreadyInjected,
+        Self::HostNetwork,
+        Self::MirrorPod,
+        Self::WindowsPod,
+        Self::NothingToIntercept,
+        Self::ProfileNotFound,
+        Self::InvalidProfile,
+        Self::InvalidAnnotation,
+        Self::NameCollision,
+        Self::PortCollision,
+        Self::MountCollision,
+        Self::ContainerNotFound,
+        Self::MalformedPod,
+    ];
+
     /// The code, as it appears everywhere.
     pub const fn code(self) -> &'static str {
         match self {
@@ -66,5 +85,18 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_explained_in_the_documentation() {
+        let page = include_str!("../../../docs/injection.md");
+        for reason in Reason::ALL {
+            assert!(page.contains(&format!("| `{reason}` |")), "docs/injection.md has no row for {reason}");
+        }
     }
 }
