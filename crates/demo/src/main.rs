@@ -1,2 +1,36 @@
-//! Placeholder.
-fn main() {}
+//! `outrigger-demo`: an app to put a sidecar beside, and a client to call it with.
+
+mod fetch;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// An app to put a sidecar beside, and a client to call it with.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger-demo", version)]
+enum Command {
+    /// Serve `/`, `/echo`, `/status/{code}`, `/slow?ms=`, `/bytes/{n}`, `/healthz` and `/count`.
+    Serve(serve::Args),
+    /// Send an exact number of requests, and fail unless each got the expected status.
+    Fetch(fetch::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("outrigger-demo: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match command {
+        Command::Serve(args) => runtime.block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Fetch(args) => runtime.block_on(fetch::run(args)),
+    }
+}

@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Outrigger's traffic proxy: takes over an app's ports, passes traffic on to the app, and counts it.
+//!
+//! A request's way: `listener` accepts, `inbound` tells HTTP/1 from everything else (`identify`), `http1` runs one
+//! function a request: forward (`forward`, with `pool`), then observe (`observe`). Everything else is relayed as bytes
+//! (`tcp`). One thread does all of that, so its state needs no locks; the admin server has a thread of its own, because
+//! a scrape must not delay a request.
+//!
+//! The app's view is unchanged: `Host`, header case and body bytes go through as they came, and no `X-Forwarded-For`,
+//! `Via`, `Server` or `Date` is added, as in the inbound sidecars of Linkerd and Istio. An app that trusts the last
+//! entry of `X-Forwarded-For` would otherwise see its own pod there.
+
+mod admin;
+mod body;
+mod collector;
+pub mod config;
+mod connect;
+mod forward;
+mod headers;
+mod http1;
+mod identify;
+mod inbound;
+mod latency;
+pub mod limits;
+mod listener;
+mod metrics;
+mod observe;
+mod pool;
+pub mod proxy;
+mod reason;
+mod stats;
+mod tcp;
+mod upgrade;
+mod worker;

@@ -153,20 +153,14 @@ impl<S: Sync> FromRequestParts<S> for Loopback {
         if peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback()) {
             return Ok(Self);
         }
-        Err((
-            StatusCode::FORBIDDEN,
-            "only from loopback: use kubectl port-forward\n",
-        ))
+        Err((StatusCode::FORBIDDEN, "only from loopback: use kubectl port-forward\n"))
     }
 }
 
 async fn encode_metrics(
     State(admin): State<Admin>,
 ) -> Result<([(HeaderName, &'static str); 1], String), StatusCode> {
-    let text = admin
-        .metrics
-        .encode()
-        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let text = admin.metrics.encode().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }
 
@@ -175,10 +169,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     if missing.is_empty() {
         return (StatusCode::OK, "ready\n".to_owned());
     }
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!("not ready: {}\n", missing.join(", ")),
-    )
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
 }
 
 async fn log_level(_: Loopback, State(admin): State<Admin>, level: String) -> (StatusCode, String) {
@@ -209,14 +200,9 @@ mod tests {
         let mut request = request;
         let peer: SocketAddr = peer.parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
-        let response = TowerToHyperService::new(router(admin.clone()))
-            .call(request)
-            .await
-            .unwrap();
+        let response = TowerToHyperService::new(router(admin.clone())).call(request).await.unwrap();
         let status = response.status();
-        let body = axum::body::to_bytes(response.into_body(), usize::MAX)
-            .await
-            .unwrap();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
@@ -226,10 +212,7 @@ mod tests {
         let certificate = admin.readiness.condition("certificate");
         let ready = || Request::get("/ready").body(Body::empty()).unwrap();
         let (status, body) = answer(&admin, "10.0.0.9:1", ready()).await;
-        assert_eq!(
-            (status, body.as_str()),
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: certificate\n")
-        );
+        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not ready: certificate\n"));
         certificate.set(true);
         assert_eq!(answer(&admin, "10.0.0.9:1", ready()).await.0, StatusCode::OK);
     }
@@ -237,21 +220,11 @@ mod tests {
     #[tokio::test]
     async fn log_level_is_for_loopback_peers_only() {
         let set = |level: &'static str| Request::put("/log-level").body(Body::from(level)).unwrap();
-        assert_eq!(
-            answer(&admin(), "10.0.0.9:1", set("debug")).await.0,
-            StatusCode::FORBIDDEN
-        );
+        assert_eq!(answer(&admin(), "10.0.0.9:1", set("debug")).await.0, StatusCode::FORBIDDEN);
         for peer in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert_eq!(
-                answer(&admin(), peer, set("debug\n")).await.0,
-                StatusCode::OK,
-                "{peer}"
-            );
+            assert_eq!(answer(&admin(), peer, set("debug\n")).await.0, StatusCode::OK, "{peer}");
         }
-        assert_eq!(
-            answer(&admin(), "127.0.0.1:1", set("loud")).await.0,
-            StatusCode::BAD_REQUEST
-        );
+        assert_eq!(answer(&admin(), "127.0.0.1:1", set("loud")).await.0, StatusCode::BAD_REQUEST);
     }
 
     #[tokio::test]
@@ -261,17 +234,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (trigger, shutdown) = crate::shutdown::channel();
         let server = tokio::spawn(async move {
-            serve(
-                listener,
-                router(admin()),
-                async move { shutdown.requested().await },
-            )
-            .await;
+            serve(listener, router(admin()), async move { shutdown.requested().await }).await;
         });
         let mut idle = TcpStream::connect(address).await.unwrap();
-        idle.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
+        idle.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let mut head = [0; 15];
         idle.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");

@@ -86,15 +86,9 @@ fn targets(level: &str) -> Result<Targets, LogError> {
     let unknown = || LogError::Level(level.to_owned());
     let targets: Targets = level.trim().parse().map_err(|_| unknown())?;
     // "debgu" parses as the name of a module that is to log everything. A typing error must not pass for a level.
-    let names_level = level
-        .split(',')
-        .any(|part| part.trim().parse::<tracing::Level>().is_ok());
+    let names_level = level.split(',').any(|part| part.trim().parse::<tracing::Level>().is_ok());
     let quiet = level.trim().eq_ignore_ascii_case("off");
-    if names_level || quiet {
-        Ok(targets)
-    } else {
-        Err(unknown())
-    }
+    if names_level || quiet { Ok(targets) } else { Err(unknown()) }
 }
 
 fn colour() -> bool {
@@ -116,9 +110,6 @@ mod tests {
     #[test]
     fn misspelt_level_names_the_right_ones() {
         let message = detached().set_level("debgu").unwrap_err().to_string();
-        assert!(
-            message.contains("\"debgu\"") && message.contains("debug"),
-            "{message}"
-        );
+        assert!(message.contains("\"debgu\"") && message.contains("debug"), "{message}");
     }
 }

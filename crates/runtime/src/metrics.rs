@@ -25,16 +25,10 @@ pub struct Metrics {
 impl Metrics {
     /// The metrics that every process has. `version` is the binary's.
     pub fn new(version: &'static str) -> Self {
-        let mut metrics = Self {
-            registry: Registry::default(),
-        };
+        let mut metrics = Self { registry: Registry::default() };
         metrics.registry.register_collector(Box::new(ProcessCollector));
         // The encoder adds `_info`, as it adds `_total` to counters.
-        metrics.own().register(
-            "build",
-            "Version of the running binary",
-            Info::new([("version", version)]),
-        );
+        metrics.own().register("build", "Version of the running binary", Info::new([("version", version)]));
         metrics
     }
 
@@ -74,10 +68,6 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted} is not in:\n{text}");
         }
-        assert_eq!(
-            text.matches("process_open_fds ").count(),
-            3,
-            "help, type and value, once each:\n{text}"
-        );
+        assert_eq!(text.matches("process_open_fds ").count(), 3, "help, type and value, once each:\n{text}");
     }
 }

@@ -18,11 +18,7 @@ impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         // What can't be read is left out: a gap tells more than a zero.
         let gauges = [
-            (
-                "process_resident_memory_bytes",
-                "Resident memory",
-                resident_bytes(),
-            ),
+            ("process_resident_memory_bytes", "Resident memory", resident_bytes()),
             ("process_open_fds", "Open file descriptors", open_fds()),
             (
                 "process_start_time_seconds",
@@ -64,11 +60,7 @@ fn cpu_seconds() -> Option<f64> {
 
 fn start_time_seconds() -> Option<f64> {
     let boot = fs::read_to_string("/proc/stat").ok()?;
-    let boot: f64 = boot
-        .lines()
-        .find_map(|line| line.strip_prefix("btime "))?
-        .parse()
-        .ok()?;
+    let boot: f64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     Some(boot + stat_field(&stat, 22)? / TICKS_A_SECOND)
 }

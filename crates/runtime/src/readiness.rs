@@ -28,10 +28,7 @@ impl Readiness {
     /// Declares a condition, which doesn't hold yet. The name is what `/ready` says is missing: `certificate`.
     pub fn condition(&self, name: &'static str) -> Condition {
         self.state().conditions.entry(name).or_insert(false);
-        Condition {
-            name,
-            readiness: self.clone(),
-        }
+        Condition { name, readiness: self.clone() }
     }
 
     /// Not ready from now on, whatever the conditions say: the process is about to go.
@@ -69,10 +66,7 @@ mod tests {
     #[test]
     fn ready_when_every_condition_holds_and_never_while_draining() {
         let readiness = Readiness::default();
-        let (certificate, profiles) = (
-            readiness.condition("certificate"),
-            readiness.condition("profiles"),
-        );
+        let (certificate, profiles) = (readiness.condition("certificate"), readiness.condition("profiles"));
         assert_eq!(readiness.missing(), ["certificate", "profiles"]);
         certificate.set(true);
         profiles.set(true);

@@ -93,6 +93,12 @@ impl Drain {
         *self.0.borrow()
     }
 
+    /// Waits until something is in flight. Returns at once where something is.
+    pub async fn started(&self) {
+        // As in `drained`, the wait can't end by a lost sender.
+        let _ = self.0.subscribe().wait_for(|count| *count > 0).await;
+    }
+
     /// Waits until nothing is in flight, but no longer than `deadline`. Returns how many were left.
     pub async fn drained(&self, deadline: Duration) -> usize {
         let mut count = self.0.subscribe();

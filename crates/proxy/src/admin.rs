@@ -1,0 +1,86 @@
+//! The proxy's own routes on the admin server.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use outrigger_api::config::SidecarConfig;
+use outrigger_runtime::admin::Loopback;
+use outrigger_runtime::shutdown::Trigger;
+
+use crate::metrics::PortMetrics;
+use crate::stats::Stats;
+
+/// What the proxy's routes work on.
+#[derive(Clone, Debug)]
+pub(crate) struct Exposed {
+    pub(crate) ports: Arc<[Arc<PortMetrics>]>,
+    pub(crate) config: Arc<SidecarConfig>,
+    pub(crate) trigger: Trigger,
+}
+
+/// `/stats` for holders of the token, `/config` and `POST /shutdown` for loopback peers.
+pub(crate) fn router(exposed: Exposed) -> Router {
+    Router::new()
+        .route("/stats", get(stats))
+        .route("/config", get(config))
+        .route("/shutdown", post(shutdown))
+        .with_state(exposed)
+}
+
+type Unauthorized = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
+
+async fn stats(State(exposed): State<Exposed>, headers: HeaderMap) -> Result<Json<Stats>, Unauthorized> {
+    let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+    if !bears(given, &exposed.config.token) {
+        let hint = "needs the token of the pod's outrigger.dev/config annotation\n";
+        return Err((StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], hint));
+    }
+    Ok(Json(Stats::of(exposed.ports.iter().map(AsRef::as_ref))))
+}
+
+async fn config(_: Loopback, State(exposed): State<Exposed>) -> Json<SidecarConfig> {
+    let mut config = SidecarConfig::clone(&exposed.config);
+    "(redacted)".clone_into(&mut config.token);
+    Json(config)
+}
+
+async fn shutdown(_: Loopback, State(exposed): State<Exposed>) -> &'static str {
+    tracing::info!("stopping: asked by POST /shutdown");
+    exposed.trigger.request();
+    "stopping\n"
+}
+
+/// Whether an `Authorization` header bears the token. An empty token opens to nobody.
+fn bears(authorization: &[u8], token: &str) -> bool {
+    let given = match authorization.split_at_checked(7) {
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => given,
+        _ => return false,
+    };
+    !token.is_empty() && equal(given, token.as_bytes())
+}
+
+/// Compares in a time that depends on the length alone, so that nobody finds the token byte by byte.
+fn equal(left: &[u8], right: &[u8]) -> bool {
+    let differing = left.iter().zip(right).fold(0, |bits, (left, right)| black_box(bits | (left ^ right)));
+    left.len() == right.len() && differing == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        assert!(bears(b"Bearer secret", "secret"));
+        assert!(bears(b"bearer secret", "secret"));
+        for wrong in [&b"Bearer secre"[..], b"Bearer secret1", b"Bearer ", b"Basic secret", b"secret", b""] {
+            assert!(!bears(wrong, "secret"), "{}", String::from_utf8_lossy(wrong));
+        }
+        assert!(!bears(b"Bearer ", ""));
+    }
+}

@@ -1,0 +1,42 @@
+//! How long and how much the data plane puts up with. Constants for now; profiles will set some of them.
+
+use std::time::Duration;
+
+/// The limits of one proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a client may take for a request's head, and stay idle between two. Default: 90 s, longer than the 60 s
+    /// after which most callers drop an idle connection (a proxy that drops first makes them send into a closed one),
+    /// and short enough that clients who send a byte now and then don't hold memory for long.
+    pub head: Duration,
+    /// How long the app may take to accept a connection. Default: 3 s, so that one lost SYN, resent after 1 s, is no error.
+    pub connect: Duration,
+    /// How long a connection to the app is kept for the next request. Default: 3 s, below the keep-alive of every common
+    /// server (Node's is 5 s), so that we close first and no request meets a connection that the app has just closed.
+    pub pool_idle: Duration,
+    /// How long a stop waits for what is in flight. Default: 25 s, below the 30 s that Kubernetes gives a pod.
+    pub drain: Duration,
+    /// How long nothing must have been in flight before a stopping proxy gives up its ports. Default: 500 ms. New
+    /// connections come until every node has heard that the pod is going, so ports closed at once would refuse them
+    /// (linkerd2#11084); waiting much longer would hold up every pod's end.
+    pub quiet: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(90),
+            connect: Duration::from_secs(3),
+            pool_idle: Duration::from_secs(3),
+            drain: Duration::from_secs(25),
+            quiet: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Largest head of a message, and most bytes held for one direction of a connection. 64 KiB: what Node, nginx and Tomcat
+/// accept is at most a half of it. hyper's own limit is 400 KiB a direction.
+pub(crate) const MAX_BUFFER: usize = 64 * 1024;
+
+/// How long a silent peer may be silent before the kernel asks whether it is still there.
+pub(crate) const KEEPALIVE: Duration = Duration::from_mins(1);

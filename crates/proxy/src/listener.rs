@@ -1,0 +1,64 @@
+//! The ports that the proxy has taken over.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_api::config::{Inbound, Protocol};
+use outrigger_runtime::shutdown::{Drain, Shutdown};
+use tokio::net::TcpListener;
+
+use crate::connect;
+use crate::inbound;
+use crate::limits::Limits;
+use crate::metrics::{PortMetrics, RequestCounters};
+use crate::pool::Pool;
+
+/// Pause after a failed accept. It fails for want of file descriptors, mostly: without a pause the loop would spin until
+/// one is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One port of the app, as the worker sees it. Everything that a request needs is found here once, not looked up.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) target: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<PortMetrics>,
+    pub(crate) counters: RequestCounters,
+    pub(crate) pool: Rc<Pool>,
+}
+
+impl Port {
+    pub(crate) fn new(inbound: &Inbound, metrics: Arc<PortMetrics>, limits: Limits) -> Self {
+        Self {
+            target: inbound.target,
+            protocol: inbound.protocol,
+            limits,
+            metrics,
+            counters: RequestCounters::default(),
+            pool: Rc::new(Pool::new(limits.pool_idle)),
+        }
+    }
+}
+
+/// Accepts connections for ever; each gets a task of its own.
+pub(crate) async fn accept(listener: TcpListener, port: Rc<Port>, shutdown: Shutdown, drain: Drain) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connect::prepare(&stream);
+                let (port, shutdown, drain) = (Rc::clone(&port), shutdown.clone(), drain.clone());
+                let in_flight = drain.start();
+                tokio::task::spawn_local(async move {
+                    inbound::serve(stream, port, shutdown, &drain).await;
+                    drop(in_flight);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, port = port.metrics.name, "failed to accept connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

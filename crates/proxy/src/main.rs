@@ -1,0 +1,75 @@
+//! `outrigger-proxy`: the traffic proxy beside an app.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use outrigger_api::names::{ADMIN_PORT, CONFIG_DIR, CONFIG_FILE};
+use outrigger_proxy::config::{self, LoadError};
+use outrigger_proxy::limits::Limits;
+use outrigger_proxy::proxy::{self, Proxy, Sockets};
+use outrigger_runtime::log::{self, Format};
+use outrigger_runtime::shutdown;
+
+/// Takes over an app's ports, passes traffic on to the app, and counts it.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger-proxy", version)]
+struct Args {
+    /// The sidecar config.
+    #[arg(long, env = "OUTRIGGER_CONFIG", default_value_os_t = default_config())]
+    config: PathBuf,
+    /// Port of the admin server: metrics, probes, stats.
+    #[arg(long, env = "OUTRIGGER_ADMIN_PORT", default_value_t = ADMIN_PORT)]
+    admin_port: u16,
+    /// Seconds that a stop waits for what is in flight. Keep it below the pod's terminationGracePeriodSeconds.
+    #[arg(long, env = "OUTRIGGER_DRAIN_TIMEOUT", default_value = "25", value_parser = seconds)]
+    drain_timeout: Duration,
+    /// How much to log, instead of what the config says: error, warn, info, debug, trace, or by module.
+    #[arg(long, env = "OUTRIGGER_LOG_LEVEL")]
+    log_level: Option<String>,
+    /// How log lines look: json or text.
+    #[arg(long, env = "OUTRIGGER_LOG_FORMAT", default_value = "json")]
+    log_format: Format,
+}
+
+fn default_config() -> PathBuf {
+    [CONFIG_DIR, CONFIG_FILE].iter().collect()
+}
+
+/// `25` or `25s`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    number.parse().map(Duration::from_secs).map_err(|_| "not a number of seconds, as in 25 or 25s".to_owned())
+}
+
+/// Of sysexits.h: told wrongly. Kubernetes shows it as the container's exit code, apart from crashes.
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger-proxy: {error:#}");
+            let code = if error.is::<LoadError>() { EX_USAGE } else { 1 };
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let config = config::load(&args.config)?;
+    let level = args.log_level.as_deref().unwrap_or(config.log_level.as_str());
+    let log = log::init(level, args.log_format)?;
+    let (trigger, shutdown) = shutdown::channel();
+    proxy::run(Proxy {
+        sockets: Sockets::bind(&config, args.admin_port)?,
+        config,
+        limits: Limits { drain: args.drain_timeout, ..Limits::default() },
+        log,
+        trigger,
+        shutdown,
+        catch_signals: true,
+    })?;
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What is counted for each port. The worker writes, the admin thread reads.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::latency::{Latency, Snapshot};
+use crate::reason::{OTHER, Reason};
+
+/// Series of `requests_total` that a port may have. An app that answers with every status there is must not cost the
+/// memory of the pod, or of Prometheus; what comes later is counted as method and code `_OTHER`.
+const SERIES_CAP: usize = 200;
+
+/// Status classes, `1xx` to `5xx`.
+pub(crate) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Labels of one series of `requests_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestKey {
+    pub(crate) method: &'static str,
+    /// Status, 0 for `_OTHER`.
+    pub(crate) code: u16,
+    pub(crate) reason: Reason,
+}
+
+type Series = Vec<(RequestKey, Arc<AtomicU64>)>;
+
+/// The counters of one port.
+#[derive(Debug, Default)]
+pub(crate) struct PortMetrics {
+    /// The `port` label: the port's name in the config.
+    pub(crate) name: String,
+    /// Whether HTTP is spoken on it; if not, only connections and bytes are counted.
+    pub(crate) http: bool,
+    /// Locked only for a series' first request and by the admin thread: see [`RequestCounters`].
+    requests: Mutex<Series>,
+    /// By status class.
+    latency: [Latency; CLASSES.len()],
+    started: AtomicU64,
+    ended: AtomicU64,
+    pub(crate) request_body_bytes: AtomicU64,
+    pub(crate) response_body_bytes: AtomicU64,
+    pub(crate) opened: AtomicU64,
+    pub(crate) closed: AtomicU64,
+    /// Bytes from the clients of relayed connections.
+    pub(crate) read: AtomicU64,
+    /// Bytes to them.
+    pub(crate) written: AtomicU64,
+}
+
+impl PortMetrics {
+    pub(crate) fn new(name: &str, http: bool) -> Self {
+        let metrics = Self { name: name.to_owned(), http, ..Self::default() };
+        if http {
+            // So that a rate has a zero to start from, and a port that nobody calls is still seen.
+            metrics.series(RequestKey { method: "GET", code: 200, reason: Reason::None });
+        }
+        metrics
+    }
+
+    fn series(&self, mut key: RequestKey) -> Arc<AtomicU64> {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.len() >= SERIES_CAP {
+            (key.method, key.code) = (OTHER, 0);
+        }
+        if let Some((_, count)) = requests.iter().find(|(known, _)| *known == key) {
+            return Arc::clone(count);
+        }
+        let count = Arc::new(AtomicU64::new(0));
+        requests.push((key, Arc::clone(&count)));
+        count
+    }
+
+    pub(crate) fn start(&self) {
+        self.started.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end(&self, code: u16, duration: std::time::Duration) {
+        self.ended.fetch_add(1, Relaxed);
+        let class = usize::from(code / 100).clamp(1, CLASSES.len()) - 1;
+        self.latency[class].observe(duration);
+    }
+
+    /// Requests in flight.
+    pub(crate) fn active(&self) -> u64 {
+        // In this order, so that a request between the two reads can't make it negative.
+        let ended = self.ended.load(Relaxed);
+        self.started.load(Relaxed).saturating_sub(ended)
+    }
+
+    /// Relayed connections that are open.
+    pub(crate) fn open_connections(&self) -> u64 {
+        let closed = self.closed.load(Relaxed);
+        self.opened.load(Relaxed).saturating_sub(closed)
+    }
+
+    /// Every series of `requests_total`.
+    pub(crate) fn requests(&self) -> Vec<(RequestKey, u64)> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().map(|(key, count)| (*key, count.load(Relaxed))).collect()
+    }
+
+    /// Durations by status class, in the order of [`CLASSES`].
+    pub(crate) fn latency(&self) -> [Snapshot; CLASSES.len()] {
+        std::array::from_fn(|class| self.latency[class].snapshot())
+    }
+}
+
+/// The worker's own handles to the series of `requests_total`, so that a request takes no lock and hashes no string.
+///
+/// A scan rather than a map: a port sees a handful of combinations.
+#[derive(Debug, Default)]
+pub(crate) struct RequestCounters(RefCell<Series>);
+
+impl RequestCounters {
+    pub(crate) fn count(&self, metrics: &PortMetrics, key: RequestKey) {
+        let mut known = self.0.borrow_mut();
+        if let Some((_, count)) = known.iter().find(|(seen, _)| *seen == key) {
+            count.fetch_add(1, Relaxed);
+            return;
+        }
+        let count = metrics.series(key);
+        count.fetch_add(1, Relaxed);
+        if known.len() < SERIES_CAP {
+            known.push((key, count));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_capped_and_no_request_is_lost() {
+        let (metrics, counters) = (PortMetrics::new("http", true), RequestCounters::default());
+        let reason = Reason::None;
+        for code in 0..500 {
+            let code = 100 + code;
+            counters.count(&metrics, RequestKey { method: "POST", code, reason });
+        }
+        let requests = metrics.requests();
+        assert_eq!(requests.len(), SERIES_CAP + 1);
+        assert_eq!(requests.iter().map(|(_, count)| count).sum::<u64>(), 500);
+    }
+}

@@ -1,0 +1,173 @@
+//! A proxy from start to stop.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use outrigger_api::config::{Protocol, SidecarConfig};
+use outrigger_runtime::admin::{self, Admin};
+use outrigger_runtime::bind;
+use outrigger_runtime::log::LogControl;
+use outrigger_runtime::metrics::Metrics;
+use outrigger_runtime::readiness::Readiness;
+use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
+
+use crate::admin::Exposed;
+use crate::collector::ProxyCollector;
+use crate::limits::Limits;
+use crate::metrics::PortMetrics;
+use crate::worker::Worker;
+
+/// Why a proxy can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// A port is taken, or not ours to take.
+    #[error("failed to listen on port {port} for {purpose}: {error}")]
+    Bind {
+        /// The port.
+        port: u16,
+        /// `admin`, or the name of the port taken over.
+        purpose: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// No thread, no event queue, or the like.
+    #[error("failed to start {what}: {error}")]
+    Start {
+        /// What could not be started.
+        what: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl ProxyError {
+    /// For `map_err`.
+    pub(crate) fn start(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Start { what, error }
+    }
+}
+
+/// The sockets that a proxy serves, bound before anything runs, so that a port that is taken stops it at once.
+#[derive(Debug)]
+pub struct Sockets {
+    /// The admin server's.
+    pub admin: TcpListener,
+    /// One for each entry of the config's `inbound`, in its order.
+    pub inbound: Vec<TcpListener>,
+}
+
+impl Sockets {
+    /// Binds the ports that the config names.
+    pub fn bind(config: &SidecarConfig, admin_port: u16) -> Result<Self, ProxyError> {
+        let listen = |port, purpose: &str| {
+            bind::dual_stack(port).map_err(|error| ProxyError::Bind {
+                port,
+                purpose: purpose.to_owned(),
+                error,
+            })
+        };
+        let inbound = config.inbound.iter().map(|inbound| listen(inbound.listen, &inbound.name));
+        Ok(Self { admin: listen(admin_port, "admin")?, inbound: inbound.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Everything that a proxy needs to run.
+#[derive(Debug)]
+pub struct Proxy {
+    /// What to do.
+    pub config: SidecarConfig,
+    /// Where to do it.
+    pub sockets: Sockets,
+    /// How long and how much.
+    pub limits: Limits,
+    /// For `PUT /log-level`.
+    pub log: LogControl,
+    /// For `POST /shutdown`, and for signals.
+    pub trigger: Trigger,
+    /// What `trigger` triggers.
+    pub shutdown: Shutdown,
+    /// Whether SIGTERM and SIGINT pull the trigger. Not in tests: the process is not theirs.
+    pub catch_signals: bool,
+}
+
+/// Runs the proxy until it is told to stop and has drained. Returns how many connections had to be cut.
+///
+/// The calling thread becomes the worker; the admin server gets a thread of its own, so that a scrape delays no request.
+pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
+    let ports = port_metrics(&proxy.config);
+    let readiness = Readiness::default();
+    let listening = readiness.condition("listeners");
+    let app = admin_routes(&proxy, &ports, &readiness);
+    let signals = proxy.catch_signals.then_some(proxy.trigger);
+    let (done, until_done) = shutdown::channel();
+    let admin = start_admin(proxy.sockets.admin, app, signals, until_done)?;
+
+    let worker = Worker::new(proxy.limits, proxy.shutdown, readiness);
+    let cut = worker.run(&proxy.config, proxy.sockets.inbound, &ports, &listening)?;
+
+    done.request();
+    // It panicked, or it stopped; either way there is nothing left to wait for.
+    let _ = admin.join();
+    tracing::info!(connections_cut = cut, "proxy stopped");
+    Ok(cut)
+}
+
+/// One set of counters for each port name: two containers of a pod may use one name, and two series with equal labels
+/// would make the whole scrape invalid.
+fn port_metrics(config: &SidecarConfig) -> Arc<[Arc<PortMetrics>]> {
+    let mut ports: Vec<Arc<PortMetrics>> = Vec::new();
+    for inbound in &config.inbound {
+        let mut same_name = config.inbound.iter().filter(|other| other.name == inbound.name);
+        let http = same_name.any(|other| other.protocol == Protocol::Http);
+        if ports.iter().all(|port| port.name != inbound.name) {
+            ports.push(Arc::new(PortMetrics::new(&inbound.name, http)));
+        }
+    }
+    ports.into()
+}
+
+fn admin_routes(proxy: &Proxy, ports: &Arc<[Arc<PortMetrics>]>, readiness: &Readiness) -> axum::Router {
+    let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    metrics.own().register_collector(Box::new(ProxyCollector(Arc::clone(ports))));
+    let common = admin::router(Admin {
+        metrics: Arc::new(metrics),
+        readiness: readiness.clone(),
+        log: proxy.log.clone(),
+    });
+    common.merge(crate::admin::router(Exposed {
+        ports: Arc::clone(ports),
+        config: Arc::new(proxy.config.clone()),
+        trigger: proxy.trigger.clone(),
+    }))
+}
+
+/// The admin server on its own thread, until `until` is requested: it must outlive the drain, whose end `/ready` and
+/// `/metrics` tell about.
+fn start_admin(
+    socket: TcpListener,
+    app: axum::Router,
+    signals: Option<Trigger>,
+    until: Shutdown,
+) -> Result<JoinHandle<()>, ProxyError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ProxyError::start("admin server"))?;
+    let listener = {
+        let _context = runtime.enter();
+        if let Some(trigger) = signals {
+            shutdown::on_signal(trigger).map_err(ProxyError::start("signal handler"))?;
+        }
+        tokio::net::TcpListener::from_std(socket).map_err(ProxyError::start("admin server"))?
+    };
+    let serve = move || {
+        runtime.block_on(admin::serve(listener, app, async move { until.requested().await }));
+        // A peer that is still connected must not hold up the end of the process.
+        runtime.shutdown_timeout(Duration::ZERO);
+    };
+    let thread = thread::Builder::new().name("admin".to_owned());
+    thread.spawn(serve).map_err(ProxyError::start("admin thread"))
+}

@@ -1,0 +1,86 @@
+//! The closed sets behind label values: why a request failed, and its method.
+
+use http::{Method, StatusCode};
+
+/// Why a request did not simply get the app's answer. It is the `reason` label, and where we answer in the app's
+/// place, the header [`Reason::HEADER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It got the app's answer.
+    None,
+    /// Nothing listens on the app's port.
+    ConnectRefused,
+    /// The app did not accept the connection in time.
+    ConnectTimeout,
+    /// The connection to the app could not be made for another cause, such as no free file descriptor.
+    ConnectFailed,
+    /// The app closed the connection before the answer was complete.
+    Reset,
+    /// The app's answer is not HTTP/1.
+    ProtocolError,
+    /// The client went away before the answer was complete.
+    ClientClosed,
+    /// The client's request is not HTTP/1.
+    BadRequest,
+    /// CONNECT, which an inbound proxy has no use for.
+    MethodRefused,
+}
+
+impl Reason {
+    /// Header of the answers that we give in the app's place.
+    pub(crate) const HEADER: &str = "outrigger-reason";
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::Reset => "reset",
+            Self::ProtocolError => "protocol_error",
+            Self::ClientClosed => "client_closed",
+            Self::BadRequest => "bad_request",
+            Self::MethodRefused => "method_refused",
+        }
+    }
+
+    /// What we answer, and what to do about it, for whoever reads the body.
+    pub(crate) const fn answer(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::ConnectRefused => {
+                (StatusCode::BAD_GATEWAY, "the app refuses connections: it is not listening on its port")
+            }
+            Self::ConnectTimeout => {
+                (StatusCode::GATEWAY_TIMEOUT, "the app does not accept connections: its backlog is full")
+            }
+            Self::ConnectFailed => (StatusCode::BAD_GATEWAY, "failed to connect to the app"),
+            Self::Reset => (StatusCode::BAD_GATEWAY, "the app closed the connection before it answered"),
+            Self::ProtocolError => (StatusCode::BAD_GATEWAY, "the app's answer is not HTTP/1"),
+            Self::MethodRefused => {
+                (StatusCode::METHOD_NOT_ALLOWED, "CONNECT is refused: this is an inbound proxy")
+            }
+            // These two never reach a client: it is gone, or hyper has answered. `None` is no failure.
+            Self::ClientClosed | Self::BadRequest | Self::None => (StatusCode::BAD_REQUEST, "bad request"),
+        }
+    }
+}
+
+/// The `method` label: the methods of RFC 9110 and PATCH by name, all others as `_OTHER`, because a client chooses the
+/// method and must not choose our label values.
+pub(crate) fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        Method::TRACE => "TRACE",
+        Method::CONNECT => "CONNECT",
+        _ => OTHER,
+    }
+}
+
+/// Label value for whatever is outside a closed set, as OpenTelemetry spells it for methods.
+pub(crate) const OTHER: &str = "_OTHER";

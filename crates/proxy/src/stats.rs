@@ -1,0 +1,117 @@
+//! `/stats`: one snapshot of a proxy for the collector and the dashboard, as JSON.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::Serialize;
+
+use crate::latency::Snapshot;
+use crate::metrics::{CLASSES, PortMetrics};
+use crate::reason::Reason;
+
+/// Everything that the proxy knows about its traffic, since it started.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Stats {
+    /// Version of this document.
+    version: u32,
+    ports: Vec<PortStats>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PortStats {
+    port: String,
+    direction: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<HttpStats>,
+    tcp: TcpStats,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpStats {
+    requests: u64,
+    /// By status class, all five always there.
+    code_classes: BTreeMap<&'static str, u64>,
+    /// By reason, only those that occurred.
+    errors: BTreeMap<&'static str, u64>,
+    in_flight: u64,
+    request_body_bytes: u64,
+    response_body_bytes: u64,
+    duration: DurationStats,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DurationStats {
+    count: u64,
+    sum_seconds: f64,
+    /// Estimates, exact to a histogram bucket; absent without requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p50_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p95_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99_seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TcpStats {
+    connections_opened: u64,
+    connections_open: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+}
+
+impl Stats {
+    pub(crate) fn of<'a>(ports: impl IntoIterator<Item = &'a PortMetrics>) -> Self {
+        Self { version: 1, ports: ports.into_iter().map(port_stats).collect() }
+    }
+}
+
+fn port_stats(port: &PortMetrics) -> PortStats {
+    PortStats {
+        port: port.name.clone(),
+        direction: "inbound",
+        http: port.http.then(|| http_stats(port)),
+        tcp: TcpStats {
+            connections_opened: port.opened.load(Relaxed),
+            connections_open: port.open_connections(),
+            read_bytes: port.read.load(Relaxed),
+            written_bytes: port.written.load(Relaxed),
+        },
+    }
+}
+
+fn http_stats(port: &PortMetrics) -> HttpStats {
+    let mut errors = BTreeMap::new();
+    let mut requests = 0;
+    for (key, count) in port.requests() {
+        requests += count;
+        if key.reason != Reason::None && count > 0 {
+            *errors.entry(key.reason.as_str()).or_default() += count;
+        }
+    }
+    let by_class = port.latency();
+    let mut all = Snapshot::default();
+    for class in &by_class {
+        all.add(class);
+    }
+    HttpStats {
+        requests,
+        code_classes: CLASSES.into_iter().zip(by_class.iter().map(Snapshot::count)).collect(),
+        errors,
+        in_flight: port.active(),
+        request_body_bytes: port.request_body_bytes.load(Relaxed),
+        response_body_bytes: port.response_body_bytes.load(Relaxed),
+        duration: DurationStats {
+            count: all.count(),
+            sum_seconds: all.sum_seconds,
+            p50_seconds: all.quantile(0.5),
+            p95_seconds: all.quantile(0.95),
+            p99_seconds: all.quantile(0.99),
+        },
+    }
+}

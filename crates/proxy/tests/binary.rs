@@ -1,0 +1,235 @@
+//! The binary itself: its messages, its signals, its memory.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use outrigger_api::config::Protocol;
+use support::app::serve;
+use support::client::Client;
+use support::{client, closed_port, config, wait_until};
+
+/// A config file that is removed with the test.
+struct ConfigFile(PathBuf);
+
+impl ConfigFile {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("outrigger-{name}-{}.json", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn command(config: &ConfigFile, admin: u16) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger-proxy"));
+    command.arg("--config").arg(&config.0).args(["--admin-port", &admin.to_string()]);
+    command
+}
+
+fn refused(name: &str, text: &str) -> (Output, ConfigFile) {
+    let file = ConfigFile::new(name, text);
+    (command(&file, closed_port()).output().unwrap(), file)
+}
+
+#[test]
+fn bad_config_is_one_line_that_names_file_and_field() {
+    for (name, text, wanted) in [
+        ("syntax", "{", "EOF while parsing"),
+        (
+            "field",
+            r#"{"version":1,"profile":"a/b","token":"t","inbound":[{"name":"x"}]}"#,
+            "inbound[0]: missing field `listen`",
+        ),
+        ("type", r#"{"version":1,"profile":"a/b","token":7}"#, "token: invalid type"),
+        (
+            "check",
+            r#"{"version":1,"profile":"a/b","token":"t","inbound":[{"name":"x","listen":0,"target":1,"protocol":"tcp"}]}"#,
+            "listen port 0",
+        ),
+    ] {
+        let (output, file) = refused(name, text);
+        assert_eq!(output.status.code(), Some(64), "{name}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(message.contains(wanted), "{message}");
+        assert!(message.contains(file.0.to_str().unwrap()), "{message}");
+    }
+}
+
+#[test]
+fn missing_config_names_the_file() {
+    let (file, admin) = (ConfigFile(PathBuf::from("/nowhere/config.json")), closed_port());
+    let output = command(&file, admin).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("failed to read sidecar config /nowhere/config.json"), "{message}");
+}
+
+#[test]
+fn taken_port_names_the_port() {
+    let taken = std::net::TcpListener::bind(("::", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = serde_json::to_string(&config(Protocol::Http, port, 1)).unwrap();
+    let (output, _file) = refused("taken", &text);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains(&format!("failed to listen on port {port} for web")), "{message}");
+}
+
+/// A running binary.
+struct Process {
+    child: Child,
+    port: u16,
+    admin: u16,
+    _config: ConfigFile,
+}
+
+impl Process {
+    fn start(name: &str, target: u16) -> Self {
+        let (port, admin) = (closed_port(), closed_port());
+        let text = serde_json::to_string(&config(Protocol::Http, port, target)).unwrap();
+        let file = ConfigFile::new(name, &text);
+        let child = command(&file, admin).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("the proxy is up", || std::net::TcpStream::connect(("127.0.0.1", admin)).is_ok());
+        wait_until("the proxy is ready", || client::get(admin, "/ready").status == 200);
+        Self { child, port, admin, _config: file }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Most memory that it ever held, in KiB.
+    fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn sigterm_lets_the_request_in_flight_end_and_exits_0() {
+    let (answer_now, when) = std::sync::mpsc::channel::<()>();
+    let when = std::sync::Mutex::new(when);
+    let mut process = Process::start(
+        "sigterm",
+        serve(move |mut connection| {
+            connection.request();
+            when.lock().unwrap().recv().unwrap();
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }),
+    );
+    let mut client = Client::connect(process.port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let in_flight = r#"active_requests{direction="inbound",port="web"} 1"#;
+    wait_until("it is in flight", || client::get(process.admin, "/metrics").text().contains(in_flight));
+    process.signal("TERM");
+    wait_until("it drains", || client::get(process.admin, "/ready").status == 503);
+    answer_now.send(()).unwrap();
+    assert_eq!(client.answer().text(), "ok");
+    assert_eq!(process.child.wait().unwrap().code(), Some(0));
+    let mut log = String::new();
+    process.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+    assert!(log.contains("SIGTERM"), "{log}");
+}
+
+#[test]
+fn second_signal_ends_it_at_once() {
+    let mut process = Process::start("twice", serve(|mut connection| connection.wait_for_close()));
+    let mut client = Client::connect(process.port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let in_flight = r#"active_requests{direction="inbound",port="web"} 1"#;
+    wait_until("it is in flight", || client::get(process.admin, "/metrics").text().contains(in_flight));
+    process.signal("TERM");
+    wait_until("it drains", || client::get(process.admin, "/ready").status == 503);
+    process.signal("TERM");
+    assert_eq!(process.child.wait().unwrap().code(), Some(1));
+}
+
+const MEGABYTES: usize = 64;
+/// A debug build that has served nothing peaks at about half of it.
+const MEMORY_BOUND_KIB: u64 = 24 * 1024;
+
+#[test]
+fn large_answer_to_a_slow_reader_is_held_back_not_held() {
+    let process = Process::start(
+        "download",
+        serve(|mut connection| {
+            connection.request();
+            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", MEGABYTES << 20));
+            for _ in 0..MEGABYTES {
+                connection.send(vec![7; 1 << 20]);
+            }
+        }),
+    );
+    let mut client = Client::connect(process.port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.head();
+    // Nothing is read until the proxy has taken no more for as long as a scrape takes.
+    let taken = || {
+        client::get(process.admin, "/metrics")
+            .text()
+            .lines()
+            .find(|line| line.contains("response_body_bytes_total{"))
+            .map(str::to_owned)
+    };
+    let mut last = None;
+    wait_until("the proxy holds back", || {
+        let now = taken();
+        std::mem::replace(&mut last, now.clone()) == now
+    });
+    let mut left = MEGABYTES << 20;
+    let mut buffer = vec![0; 1 << 16];
+    while left > 0 {
+        let length = client.reader.read(&mut buffer).unwrap();
+        assert!(length > 0 && buffer[..length].iter().all(|byte| *byte == 7));
+        left -= length;
+    }
+    assert!(process.peak() < MEMORY_BOUND_KIB, "{} KiB", process.peak());
+}
+
+#[test]
+fn large_upload_is_passed_on_not_held() {
+    let process = Process::start(
+        "upload",
+        serve(|mut connection| {
+            connection.head();
+            let mut left = MEGABYTES << 20;
+            let mut buffer = vec![0; 1 << 16];
+            while left > 0 {
+                let length = connection.reader.read(&mut buffer).unwrap();
+                assert!(length > 0);
+                left -= length;
+            }
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }),
+    );
+    let mut client = Client::connect(process.port);
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", MEGABYTES << 20));
+    let chunk = vec![7; 1 << 20];
+    for _ in 0..MEGABYTES {
+        client.reader.get_mut().write_all(&chunk).unwrap();
+    }
+    assert_eq!(client.answer().text(), "ok");
+    assert!(process.peak() < MEMORY_BOUND_KIB, "{} KiB", process.peak());
+}

@@ -1,0 +1,252 @@
+//! HTTP/1 goes through as it came, and each request is counted once.
+
+mod support;
+
+use support::app::{answering, serve};
+use support::{app, client, http, wait_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// seeds.md: ten requests on one keep-alive connection were one sample.
+#[test]
+fn ten_requests_on_one_connection_count_ten() {
+    let proxy = http(answering(OK));
+    let mut client = proxy.connect();
+    for _ in 0..10 {
+        let answer = client.get("/");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    }
+    assert_eq!(proxy.requests("GET", "200", ""), 10);
+    assert_eq!(proxy.of_port("http_response_body_bytes_total"), 20);
+    assert_eq!(proxy.active(), 0);
+}
+
+#[test]
+fn requests_of_one_client_share_one_connection_to_the_app() {
+    let connections = app::Count::default();
+    let seen = connections.clone();
+    let proxy = http(serve(move |mut connection| {
+        seen.add();
+        while connection.request().is_some() {
+            connection.send(OK);
+        }
+    }));
+    let mut client = proxy.connect();
+    for _ in 0..20 {
+        client.get("/");
+    }
+    assert_eq!(connections.get(), 1);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_and_counted_each() {
+    let proxy = http(serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            let path = head.split(' ').nth(1).unwrap();
+            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()));
+        }
+    }));
+    let mut client = proxy.connect();
+    let requests: String = (0..8).map(|i| format!("GET /{i} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(requests);
+    for i in 0..8 {
+        assert_eq!(client.answer().text(), format!("/{i}"));
+    }
+    assert_eq!(proxy.requests("GET", "200", ""), 8);
+}
+
+#[test]
+fn chunked_bodies_pass_both_ways() {
+    let proxy = http(serve(|mut connection| {
+        let head = connection.head().unwrap();
+        assert!(head.to_lowercase().contains("transfer-encoding: chunked"), "{head}");
+        let body = connection.read_until("0\r\n\r\n");
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        connection.send(body);
+        connection.wait_for_close();
+    }));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    client.send("4\r\ndefg\r\n0\r\n\r\n");
+    assert_eq!(client.answer().text(), "abcdefg");
+    assert_eq!(proxy.of_port("http_request_body_bytes_total"), 7);
+    assert_eq!(proxy.of_port("http_response_body_bytes_total"), 7);
+}
+
+/// seeds.md: such a chunk crashed the proxy.
+#[test]
+fn chunk_that_looks_like_an_answer_is_a_chunk() {
+    let proxy = http(serve(|mut connection| {
+        while connection.request().is_some() {
+            connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for chunk in ["hello ", "HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1."] {
+                connection.send(format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+            }
+            connection.send("0\r\n\r\n");
+        }
+    }));
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").text(), "hello HTTP/1.1 404 Not Found\r\n\r\nHTTP/1.");
+    }
+    assert_eq!(proxy.requests("GET", "200", ""), 2);
+}
+
+/// seeds.md: the client hung.
+#[test]
+fn close_delimited_answer_completes() {
+    let app = || {
+        serve(|mut connection| {
+            connection.request().unwrap();
+            connection.send("HTTP/1.1 200 OK\r\n\r\nuntil the end");
+        })
+    };
+    let proxy = http(app());
+    assert_eq!(proxy.connect().get("/").text(), "until the end");
+    let proxy = http(app());
+    assert_eq!(client::request(proxy.port, "GET / HTTP/1.0\r\n\r\n").text(), "until the end");
+    assert_eq!(proxy.requests("GET", "200", ""), 1);
+}
+
+#[test]
+fn head_has_the_length_and_no_body() {
+    let proxy = http(answering("HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n"));
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (head, status) = client.head();
+        assert_eq!(status, 200);
+        assert!(head.contains("Content-Length: 4096"), "{head}");
+    }
+    assert_eq!(proxy.requests("HEAD", "200", ""), 2);
+    assert_eq!(proxy.of_port("http_response_body_bytes_total"), 0);
+}
+
+#[test]
+fn answers_without_body_leave_the_connection_usable() {
+    for code in ["204", "304"] {
+        let answer = if code == "204" {
+            "HTTP/1.1 204 No Content\r\n\r\n"
+        } else {
+            "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"
+        };
+        let proxy = http(answering(answer));
+        let mut client = proxy.connect();
+        for _ in 0..3 {
+            let answer = client.get("/");
+            assert_eq!(answer.status.to_string(), code);
+            assert!(!answer.has_header("transfer-encoding"), "{}", answer.head);
+        }
+        assert_eq!(proxy.requests("GET", code, ""), 3);
+    }
+}
+
+#[test]
+fn trailers_pass_both_ways() {
+    let proxy = http(serve(|mut connection| {
+        let head = connection.head().unwrap();
+        assert!(head.to_lowercase().contains("te: trailers"), "{head}");
+        let body = connection.read_until("\r\n\r\n");
+        assert!(body.to_lowercase().ends_with("0\r\nx-sum: 5\r\n\r\n"), "{body:?}");
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Total\r\n\r\n");
+        connection.send("2\r\nhi\r\n0\r\nX-Total: 9\r\n\r\n");
+        connection.wait_for_close();
+    }));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\nTrailer: X-Sum\r\n");
+    client.send("Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 5\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.text(), "hi");
+    assert_eq!(answer.trailers.len(), 1);
+    assert!(answer.trailers[0].eq_ignore_ascii_case("x-total: 9"), "{:?}", answer.trailers);
+    assert_eq!(proxy.requests("POST", "200", ""), 1);
+}
+
+#[test]
+fn header_case_host_and_path_pass_untouched_and_nothing_is_added() {
+    let (heads, seen) = std::sync::mpsc::channel();
+    let proxy = http(serve(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            heads.send(head).unwrap();
+            connection.send("HTTP/1.1 299 Fine By Me\r\nX-cAsE: Kept\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n");
+        }
+    }));
+    let mut client = proxy.connect();
+    client.send("GET /a%20b/../c?q=1&q=2 HTTP/1.1\r\nHOST: Shop.Example\r\nx-MiXed: Value\r\n\r\n");
+    let answer = client.answer();
+    let mut lines: Vec<_> = answer.head.lines().collect();
+    lines[1..].sort_unstable();
+    let wanted = [
+        "HTTP/1.1 299 Fine By Me",
+        "Content-Length: 0",
+        "Set-Cookie: a=1",
+        "Set-Cookie: b=2",
+        "X-cAsE: Kept",
+    ];
+    assert_eq!(lines, wanted);
+    let head = seen.recv().unwrap();
+    let mut lines: Vec<_> = head.trim_end().lines().collect();
+    lines[1..].sort_unstable();
+    assert_eq!(lines, ["GET /a%20b/../c?q=1&q=2 HTTP/1.1", "HOST: Shop.Example", "x-MiXed: Value"]);
+}
+
+#[test]
+fn http_1_0_client_gets_an_unchunked_answer_and_the_end() {
+    let proxy = http(answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"));
+    let answer = client::request(proxy.port, "GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(answer.text(), "ok");
+    assert!(!answer.has_header("transfer-encoding"), "{}", answer.head);
+}
+
+#[test]
+fn http_1_0_client_may_keep_the_connection() {
+    let proxy = http(answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(client.answer().text(), "ok");
+    }
+}
+
+#[test]
+fn client_that_expects_100_continue_gets_it() {
+    let proxy = http(answering(OK));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.head().1, 100);
+    client.send("abc");
+    assert_eq!(client.answer().text(), "ok");
+}
+
+#[test]
+fn connect_is_refused() {
+    let proxy = http(answering(OK));
+    let answer = client::request(proxy.port, "CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n");
+    assert_eq!(answer.status, 405);
+    assert!(answer.has("outrigger-reason: method_refused"), "{}", answer.head);
+    assert_eq!(proxy.requests("CONNECT", "405", "method_refused"), 1);
+}
+
+#[test]
+fn unknown_methods_pass_and_share_one_label() {
+    let proxy = http(answering(OK));
+    for method in ["PROPFIND", "BREW"] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(client::request(proxy.port, &request).status, 200);
+    }
+    wait_until("both are counted", || proxy.requests("_OTHER", "200", "") == 2);
+}
+
+#[test]
+fn app_that_listens_on_ipv6_loopback_only_is_found() {
+    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else { return };
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 16]).unwrap();
+        stream.write_all(OK.as_bytes()).unwrap();
+        stream.read_to_end(&mut Vec::new())
+    });
+    assert_eq!(http(port).connect().get("/").text(), "ok");
+}

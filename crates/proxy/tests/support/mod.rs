@@ -1,0 +1,140 @@
+//! What the tests share: a running proxy, apps and clients made of plain sockets.
+//!
+//! Plain sockets on purpose. The tests say what passes on the wire, so they stay when the path inside is replaced.
+
+// Each test binary uses its own part, and clippy sees tests only in functions that are marked so.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+pub mod app;
+pub mod client;
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use outrigger_api::config::{Inbound, Protocol, SidecarConfig};
+use outrigger_proxy::limits::Limits;
+use outrigger_proxy::proxy::{self, Proxy, ProxyError, Sockets};
+use outrigger_runtime::shutdown::{self, Trigger};
+use outrigger_runtime::{bind, log};
+
+/// No wait in a test takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+pub const TOKEN: &str = "opensesame";
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A proxy in this process, with one port.
+pub struct Running {
+    pub port: u16,
+    pub admin: u16,
+    trigger: Trigger,
+    thread: Option<JoinHandle<Result<usize, ProxyError>>>,
+}
+
+pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
+    SidecarConfig {
+        version: 1,
+        profile: "shop/web".to_owned(),
+        token: TOKEN.to_owned(),
+        log_level: outrigger_api::profile::LogLevel::default(),
+        inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol }],
+    }
+}
+
+pub fn http(target: u16) -> Running {
+    start(Protocol::Http, target, Limits::default())
+}
+
+pub fn tcp(target: u16) -> Running {
+    start(Protocol::Tcp, target, Limits::default())
+}
+
+pub fn start(protocol: Protocol, target: u16, limits: Limits) -> Running {
+    let loopback = || bind::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let (admin, inbound) = (loopback(), loopback());
+    let port_of = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let (admin_port, port) = (port_of(&admin), port_of(&inbound));
+    let (trigger, shutdown) = shutdown::channel();
+    let proxy = Proxy {
+        config: config(protocol, port, target),
+        sockets: Sockets { admin, inbound: vec![inbound] },
+        limits,
+        log: log::detached(),
+        trigger: trigger.clone(),
+        shutdown,
+        catch_signals: false,
+    };
+    Running { port, admin: admin_port, trigger, thread: Some(std::thread::spawn(move || proxy::run(proxy))) }
+}
+
+impl Running {
+    pub fn connect(&self) -> client::Client {
+        client::Client::connect(self.port)
+    }
+
+    pub fn metrics(&self) -> String {
+        client::get(self.admin, "/metrics").text()
+    }
+
+    /// The value of one series, given as it is written, without the prefix `outrigger_`. 0 where there is none.
+    pub fn metric(&self, series: &str) -> u64 {
+        let series = format!("outrigger_{series} ");
+        let text = self.metrics();
+        let line = text.lines().find_map(|line| line.strip_prefix(&series));
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// How many requests were counted with these labels.
+    pub fn requests(&self, method: &str, code: &str, reason: &str) -> u64 {
+        self.metric(&format!(
+            r#"http_requests_total{{direction="inbound",port="web",method="{method}",code="{code}",reason="{reason}"}}"#
+        ))
+    }
+
+    /// The value of a family that has one series a port.
+    pub fn of_port(&self, family: &str) -> u64 {
+        self.metric(&format!(r#"{family}{{direction="inbound",port="web"}}"#))
+    }
+
+    pub fn active(&self) -> u64 {
+        self.of_port("http_active_requests")
+    }
+
+    pub fn request_stop(&self) {
+        self.trigger.request();
+    }
+
+    /// Waits for the end of the drain; returns how many connections were cut.
+    pub fn stopped(mut self) -> usize {
+        self.trigger.request();
+        self.thread.take().unwrap().join().unwrap().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.trigger.request();
+    }
+}
+
+/// A port that nothing listens on.
+pub fn closed_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+pub fn open(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
