@@ -85,7 +85,9 @@ impl<'de> Deserialize<'de> for PortRef {
         // not serde's "did not match any variant".
         let text = match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) => text,
-            other => other.to_string(),
+            serde_json::Value::Number(number) => number.to_string(),
+            // `null` would otherwise be the port of that name.
+            other => return Err(serde::de::Error::custom(PortRefError(other.to_string()))),
         };
         text.parse().map_err(serde::de::Error::custom)
     }
@@ -111,6 +113,13 @@ mod tests {
         assert_eq!("*".parse::<PortRef>().unwrap(), PortRef::All);
         assert_eq!("8080".parse::<PortRef>().unwrap(), PortRef::Number(8080));
         assert_eq!("http-web".parse::<PortRef>().unwrap(), PortRef::Name("http-web".into()));
+    }
+
+    #[test]
+    fn what_is_neither_text_nor_number_is_no_port() {
+        for json in ["null", "true", "[]", "{}", "-1", "80.5"] {
+            assert!(serde_json::from_str::<PortRef>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::quantity::Quantity;
         group = "outrigger.dev",
         version = "v1alpha1",
         kind = "SidecarProfile",
+        doc = "What a pod gets when it is injected; a pod or its namespace picks one by the annotation outrigger.dev/profile.",
         namespaced,
         shortname = "scp",
         category = "outrigger",
