@@ -4,6 +4,7 @@ mod check;
 mod document;
 mod error;
 mod inject;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -21,12 +22,14 @@ struct Cli {
 enum Command {
     Inject(inject::Args),
     Check(check::Args),
+    Webhook(Box<outrigger_webhook::Options>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Inject(args) => inject::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Webhook(options) => webhook::run(*options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

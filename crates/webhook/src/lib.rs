@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The admission webhook.
+//!
+//! Two ports. The TLS port (10250) answers `POST /mutate` and nothing else; the admin port (15190) answers `/live`,
+//! `/ready` and `/metrics` in plain HTTP, because probes and scrapers then need no authority and can't be locked out by
+//! the very certificate that they are to tell about.
+//!
+//! Ready when all of these hold; `/ready` names the ones that don't:
+//! - `certificate`: an API server that goes by our webhook configuration would accept what we serve, now;
+//! - `namespaces`, `profiles`: both caches have been complete once;
+//! - `customresourcedefinition sidecarprofiles.outrigger.dev`: the cluster knows the resource.
+//!
+//! What it may do in the cluster, and why:
+//!
+//! | resource | verbs | scope | why |
+//! |---|---|---|---|
+//! | secrets | get, update | Role, `resourceNames` our own | the certificate; created empty by the chart, so no create; PUT with `resourceVersion`, so no patch |
+//! | mutatingwebhookconfigurations | get, patch | `ClusterRole`, `resourceNames` our own | the caBundle, by a JSON patch of that field alone; read back before the certificate is served |
+//! | namespaces | get, list, watch | `ClusterRole` | opt-in label and profile of the pod's namespace; get where the watch is behind |
+//! | sidecarprofiles.outrigger.dev | get, list, watch | `ClusterRole` | the profiles; get where the watch is behind |
+//!
+//! A pod's way through it: [`server`] (TLS, HTTP) -> [`mutate`] (limits, metrics, log) -> [`review`] (JSON in) ->
+//! [`decision`] (caches, and questions where they are behind) -> `outrigger_inject::inject` -> [`review`] (JSON out).
+
+pub mod certificate;
+pub mod decision;
+pub mod known;
+pub mod lookup;
+pub mod metrics;
+pub mod mutate;
+pub mod options;
+pub mod review;
+pub mod rotation;
+mod run;
+pub mod served;
+pub mod server;
+pub mod watch;
+
+pub use options::Options;
+pub use run::{RunError, run};

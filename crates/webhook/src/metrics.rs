@@ -1,0 +1,101 @@
+//! What the webhook counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds in seconds. A decision takes some 100 µs; the last ones show a slow API server, which is asked where
+/// the caches are behind.
+const DURATIONS: [f64; 13] =
+    [50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 25e-3, 100e-3, 500e-3, 1.0];
+
+/// Labels of an admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Admitted {
+    /// `injected`, `skipped`, `rejected` or `error`.
+    pub result: &'static str,
+    /// The reason's code; empty for `injected`.
+    pub reason: &'static str,
+    /// `true` or `false`.
+    pub dry_run: &'static str,
+}
+
+/// Labels of a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Watched {
+    /// `namespaces` or `sidecarprofiles`.
+    pub resource: &'static str,
+}
+
+/// The webhook's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Admissions by their result.
+    pub admissions: Family<Admitted, Counter>,
+    /// From the whole body being there to the answer.
+    pub admission_duration: Histogram,
+    /// Profiles in the cache.
+    pub profiles: Gauge,
+    /// Namespaces in the cache.
+    pub namespaces: Gauge,
+    /// Watches that had to start again after a failure.
+    pub watch_restarts: Family<Watched, Counter>,
+    /// Questions asked of the API server because a cache was behind.
+    pub lookups: Family<Watched, Counter>,
+    /// End of the served certificate, since the Unix epoch.
+    pub certificate_expiry: Gauge,
+    /// Attempts to bring the certificate in order that failed.
+    pub certificate_failures: Counter,
+    /// Times that the caBundle was written.
+    pub ca_bundle_patches: Counter,
+    /// TLS connections that are open.
+    pub connections: Gauge,
+    /// TLS handshakes that failed.
+    pub handshake_failures: Counter<u64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Registers them as `outrigger_webhook_*`, given the registry whose prefix is `outrigger`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::unregistered();
+        let registry = registry.sub_registry_with_prefix("webhook");
+        let m = metrics.clone();
+        registry.register("admissions", "Admissions by their result", m.admissions);
+        let help = "Time from the whole request to the answer, in seconds";
+        registry.register("admission_duration_seconds", help, m.admission_duration);
+        registry.register("profiles", "Profiles in the cache", m.profiles);
+        registry.register("namespaces", "Namespaces in the cache", m.namespaces);
+        registry.register("watch_restarts", "Watches started again after a failure", m.watch_restarts);
+        registry.register("lookups", "Questions asked because a cache was behind", m.lookups);
+        let help = "End of the served certificate, since the Unix epoch";
+        registry.register("certificate_expiry_timestamp_seconds", help, m.certificate_expiry);
+        let help = "Failed attempts to bring the certificate in order";
+        registry.register("certificate_failures", help, m.certificate_failures);
+        registry.register("ca_bundle_patches", "Times that the caBundle was written", m.ca_bundle_patches);
+        registry.register("connections", "Open TLS connections", m.connections);
+        registry.register("handshake_failures", "Failed TLS handshakes", m.handshake_failures);
+        metrics
+    }
+
+    /// Metrics that nobody scrapes, for tests.
+    pub fn unregistered() -> Self {
+        Self {
+            admissions: Family::default(),
+            admission_duration: Histogram::new(DURATIONS),
+            profiles: Gauge::default(),
+            namespaces: Gauge::default(),
+            watch_restarts: Family::default(),
+            lookups: Family::default(),
+            certificate_expiry: Gauge::default(),
+            certificate_failures: Counter::default(),
+            ca_bundle_patches: Counter::default(),
+            connections: Gauge::default(),
+            handshake_failures: Counter::default(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `POST /mutate`: limits, parsing, the decision, the answer, and a word about each in metrics and log.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use futures::FutureExt;
+use outrigger_inject::Outcome;
+
+use crate::decision::{Decider, DecisionError, INJECTED};
+use crate::metrics::{Admitted, Metrics};
+use crate::review::{self, Request, ReviewError};
+
+/// Largest body. An object has at most 1.5 MB in etcd, its JSON somewhat more, and a review may hold two of them.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// How long one request may take, its body included: half of the longest timeout that a webhook can have.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What the handler works on.
+pub struct Mutate {
+    /// Decides about pods.
+    pub decider: Decider,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
+
+/// Why a request gets no review back.
+#[derive(Debug, thiserror::Error)]
+enum MutateError {
+    #[error("content type is not understood: it takes application/json")]
+    ContentType,
+    #[error("failed to read body: {0}")]
+    Body(#[from] BytesRejection),
+    #[error(transparent)]
+    Review(#[from] ReviewError),
+    #[error(transparent)]
+    Decision(#[from] DecisionError),
+    #[error("failed to encode answer: {0}")]
+    Encode(serde_json::Error),
+    #[error("request took longer than {TIMEOUT:?}")]
+    Timeout,
+    #[error("failed to decide: this is a bug, and the log says where")]
+    Panic,
+}
+
+/// The one route of the TLS port.
+pub fn router(mutate: Mutate) -> Router {
+    Router::new()
+        .route("/mutate", post(answer))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(Arc::new(mutate))
+}
+
+async fn answer(
+    State(mutate): State<Arc<Mutate>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let reviewed = AssertUnwindSafe(mutate.review(&headers, body)).catch_unwind();
+    let result = match tokio::time::timeout(TIMEOUT, reviewed).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(MutateError::Panic),
+        Err(_) => Err(MutateError::Timeout),
+    };
+    match result {
+        Ok(body) => {
+            let json = HeaderValue::from_static("application/json");
+            ([(CONTENT_TYPE, json)], body).into_response()
+        }
+        Err(error) => {
+            let reason = error.code();
+            mutate.count("error", reason, false);
+            tracing::warn!(result = "error", reason, %error, "admission");
+            (error.status(), format!("{error}\n")).into_response()
+        }
+    }
+}
+
+impl Mutate {
+    async fn review(
+        &self,
+        headers: &HeaderMap,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Result<Vec<u8>, MutateError> {
+        if !is_json(headers) {
+            return Err(MutateError::ContentType);
+        }
+        let body = body?;
+        let begin = Instant::now();
+        let request = Request::parse(&body)?;
+        let answer = self.answer(&request, begin).await;
+        self.metrics.admission_duration.observe(begin.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn answer(&self, request: &Request, begin: Instant) -> Result<Vec<u8>, MutateError> {
+        if let Some(why) = request.out_of_scope() {
+            const REASON: &str = "NotAPodCreation";
+            self.record(request, "skipped", REASON, None, begin);
+            let answer = review::Response::left_alone(&request.uid, REASON, &why);
+            return answer.encode().map_err(MutateError::Encode);
+        }
+        if request.namespace.is_empty() {
+            return Err(ReviewError::Missing("request.namespace").into());
+        }
+        let outcome = self.decider.decide(&request.object, &request.namespace).await?;
+        let answer = review::Response::decided(&request.uid, &outcome);
+        let answer = answer.and_then(|answer| answer.encode()).map_err(MutateError::Encode)?;
+        let (result, reason, profile) = match &outcome {
+            Outcome::Injected { report, .. } => ("injected", INJECTED, Some(report.profile.as_str())),
+            Outcome::Skipped { reason, .. } => ("skipped", reason.code(), None),
+            Outcome::Rejected { reason, .. } => ("rejected", reason.code(), None),
+        };
+        self.record(request, result, reason, profile, begin);
+        Ok(answer)
+    }
+
+    fn record(
+        &self,
+        request: &Request,
+        result: &'static str,
+        reason: &'static str,
+        profile: Option<&str>,
+        begin: Instant,
+    ) {
+        let dry_run = request.dry_run == Some(true);
+        self.count(result, reason, dry_run);
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (namespace, pod) = (&request.namespace, request.pod_name());
+        tracing::info!(namespace, pod, result, reason, profile, dry_run, micros, "admission");
+    }
+
+    fn count(&self, result: &'static str, reason: &'static str, dry_run: bool) {
+        let dry_run = if dry_run { "true" } else { "false" };
+        self.metrics.admissions.get_or_create(&Admitted { result, reason, dry_run }).inc();
+    }
+}
+
+impl MutateError {
+    /// The code in metrics and log.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::ContentType => "WrongContentType",
+            Self::Body(_) if self.status() == StatusCode::PAYLOAD_TOO_LARGE => "BodyTooLarge",
+            Self::Body(_) => "UnreadableBody",
+            Self::Review(_) => "MalformedReview",
+            Self::Decision(_) => "NoDecision",
+            Self::Timeout => "Timeout",
+            Self::Encode(_) | Self::Panic => "Bug",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Body(rejection) => rejection.status(),
+            Self::Review(_) => StatusCode::BAD_REQUEST,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Decision(_) | Self::Encode(_) | Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// With or without parameters, such as a charset.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,162 @@
+//! Puts the parts together and lives until told to stop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Api, Client};
+use outrigger_inject::Settings;
+use outrigger_runtime::admin::{self, Admin};
+use outrigger_runtime::bind;
+use outrigger_runtime::log::LogControl;
+use outrigger_runtime::readiness::Readiness;
+use outrigger_runtime::shutdown::{self, Drain, Shutdown};
+use rustls::crypto::SecureRandom;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::certificate::{Policy, provider};
+use crate::decision::Decider;
+use crate::known::Known;
+use crate::lookup::Lookup;
+use crate::metrics::Metrics;
+use crate::mutate::{self, Mutate};
+use crate::options::Options;
+use crate::rotation::Rotation;
+use crate::served::Served;
+use crate::server::{self, Stop};
+use crate::watch;
+
+/// Version that the status annotation of injected pods gives.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long requests may go on after the last connection was accepted. With the delay before it, this stays within a
+/// pod's default grace period of 30 s.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Why the webhook can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Someone else has the port, mostly.
+    #[error("failed to listen on port {port}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// rustls does not know its own versions.
+    #[error("failed to set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// A bug, whose panic is in the log.
+    #[error("failed to go on: a watch or the certificate's rotation ended")]
+    Background,
+}
+
+/// Runs until `shutdown`, then drains. Works through `client`, so that tests bring their own API server.
+pub async fn run(
+    options: Options,
+    client: Client,
+    log: LogControl,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let mut registry = outrigger_runtime::metrics::Metrics::new(VERSION);
+    let metrics = Metrics::register(registry.own());
+    let readiness = Readiness::default();
+    let known = Known::new(&options.namespace);
+    let served = Served::default();
+
+    let mut background = JoinSet::new();
+    background.spawn(rotation(&options, &client, &served, &readiness, &metrics).run());
+    background.spawn(watch::namespaces(
+        client.clone(),
+        known.clone(),
+        readiness.condition("namespaces"),
+        metrics.clone(),
+    ));
+    background.spawn(watch::profiles(
+        client.clone(),
+        options.namespace.clone(),
+        known.clone(),
+        readiness.condition("profiles"),
+        readiness.condition("customresourcedefinition sidecarprofiles.outrigger.dev"),
+        metrics.clone(),
+    ));
+
+    let (admin_stop, admin_stopping) = shutdown::channel();
+    let admin = admin::router(Admin { metrics: Arc::new(registry), readiness: readiness.clone(), log });
+    let admin_listener = listen(options.admin_port)?;
+    let admin = tokio::spawn(async move {
+        admin::serve(admin_listener, admin, async move { admin_stopping.requested().await }).await;
+    });
+
+    let listener = listen(options.port)?;
+    let lookup = Lookup::new(client, metrics.clone());
+    let router =
+        mutate::router(Mutate { decider: decider(&options, known, lookup), metrics: metrics.clone() });
+    let (close, closing) = shutdown::channel();
+    let open = Drain::default();
+    let stop = Stop { draining: shutdown.clone(), closing };
+    let tls = Arc::new(served.tls()?);
+    let accepting = tokio::spawn(server::serve(listener, tls, router, stop, open.clone(), metrics));
+    tracing::info!(port = options.port, admin_port = options.admin_port, "listening");
+
+    tokio::select! {
+        () = shutdown.requested() => {}
+        // They run for ever, so this is a panic. Without them we would look well and go stale.
+        _ = background.join_next() => return Err(RunError::Background),
+    }
+    readiness.drain();
+    tokio::time::sleep(options.shutdown_delay).await;
+    close.request();
+    let _ = accepting.await;
+    let left = open.drained(DRAIN_DEADLINE).await;
+    if left > 0 {
+        tracing::warn!(left, "connections were still in a request at the deadline");
+    }
+    admin_stop.request();
+    let _ = admin.await;
+    Ok(())
+}
+
+fn rotation(
+    options: &Options,
+    client: &Client,
+    served: &Served,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) -> Rotation {
+    Rotation {
+        secrets: Api::namespaced(client.clone(), &options.namespace),
+        configurations: Api::all(client.clone()),
+        secret: options.secret.clone(),
+        configuration: options.webhook_configuration.clone(),
+        policy: Policy {
+            name: format!("{}.{}.svc", options.service, options.namespace),
+            lifetime: options.certificate_lifetime,
+        },
+        served: served.clone(),
+        accepted: readiness.condition("certificate"),
+        metrics: metrics.clone(),
+    }
+}
+
+fn decider(options: &Options, known: Known, lookup: Lookup) -> Decider {
+    /// `CryptoProvider` hands out its randomness for ever, but only from a place that lives for ever.
+    static RANDOM: std::sync::LazyLock<&'static dyn SecureRandom> =
+        std::sync::LazyLock::new(|| provider().secure_random);
+    Decider {
+        known,
+        lookup,
+        settings: Settings {
+            sidecar_image: options.sidecar_image.clone(),
+            image_pull_policy: options.image_pull_policy.clone(),
+            version: VERSION.into(),
+        },
+        release_namespace: options.namespace.clone(),
+        random: *RANDOM,
+    }
+}
+
+fn listen(port: u16) -> Result<TcpListener, RunError> {
+    bind::dual_stack(port).and_then(TcpListener::from_std).map_err(|source| RunError::Listen { port, source })
+}

@@ -1,0 +1,160 @@
+//! The rotation loop against an API server with `resourceVersion`s.
+
+use std::time::{Duration, SystemTime};
+
+use kube::{Api, Client};
+use outrigger_runtime::readiness::Readiness;
+use outrigger_webhook::certificate::{Material, Policy, verify};
+use outrigger_webhook::metrics::Metrics;
+use outrigger_webhook::rotation::{Rotation, RotationError};
+use outrigger_webhook::served::Served;
+use serde_json::json;
+
+use crate::cluster::{self, CONFIGURATION, NAME, SECRET, bundles};
+use crate::fake_api::FakeApi;
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn rotation(client: &Client) -> Rotation {
+    Rotation {
+        secrets: Api::namespaced(client.clone(), cluster::RELEASE),
+        configurations: Api::all(client.clone()),
+        secret: "outrigger-webhook-certificate".into(),
+        configuration: "outrigger-webhook".into(),
+        policy: Policy { name: NAME.into(), lifetime: 30 * DAY },
+        served: Served::default(),
+        accepted: Readiness::default().condition("certificate"),
+        metrics: Metrics::unregistered(),
+    }
+}
+
+fn material(api: &FakeApi) -> Material {
+    let secret = serde_json::from_value::<k8s_openapi::api::core::v1::Secret>(api.object(SECRET)).unwrap();
+    Material::parse(&secret.data.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn empty_secret_becomes_a_certificate_that_the_configuration_accepts() {
+    let (api, client) = cluster::installed().await;
+    let rotation = rotation(&client);
+    rotation.settle(SystemTime::now).await.unwrap();
+    let bundles = bundles(&api);
+    assert_eq!(bundles.len(), 2);
+    for bundle in bundles {
+        material(&api).verify(bundle.as_bytes(), NAME, SystemTime::now()).unwrap();
+    }
+    assert!(rotation.served.certificate().is_some());
+    assert_eq!(rotation.metrics.ca_bundle_patches.get(), 1);
+    assert_eq!(api.object(CONFIGURATION)["metadata"]["labels"]["kept"], "yes");
+}
+
+#[tokio::test]
+async fn settled_cluster_is_only_read() {
+    let (api, client) = cluster::installed().await;
+    rotation(&client).settle(SystemTime::now).await.unwrap();
+    let before = (api.object(SECRET), api.object(CONFIGURATION));
+    rotation(&client).settle(SystemTime::now).await.unwrap();
+    assert_eq!((api.object(SECRET), api.object(CONFIGURATION)), before);
+}
+
+#[tokio::test]
+async fn replicas_that_start_together_end_with_one_certificate() {
+    for _ in 0..10 {
+        let (api, client) = cluster::installed().await;
+        let replicas = [rotation(&client), rotation(&client), rotation(&client)];
+        let settled = replicas.each_ref().map(|replica| replica.settle(SystemTime::now));
+        for result in futures::future::join_all(settled).await {
+            result.unwrap();
+        }
+        let expected = material(&api).certified_key().unwrap().cert[0].to_vec();
+        for replica in replicas {
+            assert_eq!(replica.served.certificate().as_ref(), Some(&expected));
+        }
+        assert!(bundles(&api).iter().all(|bundle| bundle.as_bytes() == material(&api).bundle()));
+    }
+}
+
+#[tokio::test]
+async fn certificate_is_renewed_under_the_same_authority_and_shared() {
+    let (api, client) = cluster::installed().await;
+    let (first, second) = (rotation(&client), rotation(&client));
+    first.settle(SystemTime::now).await.unwrap();
+    let before = (bundles(&api), first.served.certificate());
+    let later = || SystemTime::now() + 21 * DAY;
+    let settled = first.settle(later).await.unwrap();
+    assert!(settled.expiry > SystemTime::now() + 50 * DAY);
+    assert_eq!(bundles(&api), before.0);
+    assert_ne!(first.served.certificate(), before.1);
+    second.settle(later).await.unwrap();
+    assert_eq!(second.served.certificate(), first.served.certificate());
+}
+
+#[tokio::test]
+async fn garbage_is_made_anew() {
+    let (api, client) = cluster::installed().await;
+    let rotation = rotation(&client);
+    rotation.settle(SystemTime::now).await.unwrap();
+    let mut secret = api.object(SECRET);
+    secret["data"]["tls.key"] = "Z2FyYmFnZQ==".into();
+    secret["data"]["mine"] = "a2VwdA==".into();
+    api.put(SECRET, secret);
+    rotation.settle(SystemTime::now).await.unwrap();
+    assert!(bundles(&api).iter().all(|bundle| bundle.as_bytes() == material(&api).bundle()));
+    assert_eq!(api.object(SECRET)["data"]["mine"], "a2VwdA==", "other people's keys stay");
+}
+
+/// `helm upgrade --force`, or somebody's `kubectl replace`.
+#[tokio::test]
+async fn ca_bundle_that_was_taken_away_comes_back() {
+    let (api, client) = cluster::installed().await;
+    let rotation = rotation(&client);
+    rotation.settle(SystemTime::now).await.unwrap();
+    let good = bundles(&api);
+    let mut configuration = api.object(CONFIGURATION);
+    configuration["webhooks"][1]["clientConfig"].as_object_mut().unwrap().remove("caBundle");
+    configuration["webhooks"][1]["timeoutSeconds"] = json!(7);
+    api.put(CONFIGURATION, configuration);
+    rotation.settle(SystemTime::now).await.unwrap();
+    assert_eq!(bundles(&api), good);
+    assert_eq!(api.object(CONFIGURATION)["webhooks"][1]["timeoutSeconds"], 7);
+}
+
+/// Every step of a change of authority, with a replica that is one step behind.
+#[tokio::test]
+async fn change_of_authority_leaves_every_replica_accepted_throughout() {
+    let (api, client) = cluster::installed().await;
+    let (quick, slow) = (rotation(&client), rotation(&client));
+    let begin = SystemTime::now();
+    let accepted = |rotation: &Rotation, at: SystemTime| {
+        let certificate = rotation.served.certificate().unwrap().into();
+        bundles(&api).iter().all(|bundle| verify(&certificate, bundle.as_bytes(), NAME, at).is_ok())
+    };
+    // 3650 days of authority: due after 2433.3.
+    for (day, authorities) in [(0, 1), (2432, 1), (2434, 2)] {
+        let at = begin + day * DAY;
+        quick.settle(|| at).await.unwrap();
+        assert!(day != 2434 || accepted(&slow, at), "slow has not heard of it yet");
+        slow.settle(|| at).await.unwrap();
+        assert!(accepted(&quick, at) && accepted(&slow, at));
+        assert_eq!(bundles(&api)[0].matches("BEGIN").count(), authorities);
+    }
+    let before = quick.served.certificate();
+    let settled = begin + 2434 * DAY + Duration::from_mins(2);
+    quick.settle(|| settled).await.unwrap();
+    assert_ne!(quick.served.certificate(), before, "signed by the new authority now");
+    assert!(accepted(&quick, settled) && accepted(&slow, settled));
+    slow.settle(|| settled).await.unwrap();
+    assert_eq!(quick.served.certificate(), slow.served.certificate());
+}
+
+#[tokio::test]
+async fn what_the_chart_should_have_made_is_named() {
+    let (api, client) = cluster::installed().await;
+    let rotation = rotation(&client);
+    api.delete(CONFIGURATION);
+    let message = rotation.settle(SystemTime::now).await.unwrap_err().to_string();
+    assert!(message.contains("mutatingwebhookconfiguration outrigger-webhook"), "{message}");
+    api.delete(SECRET);
+    let error = rotation.settle(SystemTime::now).await.unwrap_err();
+    assert!(matches!(error, RotationError::Gone { kind: "secret", .. }), "{error}");
+}
