@@ -27,7 +27,7 @@ compile() {
   rm -rf "$dir.part"
   mkdir -p "$dir.part"
   cd "$here/go/$set" || return
-  GOFLAGS='' GOWORK=off CGO_ENABLED=0 nice go build -trimpath -buildvcs=false -mod=readonly \
+  GOFLAGS='' GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -mod=readonly \
     -ldflags "-s -w $(cat ldflags 2> /dev/null || true)" -o "$dir.part/" tool
   # Go names etcd's server after its directory.
   [ "$set" != etcd ] || mv "$dir.part/server" "$dir.part/etcd"
@@ -48,7 +48,7 @@ debian_rootfs() {
 bootstrap() {
   local tree=$cache/rootfs.part
   rm -rf "$tree"
-  nice debootstrap --variant=minbase --include="$(paste -sd, "$here/node/packages")" bookworm "$tree"
+  debootstrap --variant=minbase --include="$(paste -sd, "$here/node/packages")" bookworm "$tree"
   tar -C "$tree" -cf "$rootfs.part" --exclude=./usr/share/{doc,man,locale,info} --exclude=./var/cache/apt/* --exclude=./var/lib/apt/lists/* .
   rm -rf "$tree"
   mv "$rootfs.part" "$rootfs"

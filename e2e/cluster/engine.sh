@@ -72,9 +72,6 @@ EOF
   return 1
 }
 
-# When a process began, in clock ticks since boot: with its number, this names it for good.
-started_at() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d' ' -f20; }
-
 # Ends the engine and everything that came from it, whatever state it is in. Nothing here may stop half-way.
 sweep() {
   stop_engine || true
@@ -87,12 +84,11 @@ sweep() {
 }
 
 stop_engine() {
-  local pid start
-  read -r pid start < "$state/engine" || return 0
-  [ -n "$start" ] && [ "$(started_at "$pid")" = "$start" ] || return 0
+  local pid
+  pid=$(alive "$state/engine") || return 0
   kill "$pid"
   for _ in $(seq 100); do
-    [ "$(started_at "$pid")" = "$start" ] || return 0
+    alive "$state/engine" > /dev/null || return 0
     sleep 0.2
   done
   kill -KILL "$pid"

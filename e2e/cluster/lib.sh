@@ -55,15 +55,27 @@ digest() {
   done | sha256sum | cut -c1-12
 }
 
+# When a process began, in clock ticks since boot: with its number, this names it for good.
+started_at() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d' ' -f20; }
+
+# What of the processes that FILE names ("number start", as `started_at` has it) is still there.
+alive() {
+  local pid start
+  read -r pid start _ 2> /dev/null < "$1" && [ -n "$start" ] && [ "$(started_at "$pid")" = "$start" ] && echo "$pid"
+}
+
+if [ -w /run ]; then lock=/run/outrigger-e2e.lock; else lock=$cache/lock; fi
+
 # locked SCRIPT ARGS...: goes on in SCRIPT as the only one of its kind on this machine. `--close`, so that whatever the
 # script starts and leaves running does not keep the lock.
 locked() {
-  [ "${OUTRIGGER_E2E_LOCKED:-}" != yes ] || return 0
+  if [ "${OUTRIGGER_E2E_LOCKED:-}" = yes ]; then
+    echo "$$ $(started_at $$) $(basename "$1")" > "$lock"
+    return
+  fi
   mkdir -p "$cache"
-  local file=$cache/lock
-  [ ! -w /run ] || file=/run/outrigger-e2e.lock
-  flock --nonblock "$file" true || say 'waiting for another of these scripts to end'
-  OUTRIGGER_E2E_LOCKED=yes exec flock --close "$file" "$@"
+  flock --nonblock "$lock" true || say 'waiting for another of these scripts to end'
+  OUTRIGGER_E2E_LOCKED=yes exec flock --close "$lock" "$@"
 }
 
 registry_answers() {
