@@ -1,5 +1,7 @@
 //! One request to the app and its answer's head back.
 
+use std::error::Error;
+use std::io;
 use std::rc::Rc;
 
 use http::{Request, Response};
@@ -79,12 +81,20 @@ async fn open(port: &Port) -> Result<Sender, Reason> {
 
 /// What an error between us and the app means.
 pub(crate) fn reason(error: &hyper::Error) -> Reason {
-    if error.is_user() {
-        // The request's body failed, and that comes from the client.
-        Reason::ClientClosed
-    } else if error.is_parse() {
-        Reason::ProtocolError
-    } else {
-        Reason::Reset
+    // The request's body is what is ours towards hyper, and it fails when the client does.
+    match (error.is_user(), error.is_parse() || is_malformed(error)) {
+        (true, true) => Reason::BadRequest,
+        (true, false) => Reason::ClientClosed,
+        (false, true) => Reason::ProtocolError,
+        (false, false) => Reason::Reset,
     }
+}
+
+/// Whether a body was framed wrongly, rather than cut off. hyper tells only by the kind of an inner error.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+    })
 }

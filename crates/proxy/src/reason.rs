@@ -59,8 +59,9 @@ impl Reason {
             Self::MethodRefused => {
                 (StatusCode::METHOD_NOT_ALLOWED, "CONNECT is refused: this is an inbound proxy")
             }
-            // These two never reach a client: it is gone, or hyper has answered. `None` is no failure.
-            Self::ClientClosed | Self::BadRequest | Self::None => (StatusCode::BAD_REQUEST, "bad request"),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "the request's body is not framed as HTTP/1 says"),
+            // Never reaches a client: it is gone. `None` is no failure.
+            Self::ClientClosed | Self::None => (StatusCode::BAD_REQUEST, "the client closed the connection"),
         }
     }
 }

@@ -84,6 +84,26 @@ fn answer_that_breaks_off_is_seen_as_broken_by_the_client() {
 }
 
 #[test]
+fn chunk_without_a_size_is_the_fault_of_whoever_sent_it() {
+    let wrong = "\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n";
+    let proxy = http(serve(|mut connection| connection.wait_for_close()));
+    let mut client = proxy.connect();
+    client.send(format!("POST / HTTP/1.1\r\nHost: a{wrong}"));
+    assert_eq!(client.answer().status, 400);
+    assert_eq!(proxy.requests("POST", "400", "bad_request"), 1);
+
+    let proxy = http(serve(move |mut connection| {
+        connection.request();
+        connection.send(format!("HTTP/1.1 200 OK{wrong}"));
+        connection.wait_for_close();
+    }));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.read_to_end();
+    assert_eq!(proxy.requests("GET", "200", "protocol_error"), 1);
+}
+
+#[test]
 fn head_that_is_not_http_is_a_400_and_counted() {
     let proxy = http(answering(OK));
     assert_eq!(client::request(proxy.port, "GET\r\n\r\n").status, 400);

@@ -47,8 +47,8 @@ fn pipelined_requests_are_answered_in_order_and_counted_each() {
         }
     }));
     let mut client = proxy.connect();
-    let requests: String = (0..8).map(|i| format!("GET /{i} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
-    client.send(requests);
+    let requests: Vec<_> = (0..8).map(|i| format!("GET /{i} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(requests.concat());
     for i in 0..8 {
         assert_eq!(client.answer().text(), format!("/{i}"));
     }

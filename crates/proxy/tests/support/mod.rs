@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod client;
+pub mod process;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread::JoinHandle;

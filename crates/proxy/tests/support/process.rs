@@ -1,0 +1,70 @@
+//! The binary, run as a process.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use outrigger_api::config::Protocol;
+
+use super::{client, closed_port, config, wait_until};
+
+/// A config file that is removed with the test.
+pub struct ConfigFile(pub PathBuf);
+
+impl ConfigFile {
+    pub fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("outrigger-{name}-{}.json", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+pub fn command(config: &ConfigFile, admin: u16) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger-proxy"));
+    command.arg("--config").arg(&config.0).args(["--admin-port", &admin.to_string()]);
+    command
+}
+
+/// A running binary.
+pub struct Process {
+    pub child: Child,
+    pub port: u16,
+    pub admin: u16,
+    _config: ConfigFile,
+}
+
+impl Process {
+    pub fn start(name: &str, target: u16) -> Self {
+        let (port, admin) = (closed_port(), closed_port());
+        let text = serde_json::to_string(&config(Protocol::Http, port, target)).unwrap();
+        let file = ConfigFile::new(name, &text);
+        let child = command(&file, admin).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("the proxy is up", || std::net::TcpStream::connect(("127.0.0.1", admin)).is_ok());
+        wait_until("the proxy is ready", || client::get(admin, "/ready").status == 200);
+        Self { child, port, admin, _config: file }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Most memory that it ever held, in KiB.
+    pub fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
