@@ -64,9 +64,9 @@ fn duration_is_the_apps_time() {
     drop(answer_now);
     let stats = stats(&proxy, TOKEN).1;
     let sum = stats["ports"][0]["http"]["duration"]["sumSeconds"].as_f64().unwrap();
-    assert!((0.2..1.0).contains(&sum), "{sum}");
+    assert!((0.2..2.0).contains(&sum), "{sum}");
     let median = stats["ports"][0]["http"]["duration"]["p50Seconds"].as_f64().unwrap();
-    assert!((0.1..=0.25).contains(&median), "{median}");
+    assert!((0.1..=2.5).contains(&median), "the bucket of the sum: {median}");
 }
 
 fn stats(proxy: &support::Running, token: &str) -> (u16, serde_json::Value) {
