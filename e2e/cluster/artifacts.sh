@@ -97,6 +97,8 @@ assemble_node_image() {
   docker build --quiet --tag "$node_image" --build-arg BASE="$debian" --build-arg VERSION="$kubernetes" \
     --build-arg PAUSE="$(printf '%s\n' "${images[@]}" | grep /pause:)" "$context"
   rm -rf "$context"
+  # Older ones, a gigabyte each. The one that a cluster still runs on refuses to go.
+  docker images --format '{{.Repository}}:{{.Tag}}' outrigger-e2e/node | grep -vx "$node_image" | xargs -r docker rmi || true
   docker image prune -f
 }
 
