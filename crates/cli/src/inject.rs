@@ -128,7 +128,7 @@ fn opted_in(name: &str, described: &BTreeMap<String, Namespace>) -> Namespace {
 fn token() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system has random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    format!("{:032x}", u128::from_ne_bytes(bytes))
 }
 
 /// One line a workload; a rejected one is an error, and nothing is printed on stdout.

@@ -63,7 +63,8 @@ pub struct Report {
     pub version: String,
     /// The profile used, as `namespace/name`.
     pub profile: String,
-    /// SHA-256 of the sidecar config without its token, in hex: two pods of one template have the same.
+    /// The first half of the SHA-256 of the sidecar config without its token, in hex: two pods of one template have
+    /// the same.
     pub config_hash: String,
     /// Containers added, in order.
     pub containers: Vec<String>,

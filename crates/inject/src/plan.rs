@@ -173,7 +173,9 @@ fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) 
 /// The token is left out: it differs between two pods that are otherwise alike.
 fn hash(config: &SidecarConfig) -> String {
     let text = json_text(&SidecarConfig { token: String::new(), ..config.clone() });
-    format!("{:x}", Sha256::digest(text))
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    let (half, _) = digest.split_first_chunk().expect("16 of the 32 bytes");
+    format!("{:032x}", u128::from_be_bytes(*half))
 }
 
 fn json_text(value: &impl serde::Serialize) -> String {
