@@ -1,24 +1,22 @@
-//! The webhook's certificate authority and its server certificate: made, read, and judged by a clock that is passed in.
+//! The webhook's certificate authorities and its server certificate: read, judged and renewed, by a clock that is
+//! passed in.
 //!
 //! No I/O here; [`crate::rotation`] keeps what this makes in a Secret. Nothing here implements `Debug` or `Serialize`
 //! with a key inside, so a key can't reach a log by accident.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::CryptoProvider;
+use rcgen::KeyPair;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+
+use crate::x509::{
+    BACKDATE, Pair, X509Error, certificates, create_authority, create_certificate, left, pem, provider,
+    validity, verify,
+};
 
 /// Keys of the Secret.
 const CA_CERTIFICATES: &str = "ca.crt";
@@ -28,8 +26,6 @@ const KEY: &str = "tls.key";
 
 /// How long a certificate authority lives: 10 years. It is replaced after two thirds, so the overlap is years too.
 const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
-/// Certificates begin this much before they are made, for API servers whose clocks are behind ours.
-const BACKDATE: Duration = Duration::from_mins(5);
 /// A new authority signs only after the API servers have had this long to hear of it: each learns the caBundle by a
 /// watch of its own, so that it stands in etcd does not mean that all of them go by it.
 const AUTHORITY_SETTLES: Duration = Duration::from_mins(1);
@@ -60,12 +56,9 @@ pub enum CertificateError {
         /// Key of the Secret that holds the certificate.
         certificate: &'static str,
     },
-    /// Generation failed.
-    #[error("failed to make certificate")]
-    Generate(#[from] rcgen::Error),
-    /// An API server that trusts the bundle would refuse the certificate.
-    #[error("certificate would be refused: {0}")]
-    Refused(String),
+    /// It can't be made, or would be refused.
+    #[error(transparent)]
+    X509(#[from] X509Error),
 }
 
 /// What the Secret holds: authorities, newest first, and the certificate that we serve.
@@ -91,8 +84,9 @@ pub enum Need {
 impl Material {
     /// A new authority and its first certificate.
     pub fn create(policy: &Policy, now: SystemTime) -> Result<Self, CertificateError> {
-        let (authority, authority_key) = create_authority(now)?;
-        let (certificate, key) = create_certificate(&authority, &authority_key, policy, now)?;
+        let Pair { certificate: authority, key: authority_key } = create_authority(now, AUTHORITY_LIFETIME)?;
+        let Pair { certificate, key } =
+            create_certificate(&authority, &authority_key, &policy.name, now, policy.lifetime)?;
         Ok(Self { authorities: vec![authority], authority_key, certificate, key })
     }
 
@@ -146,7 +140,7 @@ impl Material {
     }
 
     /// [`verify`] for this certificate.
-    pub fn verify(&self, bundle: &[u8], name: &str, now: SystemTime) -> Result<(), CertificateError> {
+    pub fn verify(&self, bundle: &[u8], name: &str, now: SystemTime) -> Result<(), X509Error> {
         verify(&self.certificate, bundle, name, now)
     }
 
@@ -178,13 +172,14 @@ impl Material {
             Need::NothingUntil(_) => {}
             Need::Authority => {
                 self.authorities.retain(|old| validity(old).is_some_and(|(_, end)| end > now));
-                let (authority, key) = create_authority(now)?;
-                self.authorities.insert(0, authority);
+                let Pair { certificate, key } = create_authority(now, AUTHORITY_LIFETIME)?;
+                self.authorities.insert(0, certificate);
                 self.authority_key = key;
             }
             Need::Certificate => {
-                (self.certificate, self.key) =
-                    create_certificate(&self.authorities[0], &self.authority_key, policy, now)?;
+                let (authority, key) = (&self.authorities[0], &self.authority_key);
+                let pair = create_certificate(authority, key, &policy.name, now, policy.lifetime)?;
+                (self.certificate, self.key) = (pair.certificate, pair.key);
             }
         }
         Ok(self)
@@ -198,107 +193,11 @@ impl Material {
 
     fn pairs_match(&self) -> Result<(), CertificateError> {
         self.certified_key()?;
-        let authority_key = PrivateKeyDer::try_from(self.authority_key.serialize_der())
-            .map_err(|_| CertificateError::Malformed(CA_KEY))?;
+        let authority_key = PrivateKeyDer::Pkcs8(self.authority_key.serialize_der().into());
         CertifiedKey::from_der(vec![self.authorities[0].clone()], authority_key, &provider())
             .map(|_| ())
             .map_err(|_| CertificateError::KeyMismatch { key: CA_KEY, certificate: CA_CERTIFICATES })
     }
-}
-
-/// The cryptography of everything here: ring, passed rather than taken from the process-wide default, so that nothing
-/// depends on who installed that first.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Whether an API server that trusts `bundle` (PEM) would accept the certificate at `now`, by the rules of any TLS
-/// client: signature, dates, name, purpose.
-pub fn verify(
-    certificate: &CertificateDer<'_>,
-    bundle: &[u8],
-    name: &str,
-    now: SystemTime,
-) -> Result<(), CertificateError> {
-    let refused = |error: &dyn std::fmt::Display| CertificateError::Refused(error.to_string());
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(bundle).unwrap_or_default());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|error| refused(&error))?;
-    let name = ServerName::try_from(name).map_err(|error| refused(&error))?;
-    verifier
-        .verify_server_cert(certificate, &[], &name, &[], UnixTime::since_unix_epoch(since_epoch(now)))
-        .map(|_| ())
-        .map_err(|error| refused(&error))
-}
-
-fn create_authority(now: SystemTime) -> Result<(CertificateDer<'static>, KeyPair), CertificateError> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "outrigger-webhook-ca");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    set_validity(&mut params, now, AUTHORITY_LIFETIME);
-    Ok((params.self_signed(&key)?.into(), key))
-}
-
-fn create_certificate(
-    authority: &CertificateDer<'_>,
-    authority_key: &KeyPair,
-    policy: &Policy,
-    now: SystemTime,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CertificateError> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(vec![policy.name.clone()])?;
-    // No name in the subject: a common name has 64 characters at most, and clients go by the alternative name.
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "outrigger-webhook");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    set_validity(&mut params, now, policy.lifetime);
-    let issuer = Issuer::from_ca_cert_der(authority, authority_key)?;
-    let certificate = params.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| CertificateError::Malformed(KEY))?;
-    Ok((certificate.into(), key))
-}
-
-fn set_validity(params: &mut CertificateParams, now: SystemTime, lifetime: Duration) {
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + since_epoch(now).saturating_sub(BACKDATE);
-    params.not_after = epoch + since_epoch(now) + lifetime;
-}
-
-/// Begin and end; none where it is no certificate.
-fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemTime)> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let time = |asn1: x509_parser::time::ASN1Time| {
-        let seconds = u64::try_from(asn1.timestamp()).ok()?;
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-    };
-    Some((time(parsed.validity.not_before)?, time(parsed.validity.not_after)?))
-}
-
-fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()
-}
-
-/// 64 characters a line, as every other tool writes it.
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
-}
-
-fn left(end: SystemTime, now: SystemTime) -> Duration {
-    end.duration_since(now).unwrap_or_default()
-}
-
-/// Since 1970; zero for a clock that is set before that.
-pub(crate) fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn create() -> Material {
     Material::create(&policy(), start()).unwrap()
 }
 
-fn refusal(result: Result<(), CertificateError>) -> String {
+fn refusal(result: Result<(), X509Error>) -> String {
     result.unwrap_err().to_string()
 }
 

@@ -19,8 +19,9 @@
 //! | sidecarprofiles.outrigger.dev | get, list, watch | `ClusterRole` | the profiles; get where the watch is behind |
 //!
 //! A pod's way through it: [`server`] (TLS, HTTP) -> [`mutate`] (limits, metrics, log) -> [`review`] (JSON in) ->
-//! [`decision`] (caches, and questions where they are behind) -> `outrigger_inject::inject` -> [`review`] (JSON out).
+//! [`decision`] (caches, and questions where they are behind) -> `outrigger_inject::inject` -> [`answer`] (JSON out).
 
+pub mod answer;
 pub mod certificate;
 pub mod decision;
 pub mod known;
@@ -34,6 +35,7 @@ mod run;
 pub mod served;
 pub mod server;
 pub mod watch;
+pub mod x509;
 
 pub use options::Options;
 pub use run::{RunError, run};

@@ -15,9 +15,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use outrigger_inject::Outcome;
 
+use crate::answer;
 use crate::decision::{Decider, DecisionError, INJECTED};
 use crate::metrics::{Admitted, Metrics};
-use crate::review::{self, Request, ReviewError};
+use crate::review::{Request, ReviewError};
 
 /// Largest body. An object has at most 1.5 MB in etcd, its JSON somewhat more, and a review may hold two of them.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -105,14 +106,14 @@ impl Mutate {
         if let Some(why) = request.out_of_scope() {
             const REASON: &str = "NotAPodCreation";
             self.record(request, "skipped", REASON, None, begin);
-            let answer = review::Response::left_alone(&request.uid, REASON, &why);
+            let answer = answer::Response::left_alone(&request.uid, REASON, &why);
             return answer.encode().map_err(MutateError::Encode);
         }
         if request.namespace.is_empty() {
             return Err(ReviewError::Missing("request.namespace").into());
         }
         let outcome = self.decider.decide(&request.object, &request.namespace).await?;
-        let answer = review::Response::decided(&request.uid, &outcome);
+        let answer = answer::Response::decided(&request.uid, &outcome);
         let answer = answer.and_then(|answer| answer.encode()).map_err(MutateError::Encode)?;
         let (result, reason, profile) = match &outcome {
             Outcome::Injected { report, .. } => ("injected", INJECTED, Some(report.profile.as_str())),

@@ -15,10 +15,11 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use outrigger_runtime::readiness::Condition;
 use serde_json::json;
 
-use crate::certificate::{CertificateError, Material, Need, Policy, since_epoch};
+use crate::certificate::{CertificateError, Material, Need, Policy};
 use crate::lookup::why;
 use crate::metrics::Metrics;
 use crate::served::Served;
+use crate::x509::{X509Error, since_epoch, verify};
 
 /// How often both objects are read at the least: somebody may have edited them, or another replica renewed.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -54,9 +55,12 @@ pub enum RotationError {
         /// What the API server says, or the connection.
         why: String,
     },
-    /// The certificate can't be made, or would be refused.
+    /// The certificate can't be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The certificate would be refused, though the bundle is written: the clock, mostly.
+    #[error(transparent)]
+    X509(#[from] X509Error),
     /// Somebody else changes the objects as fast as we do.
     #[error(
         "failed to settle certificate: somebody else kept changing the secret or the webhook configuration"
@@ -113,7 +117,9 @@ impl Rotation {
                 }
             };
             // An API server that we can't reach may still call us, so a failure alone does not end readiness.
-            self.accepted.set(SystemTime::now() < expiry);
+            if SystemTime::now() >= expiry {
+                self.accepted.set(false);
+            }
             tokio::time::sleep(wait).await;
         }
     }
@@ -140,15 +146,17 @@ impl Rotation {
         };
         let configuration = self.configurations.get(&self.configuration).await;
         let configuration = configuration.map_err(|e| self.failed("read", CONFIGURATION, e))?;
+        self.judge(&configuration, now);
         let bundle = material.bundle();
         if let Some(patch) = bundle_patch(&configuration, &bundle) {
             return self.patch(patch).await;
         }
         match material.need(&bundle, &self.policy, now) {
             Need::NothingUntil(due) => {
-                // Against what stands in the configuration, which is the bundle now, in every entry.
+                // Before it is served; the bundle is what stands in every entry.
                 material.verify(&bundle, &self.policy.name, now)?;
                 self.serve(&material)?;
+                self.judge(&configuration, now);
                 Ok(Some(Settled { due, expiry: material.expiry() }))
             }
             need => {
@@ -191,6 +199,17 @@ impl Rotation {
             self.served.replace(certificate);
         }
         Ok(())
+    }
+
+    /// Ready only if an API server that goes by this configuration would accept what we serve.
+    fn judge(&self, configuration: &MutatingWebhookConfiguration, now: SystemTime) {
+        let accepts = |bundle: &ByteString| {
+            let served = self.served.certificate()?;
+            verify(&served.into(), &bundle.0, &self.policy.name, now).ok()
+        };
+        let mut entries = configuration.webhooks.iter().flatten();
+        let all = entries.all(|entry| entry.client_config.ca_bundle.as_ref().and_then(accepts).is_some());
+        self.accepted.set(all && self.served.certificate().is_some());
     }
 
     fn failed(&self, verb: &'static str, kind: &'static str, error: kube::Error) -> RotationError {

@@ -15,7 +15,7 @@ use rustls::crypto::SecureRandom;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::certificate::{Policy, provider};
+use crate::certificate::Policy;
 use crate::decision::Decider;
 use crate::known::Known;
 use crate::lookup::Lookup;
@@ -26,6 +26,7 @@ use crate::rotation::Rotation;
 use crate::served::Served;
 use crate::server::{self, Stop};
 use crate::watch;
+use crate::x509::provider;
 
 /// Version that the status annotation of injected pods gives.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

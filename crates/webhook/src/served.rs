@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::certificate::provider;
+use crate::x509::provider;
 
 /// Holds the certificate; clones share it. Replacing it touches no connection that is open.
 ///

@@ -33,6 +33,7 @@ struct Cluster {
     requests: Vec<String>,
     not_installed: Vec<String>,
     silent: bool,
+    refused: Option<&'static str>,
 }
 
 impl FakeApi {
@@ -93,6 +94,11 @@ impl FakeApi {
         self.cluster().silent = true;
     }
 
+    /// From now on this method is forbidden.
+    pub(crate) fn refuse(&self, method: &'static str) {
+        self.cluster().refused = Some(method);
+    }
+
     /// Whether a resource such as `sidecarprofiles` is there at all.
     pub(crate) fn install(&self, resource: &str, installed: bool) {
         let mut cluster = self.cluster();
@@ -119,6 +125,9 @@ async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Byte
     api.cluster().requests.push(format!("{method} {path}"));
     if api.cluster().not_installed.iter().any(|resource| path.contains(resource.as_str())) {
         return status(StatusCode::NOT_FOUND, "the server could not find the requested resource");
+    }
+    if api.cluster().refused == Some(method.as_str()) {
+        return status(StatusCode::FORBIDDEN, "no such right");
     }
     match method {
         Method::GET if query.contains("watch=true") => api.watch(&path, query),

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use kube::{Api, Client};
 use outrigger_runtime::readiness::Readiness;
-use outrigger_webhook::certificate::{Material, Policy, verify};
+use outrigger_webhook::certificate::{Material, Policy};
 use outrigger_webhook::metrics::Metrics;
 use outrigger_webhook::rotation::{Rotation, RotationError};
 use outrigger_webhook::served::Served;
+use outrigger_webhook::x509::verify;
 use serde_json::json;
 
 use crate::cluster::{self, CONFIGURATION, NAME, SECRET, bundles};
@@ -145,6 +146,24 @@ async fn change_of_authority_leaves_every_replica_accepted_throughout() {
     assert!(accepted(&quick, settled) && accepted(&slow, settled));
     slow.settle(|| settled).await.unwrap();
     assert_eq!(quick.served.certificate(), slow.served.certificate());
+}
+
+/// Somebody else's caBundle, and no right to put ours back: an API server would refuse us.
+#[tokio::test]
+async fn readiness_ends_while_the_configuration_trusts_somebody_else() {
+    let (api, client) = cluster::installed().await;
+    let readiness = Readiness::default();
+    let rotation = Rotation { accepted: readiness.condition("certificate"), ..rotation(&client) };
+    assert_eq!(readiness.missing(), ["certificate"]);
+    rotation.settle(SystemTime::now).await.unwrap();
+    assert!(readiness.missing().is_empty());
+    let mut configuration = api.object(CONFIGURATION);
+    configuration["webhooks"][1]["clientConfig"]["caBundle"] = "Zm9yZWlnbg==".into();
+    api.put(CONFIGURATION, configuration);
+    api.refuse("PATCH");
+    let message = rotation.settle(SystemTime::now).await.unwrap_err().to_string();
+    assert!(message.contains("failed to write mutatingwebhookconfiguration outrigger-webhook"), "{message}");
+    assert_eq!(readiness.missing(), ["certificate"]);
 }
 
 #[tokio::test]
