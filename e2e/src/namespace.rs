@@ -10,14 +10,16 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
+};
 use kube::{Api, Client, Resource, ResourceExt};
 use outrigger_api::profile::SidecarProfile;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{cluster, eventually};
+use crate::{cluster, eventually, release};
 
 /// Long enough for a machine with two cores that builds something else meanwhile.
 pub const DEADLINE: Duration = Duration::from_mins(1);
@@ -76,6 +78,13 @@ impl Namespace {
         if let Err(error) = namespaces.delete(&self.name, &DeleteParams::default()).await {
             eprintln!("could not delete namespace {}: {error}", self.name);
         }
+    }
+
+    /// Sets an annotation of the namespace.
+    pub async fn annotate(&self, key: &str, value: &str) {
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
+        let change = json!({"metadata": {"annotations": {key: value}}});
+        namespaces.patch(&self.name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
     }
 
     /// The objects of one kind in it.
@@ -165,12 +174,12 @@ impl Namespace {
         .await;
     }
 
-    /// The logs of the application containers of these pods.
+    /// The last of the logs of the application containers of these pods.
     pub async fn logs_of(&self, selector: &str) -> String {
         let mut logs = String::new();
         for pod in self.pods(selector).await.unwrap_or_default() {
             let app = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|app| app.name.clone());
-            let params = kube::api::LogParams { container: app, ..kube::api::LogParams::default() };
+            let params = LogParams { container: app, tail_lines: Some(20), ..LogParams::default() };
             let text = self.api::<Pod>().logs(&pod.name_any(), &params).await;
             logs.push_str(&text.unwrap_or_else(|error| error.to_string()));
         }
@@ -184,6 +193,11 @@ impl Namespace {
 
     /// For the report of a failed test.
     async fn print_state(&self) {
+        let webhook = Self::existing(self.client.clone(), release::NAMESPACE);
+        eprintln!(
+            "the webhook's last words:\n{}",
+            webhook.logs_of("app.kubernetes.io/component=webhook").await
+        );
         eprintln!("pods in {}: {}", self.name, self.states().await.unwrap_or_else(|error| error.to_string()));
         for event in self.api::<Event>().list(&ListParams::default()).await.into_iter().flatten() {
             let object = event.involved_object;

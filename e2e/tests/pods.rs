@@ -227,6 +227,21 @@ async fn a_pod_picks_a_profile_of_its_namespace() {
     .await;
 }
 
+#[tokio::test]
+async fn a_namespace_picks_the_profile_of_its_pods() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.create_profile("chatty", json!({"proxy": {"logLevel": "debug"}})).await;
+        ns.annotate(names::PROFILE_ANNOTATION, "chatty").await;
+        eventually("the webhook to see the annotation", DEADLINE, || async {
+            let profile = config(&ns.dry_run(server_pod("web")).await?).profile;
+            ensure!(profile == format!("{}/chatty", ns.name), "{profile}");
+            Ok(())
+        })
+        .await;
+    })
+    .await;
+}
+
 /// The name is the proxy's now, but a probe is to ask the app; and what it asks is no traffic.
 #[tokio::test]
 async fn a_probe_by_port_name_asks_the_app() {
