@@ -32,6 +32,7 @@ pub mod options;
 pub mod review;
 pub mod rotation;
 mod run;
+pub mod secret;
 pub mod served;
 pub mod server;
 pub mod watch;

@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use outrigger_runtime::readiness::Condition;
 use serde_json::json;
 
 use crate::certificate::{CertificateError, Material, Need, Policy};
 use crate::lookup::why;
 use crate::metrics::Metrics;
+use crate::secret::{Store, StoreError};
 use crate::served::Served;
 use crate::x509::{X509Error, since_epoch, verify};
 
@@ -73,12 +74,10 @@ pub enum RotationError {
 
 /// What the loop works on.
 pub struct Rotation {
-    /// Secrets of the release namespace.
-    pub secrets: Api<Secret>,
+    /// The Secret. The chart creates it empty, so that it goes with the release and we need no right to create.
+    pub secret: Store,
     /// Webhook configurations.
     pub configurations: Api<MutatingWebhookConfiguration>,
-    /// Name of the Secret. The chart creates it empty, so that it goes with the release and we need no right to create.
-    pub secret: String,
     /// Name of the `MutatingWebhookConfiguration`.
     pub configuration: String,
     /// What the certificate must be.
@@ -90,9 +89,6 @@ pub struct Rotation {
     /// Where it counts.
     pub metrics: Metrics,
 }
-
-const SECRET: &str = "secret";
-const CONFIGURATION: &str = "mutatingwebhookconfiguration";
 
 impl Rotation {
     /// Runs for ever.
@@ -136,16 +132,16 @@ impl Rotation {
 
     /// One pass; none if it changed something, or lost to somebody who did.
     async fn pass(&self, now: SystemTime) -> Result<Option<Settled>, RotationError> {
-        let secret = self.secrets.get(&self.secret).await.map_err(|e| self.failed("read", SECRET, e))?;
+        let secret = self.secret.read().await.map_err(|e| self.secret_failed("read", e))?;
         let material = match Material::parse(secret.data.as_ref().unwrap_or(&BTreeMap::new())) {
             Ok(material) => material,
             Err(why) => {
-                tracing::info!(secret = self.secret, %why, "making a new certificate authority");
+                tracing::info!(secret = self.secret.name, %why, "making a new certificate authority");
                 return self.write(secret, &Material::create(&self.policy, now)?).await;
             }
         };
         let configuration = self.configurations.get(&self.configuration).await;
-        let configuration = configuration.map_err(|e| self.failed("read", CONFIGURATION, e))?;
+        let configuration = configuration.map_err(|e| self.configuration_failed("read", &e))?;
         self.judge(&configuration, now);
         let bundle = material.bundle();
         if let Some(patch) = bundle_patch(&configuration, &bundle) {
@@ -160,7 +156,7 @@ impl Rotation {
                 Ok(Some(Settled { due, expiry: material.expiry() }))
             }
             need => {
-                tracing::info!(secret = self.secret, what = ?need, "renewing");
+                tracing::info!(secret = self.secret.name, what = ?need, "renewing");
                 self.write(secret, &material.renewed(need, &self.policy, now)?).await
             }
         }
@@ -168,10 +164,10 @@ impl Rotation {
 
     async fn write(&self, mut secret: Secret, material: &Material) -> Result<Option<Settled>, RotationError> {
         secret.data.get_or_insert_default().extend(material.data());
-        match self.secrets.replace(&self.secret, &PostParams::default(), &secret).await {
-            Ok(_) => Ok(None),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
-            Err(error) => Err(self.failed("write", SECRET, error)),
+        match self.secret.replace(&secret).await {
+            Ok(()) => Ok(None),
+            Err(StoreError::Api(kube::Error::Api(status))) if status.code == 409 => Ok(None),
+            Err(error) => Err(self.secret_failed("write", error)),
         }
     }
 
@@ -186,7 +182,7 @@ impl Rotation {
             }
             // 422 is what a failed `test` gives: somebody was faster.
             Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => Ok(None),
-            Err(error) => Err(self.failed("write", CONFIGURATION, error)),
+            Err(error) => Err(self.configuration_failed("write", &error)),
         }
     }
 
@@ -212,12 +208,28 @@ impl Rotation {
         self.accepted.set(all && self.served.certificate().is_some());
     }
 
-    fn failed(&self, verb: &'static str, kind: &'static str, error: kube::Error) -> RotationError {
-        let name = if kind == SECRET { self.secret.clone() } else { self.configuration.clone() };
+    fn secret_failed(&self, verb: &'static str, error: StoreError) -> RotationError {
         match error {
-            kube::Error::Api(status) if status.code == 404 => RotationError::Gone { kind, name },
-            error => RotationError::Api { verb, kind, name, why: why(&error) },
+            StoreError::Api(error) => failed(verb, "secret", &self.secret.name, &error),
+            StoreError::NoSecret => RotationError::Api {
+                verb,
+                kind: "secret",
+                name: self.secret.name.clone(),
+                why: error.to_string(),
+            },
         }
+    }
+
+    fn configuration_failed(&self, verb: &'static str, error: &kube::Error) -> RotationError {
+        failed(verb, "mutatingwebhookconfiguration", &self.configuration, error)
+    }
+}
+
+fn failed(verb: &'static str, kind: &'static str, name: &str, error: &kube::Error) -> RotationError {
+    let name = name.to_owned();
+    match error {
+        kube::Error::Api(status) if status.code == 404 => RotationError::Gone { kind, name },
+        error => RotationError::Api { verb, kind, name, why: why(error) },
     }
 }
 

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::mutate::{self, Mutate};
 use crate::options::Options;
 use crate::rotation::Rotation;
+use crate::secret::Store;
 use crate::served::Served;
 use crate::server::{self, Stop};
 use crate::watch;
@@ -127,9 +128,8 @@ fn rotation(
     metrics: &Metrics,
 ) -> Rotation {
     Rotation {
-        secrets: Api::namespaced(client.clone(), &options.namespace),
+        secret: Store::new(client.clone(), &options.namespace, &options.secret),
         configurations: Api::all(client.clone()),
-        secret: options.secret.clone(),
         configuration: options.webhook_configuration.clone(),
         policy: Policy {
             name: format!("{}.{}.svc", options.service, options.namespace),

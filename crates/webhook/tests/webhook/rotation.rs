@@ -7,6 +7,7 @@ use outrigger_runtime::readiness::Readiness;
 use outrigger_webhook::certificate::{Material, Policy};
 use outrigger_webhook::metrics::Metrics;
 use outrigger_webhook::rotation::{Rotation, RotationError};
+use outrigger_webhook::secret::Store;
 use outrigger_webhook::served::Served;
 use outrigger_webhook::x509::verify;
 use serde_json::json;
@@ -18,9 +19,8 @@ const DAY: Duration = Duration::from_hours(24);
 
 fn rotation(client: &Client) -> Rotation {
     Rotation {
-        secrets: Api::namespaced(client.clone(), cluster::RELEASE),
+        secret: Store::new(client.clone(), cluster::RELEASE, "outrigger-webhook-certificate"),
         configurations: Api::all(client.clone()),
-        secret: "outrigger-webhook-certificate".into(),
         configuration: "outrigger-webhook".into(),
         policy: Policy { name: NAME.into(), lifetime: 30 * DAY },
         served: Served::default(),
