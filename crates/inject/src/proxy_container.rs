@@ -30,6 +30,9 @@ pub(crate) fn container(settings: &Settings, resources: &Resources, moved: &[Mov
         "startupProbe": probe("/ready", 1, 60),
         "readinessProbe": probe("/ready", 5, 2),
         "livenessProbe": probe("/live", 10, 3),
+        // Clients move on while the app still answers. SIGTERM comes too late for that: a native sidecar gets it when the app
+        // has ended. By exec, because a GET would let anybody in the cluster do it.
+        "lifecycle": {"preStop": {"exec": {"command": ["/usr/local/bin/outrigger-proxy", "drain"]}}},
         "securityContext": security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
@@ -21,13 +22,15 @@ pub(crate) struct Exposed {
     pub(crate) ports: Arc<[Arc<PortMetrics>]>,
     pub(crate) config: Arc<SidecarConfig>,
     pub(crate) trigger: Trigger,
+    pub(crate) leaving: Arc<AtomicBool>,
 }
 
-/// `/stats` for holders of the token, `/config` and `POST /shutdown` for loopback peers.
+/// `/stats` for holders of the token; `/config`, `POST /drain` and `POST /shutdown` for loopback peers.
 pub(crate) fn router(exposed: Exposed) -> Router {
     Router::new()
         .route("/stats", get(stats))
         .route("/config", get(config))
+        .route("/drain", post(drain))
         .route("/shutdown", post(shutdown))
         .with_state(exposed)
 }
@@ -47,6 +50,12 @@ async fn config(_: Loopback, State(exposed): State<Exposed>) -> Json<SidecarConf
     let mut config = SidecarConfig::clone(&exposed.config);
     "(redacted)".clone_into(&mut config.token);
     Json(config)
+}
+
+async fn drain(_: Loopback, State(exposed): State<Exposed>) -> &'static str {
+    tracing::info!("draining: the pod goes, clients are told to connect elsewhere");
+    exposed.leaving.store(true, Ordering::Relaxed);
+    "draining\n"
 }
 
 async fn shutdown(_: Loopback, State(exposed): State<Exposed>) -> &'static str {

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -28,7 +28,14 @@ use crate::upgrade;
 pub(crate) async fn serve(stream: TcpStream, port: Rc<Port>, shutdown: Shutdown, drain: &Drain) {
     // A connection that came during the drain is good for one request.
     let keep_alive = !shutdown.is_requested();
-    let service = service_fn(|request| exchange(request, &port, drain));
+    let service = service_fn(async |request| {
+        let mut response = exchange(request, &port, drain).await?;
+        // After the answer, not before: whoever is just sending the next request would lose it.
+        if port.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok::<_, Infallible>(response)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(port.limits.head)

@@ -16,6 +16,7 @@ pub mod config;
 mod connect;
 mod forward;
 mod headers;
+pub mod hook;
 mod http1;
 mod identify;
 mod inbound;

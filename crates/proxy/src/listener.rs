@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use outrigger_api::config::{Inbound, Protocol};
@@ -27,10 +28,16 @@ pub(crate) struct Port {
     pub(crate) metrics: Arc<PortMetrics>,
     pub(crate) counters: RequestCounters,
     pub(crate) pool: Rc<Pool>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Port {
-    pub(crate) fn new(inbound: &Inbound, metrics: Arc<PortMetrics>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        inbound: &Inbound,
+        metrics: Arc<PortMetrics>,
+        limits: Limits,
+        leaving: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             target: inbound.target,
             protocol: inbound.protocol,
@@ -38,7 +45,13 @@ impl Port {
             metrics,
             counters: RequestCounters::default(),
             pool: Rc::new(Pool::new(limits.pool_idle)),
+            leaving,
         }
+    }
+
+    /// Whether the pod is on its way out, so that clients should connect elsewhere.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 }
 

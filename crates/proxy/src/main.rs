@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, Subcommand};
 use outrigger_api::names::{ADMIN_PORT, CONFIG_DIR, CONFIG_FILE};
 use outrigger_proxy::config::{self, LoadError};
+use outrigger_proxy::hook;
 use outrigger_proxy::limits::Limits;
 use outrigger_proxy::proxy::{self, Proxy, Sockets};
 use outrigger_runtime::log::{self, Format};
@@ -31,6 +33,14 @@ struct Args {
     /// How log lines look: json or text.
     #[arg(long, env = "OUTRIGGER_LOG_FORMAT", default_value = "json")]
     log_format: Format,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell the proxy that runs here that the pod goes: its clients connect elsewhere. For the pod's preStop hook.
+    Drain,
 }
 
 fn default_config() -> PathBuf {
@@ -58,6 +68,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(Command::Drain) = args.command {
+        return hook::drain(args.admin_port).context("failed to reach the proxy");
+    }
     let config = config::load(&args.config)?;
     let level = args.log_level.as_deref().unwrap_or(config.log_level.as_str());
     let log = log::init(level, args.log_format)?;

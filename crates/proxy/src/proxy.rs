@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -100,12 +101,13 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let ports = port_metrics(&proxy.config);
     let readiness = Readiness::default();
     let listening = readiness.condition("listeners");
-    let app = admin_routes(&proxy, &ports, &readiness);
+    let leaving = Arc::new(AtomicBool::new(false));
+    let app = admin_routes(&proxy, &ports, &readiness, &leaving);
     let signals = proxy.catch_signals.then_some(proxy.trigger);
     let (done, until_done) = shutdown::channel();
     let admin = start_admin(proxy.sockets.admin, app, signals, until_done)?;
 
-    let worker = Worker::new(proxy.limits, proxy.shutdown, readiness);
+    let worker = Worker::new(proxy.limits, proxy.shutdown, readiness, leaving);
     let cut = worker.run(&proxy.config, proxy.sockets.inbound, &ports, &listening)?;
 
     done.request();
@@ -129,7 +131,12 @@ fn port_metrics(config: &SidecarConfig) -> Arc<[Arc<PortMetrics>]> {
     ports.into()
 }
 
-fn admin_routes(proxy: &Proxy, ports: &Arc<[Arc<PortMetrics>]>, readiness: &Readiness) -> axum::Router {
+fn admin_routes(
+    proxy: &Proxy,
+    ports: &Arc<[Arc<PortMetrics>]>,
+    readiness: &Readiness,
+    leaving: &Arc<AtomicBool>,
+) -> axum::Router {
     let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     metrics.own().register_collector(Box::new(ProxyCollector(Arc::clone(ports))));
     let common = admin::router(Admin {
@@ -141,6 +148,7 @@ fn admin_routes(proxy: &Proxy, ports: &Arc<[Arc<PortMetrics>]>, readiness: &Read
         ports: Arc::clone(ports),
         config: Arc::new(proxy.config.clone()),
         trigger: proxy.trigger.clone(),
+        leaving: Arc::clone(leaving),
     }))
 }
 

@@ -6,6 +6,7 @@
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use outrigger_api::config::SidecarConfig;
 use outrigger_runtime::readiness::{Condition, Readiness};
@@ -23,12 +24,18 @@ pub(crate) struct Worker {
     limits: Limits,
     shutdown: Shutdown,
     readiness: Readiness,
+    leaving: Arc<AtomicBool>,
     drain: Drain,
 }
 
 impl Worker {
-    pub(crate) fn new(limits: Limits, shutdown: Shutdown, readiness: Readiness) -> Self {
-        Self { limits, shutdown, readiness, drain: Drain::default() }
+    pub(crate) fn new(
+        limits: Limits,
+        shutdown: Shutdown,
+        readiness: Readiness,
+        leaving: Arc<AtomicBool>,
+    ) -> Self {
+        Self { limits, shutdown, readiness, leaving, drain: Drain::default() }
     }
 
     /// Serves on this thread until the shutdown, then drains. Returns how many connections had to be cut.
@@ -67,7 +74,8 @@ impl Worker {
                 tokio::net::TcpListener::from_std(socket).map_err(ProxyError::start("listener"))?;
             let metrics = ports.iter().find(|port| port.name == inbound.name);
             let metrics = metrics.expect("every name in the config has its counters");
-            let port = Rc::new(Port::new(inbound, Arc::clone(metrics), self.limits));
+            let port =
+                Rc::new(Port::new(inbound, Arc::clone(metrics), self.limits, Arc::clone(&self.leaving)));
             let accept = listener::accept(listener, port, self.shutdown.clone(), self.drain.clone());
             listeners.push(tokio::task::spawn_local(accept));
         }

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use outrigger_api::config::Protocol;
+use outrigger_proxy::hook;
 use outrigger_proxy::limits::Limits;
 use support::app::{answering, serve};
 use support::{TOKEN, client, http, start, wait_until};
@@ -200,6 +201,22 @@ fn what_does_not_end_is_cut_at_the_deadline() {
     wait_until("the relay is open", || proxy.of_port("tcp_open_connections") == 1);
     assert_eq!(proxy.stopped(), 1);
     assert!(client.is_closed_by_peer());
+}
+
+#[test]
+fn a_drain_sends_clients_elsewhere_and_goes_on_serving() {
+    let proxy = http(answering(OK));
+    let mut idle = proxy.connect();
+    assert!(!idle.get("/").head.to_lowercase().contains("connection: close"));
+    hook::drain(proxy.admin).unwrap();
+    // What was open takes one more request: a client may just have sent it.
+    for mut client in [idle, proxy.connect()] {
+        let answer = client.get("/");
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.to_lowercase().contains("connection: close"), "{}", answer.head);
+        assert!(client.is_closed_by_peer());
+    }
+    assert_eq!(client::get(proxy.admin, "/ready").status, 200);
 }
 
 #[test]
