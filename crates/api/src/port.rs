@@ -86,7 +86,8 @@ impl<'de> Deserialize<'de> for PortRef {
         let text = match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) => text,
             serde_json::Value::Number(number) => number.to_string(),
-            // `null` would otherwise be the port of that name.
+            // As the API server sees it: null is the same as absent, and absent is the default.
+            serde_json::Value::Null => return Ok(Self::default()),
             other => return Err(serde::de::Error::custom(PortRefError(other.to_string()))),
         };
         text.parse().map_err(serde::de::Error::custom)
@@ -117,7 +118,8 @@ mod tests {
 
     #[test]
     fn what_is_neither_text_nor_number_is_no_port() {
-        for json in ["null", "true", "[]", "{}", "-1", "80.5"] {
+        assert_eq!(serde_json::from_str::<PortRef>("null").unwrap(), PortRef::All);
+        for json in ["true", "[]", "{}", "-1", "80.5"] {
             assert!(serde_json::from_str::<PortRef>(json).is_err(), "{json}");
         }
     }

@@ -226,8 +226,14 @@ impl SidecarProfileSpec {
                 faults.push(Fault::new(format!("spec.inbound[{i}].port"), message));
             }
         }
+        let mut places = BTreeSet::new();
         for (i, mount) in self.shared_volume.iter().flat_map(|volume| &volume.mounts).enumerate() {
-            faults.extend(mount.check(&format!("spec.sharedVolume.mounts[{i}]")));
+            let at = format!("spec.sharedVolume.mounts[{i}]");
+            faults.extend(mount.check(&at));
+            if !places.insert((&mount.container, mount.path.trim_end_matches('/'))) {
+                let message = format!("container {} has a mount on {} already", mount.container, mount.path);
+                faults.push(Fault::new(format!("{at}.path"), message));
+            }
         }
         faults
     }
@@ -297,7 +303,11 @@ mod tests {
             "proxi": {},
             "proxy": {"logLevel": "loud", "resources": {"requests": {"memory": "1Gi", "cpu": "1 core"}}},
             "inbound": [{"port": "http"}, {"port": 0}, {"protocol": "tcp"}, {"port": "http"}],
-            "sharedVolume": {"mounts": [{"container": "app", "path": "data"}]},
+            "sharedVolume": {"mounts": [
+                {"container": "app", "path": "data"},
+                {"container": "app", "path": "/a"},
+                {"container": "app", "path": "/a/"},
+            ]},
         });
         let faults = SidecarProfileSpec::parse(&spec).unwrap_err();
         let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();

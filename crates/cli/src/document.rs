@@ -28,11 +28,13 @@ pub(crate) enum ParseError {
 /// Reads every document; empty ones, as between two `---`, are left out.
 pub(crate) fn parse(text: &str) -> Result<Documents, ParseError> {
     // A YAML flow map starts like JSON, and what is no JSON may still be that.
-    if let Ok(document) = serde_json::from_str::<Value>(text) {
-        return check(Documents { format: Format::Json, documents: vec![document] });
+    let json = serde_json::Deserializer::from_str(text).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
+    if let Some(documents) = json.ok().filter(|documents| !documents.is_empty()) {
+        return check(Documents { format: Format::Json, documents });
     }
     // As kubectl reads it: `defaultMode: 0644` is octal. No excerpt in errors: an editor jumps to file:line:column.
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    // No budget either: it is there against strangers' input, and the Deployments of a large cluster exceed it.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false, budget: None };
     let documents =
         serde_saphyr::from_multiple_with_options::<Value>(text, options).map_err(|error| syntax(&error))?;
     let documents = documents.into_iter().filter(|document| !document.is_null()).collect();
@@ -40,7 +42,8 @@ pub(crate) fn parse(text: &str) -> Result<Documents, ParseError> {
 }
 
 fn check(documents: Documents) -> Result<Documents, ParseError> {
-    match documents.documents.iter().position(|document| !document["kind"].is_string()) {
+    let is_object = |document: &Value| document["apiVersion"].is_string() && document["kind"].is_string();
+    match documents.documents.iter().position(|document| !is_object(document)) {
         Some(index) => Err(ParseError::NoObject(index + 1)),
         None => Ok(documents),
     }
@@ -60,8 +63,7 @@ impl Documents {
     pub(crate) fn to_text(&self) -> String {
         match self.format {
             Format::Json => {
-                let document = self.documents.first().unwrap_or(&Value::Null);
-                format!("{document:#}\n")
+                self.documents.iter().map(|document| format!("{document:#}\n")).collect::<Vec<_>>().concat()
             }
             Format::Yaml => self.documents.iter().map(yaml).collect::<Vec<_>>().join("---\n"),
         }
@@ -92,11 +94,11 @@ mod tests {
     #[test]
     fn scalars_mean_what_they_mean_to_kubectl() {
         let read = read_yaml(
-            "kind: X\nmode: 0644\nquoted: '0644'\nyes: 'yes'\nversion: '1.10'\nport: 8080\nratio: 0.5\ndate: 2026-11-21\n\
+            "apiVersion: v1\nkind: X\nmode: 0644\nquoted: '0644'\nyes: 'yes'\nversion: '1.10'\nport: 8080\nratio: 0.5\ndate: 2026-11-21\n\
              clock: '12:30'\nempty: \ntilde: ~\ntruth: true\non: yes\nsha: '1e10'\n",
         );
         let wanted = json!({
-            "kind": "X", "mode": 420, "quoted": "0644", "yes": "yes", "version": "1.10", "port": 8080, "ratio": 0.5,
+            "apiVersion": "v1", "kind": "X", "mode": 420, "quoted": "0644", "yes": "yes", "version": "1.10", "port": 8080, "ratio": 0.5,
             "date": "2026-11-21", "clock": "12:30", "empty": null, "tilde": null, "truth": true, "on": true, "sha": "1e10"
         });
         assert_eq!(read, wanted);
@@ -105,14 +107,14 @@ mod tests {
 
     #[test]
     fn anchors_block_texts_and_several_documents_are_read() {
-        let text = "---\nkind: A\nbase: &b {x: 1}\nmore: {<<: *b, y: 2}\n---\n# nothing\n---\nkind: B\ntext: |\n  a\n  b\n";
+        let text = "---\napiVersion: v1\nkind: A\nbase: &b {x: 1}\nmore: {<<: *b, y: 2}\n---\n# nothing\n---\napiVersion: v1\nkind: B\ntext: |\n  a\n  b\n";
         let read = parse(text).unwrap();
         assert_eq!(read.format, Format::Yaml);
         assert_eq!(
             read.documents,
             [
-                json!({"kind": "A", "base": {"x": 1}, "more": {"x": 1, "y": 2}}),
-                json!({"kind": "B", "text": "a\nb\n"})
+                json!({"apiVersion": "v1", "kind": "A", "base": {"x": 1}, "more": {"x": 1, "y": 2}}),
+                json!({"apiVersion": "v1", "kind": "B", "text": "a\nb\n"})
             ]
         );
         assert_eq!(parse(&read.to_text()).unwrap(), read);
@@ -120,23 +122,37 @@ mod tests {
 
     #[test]
     fn json_stays_json_and_keeps_its_order() {
-        let read = parse(r#"{"kind":"Pod","b":1,"a":[]}"#).unwrap();
+        let read = parse(r#"{"kind":"Pod","apiVersion":"v1","a":[]}"#).unwrap();
         assert_eq!(read.format, Format::Json);
-        assert_eq!(read.to_text(), "{\n  \"kind\": \"Pod\",\n  \"b\": 1,\n  \"a\": []\n}\n");
+        assert_eq!(read.to_text(), "{\n  \"kind\": \"Pod\",\n  \"apiVersion\": \"v1\",\n  \"a\": []\n}\n");
     }
 
     #[test]
     fn what_is_no_manifest_is_told_with_its_place() {
         let message = |text: &str| parse(text).unwrap_err().to_string();
-        insta::assert_snapshot!(message("kind: Pod\nspec:\n  - a\n  b: [\n"));
-        insta::assert_snapshot!(message("kind: Pod\n---\njust words\n"), @"document 2 is no Kubernetes object: it takes a map with apiVersion and kind");
+        insta::assert_snapshot!(message("apiVersion: v1\nkind: Pod\nspec:\n  - a\n  b: [\n"));
+        insta::assert_snapshot!(message("apiVersion: v1\nkind: Pod\n---\njust words\n"), @"document 2 is no Kubernetes object: it takes a map with apiVersion and kind");
+    }
+
+    /// What kubectl takes: `kubectl get -o json` twice, one behind the other.
+    #[test]
+    fn several_json_documents_are_read() {
+        let one = r#"{"apiVersion":"v1","kind":"Pod"}"#;
+        assert_eq!(parse(&format!("{one}\n{one}")).unwrap().documents.len(), 2);
+    }
+
+    /// `kubectl get deploy -A -o yaml` of a large cluster.
+    #[test]
+    fn a_large_list_is_read() {
+        let text = format!("apiVersion: v1\nkind: List\nitems:\n{}", "- {a: 1, b: 2}\n".repeat(100_000));
+        assert_eq!(parse(&text).unwrap().documents.len(), 1);
     }
 
     proptest! {
         /// Whatever a string holds, it comes back as that string: our own config annotation is one.
         #[test]
         fn strings_survive(text in prop_oneof![".{0,200}", "[0-9eE+.:_xo-]{0,6}", "(yes|no|on|off|null|~|y|n|[ \\n\\t#:{}&*!|>'\"%@`-]){0,6}"]) {
-            let document = json!({"kind": "X", "text": text, "list": [text], text.clone(): 1});
+            let document = json!({"apiVersion": "v1", "kind": "X", "text": text, "list": [text], text.clone(): 1});
             let written = yaml(&document);
             prop_assert_eq!(read_yaml(&written), document, "{}", written);
         }

@@ -1,24 +1,23 @@
 //! `outrigger inject`: manifests in, injected manifests out. A pure text operation: no cluster is asked.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anstream::{eprintln, print};
-use anstyle::AnsiColor;
-use anyhow::Context as _;
 use outrigger_api::names::{DEFAULT_PROFILE, ENABLED, INJECT_LABEL};
-use outrigger_inject::manifest::{Workload, inject_document, namespaces};
+use outrigger_inject::manifest::{namespaces, objects, workloads};
 use outrigger_inject::{Context, Namespace, Outcome, Profiles, Report, Settings, inject};
 use serde_json::json;
 
-use crate::document::{self, Documents};
+use crate::document::Documents;
 use crate::error::Hinted;
+use crate::files;
+use crate::report::{Mark, Report as Lines};
 
 /// Prints manifests with the sidecars in them, and one line a workload on stderr
 ///
 /// Every workload counts as opted in, unless it, or a Namespace in the same input, carries the label
-/// outrigger.dev/inject: disabled. Comments are lost, as with every tool that reads and writes YAML.
+/// outrigger.dev/inject: disabled. Comments are lost, as with every tool that reads and writes YAML. The sidecars'
+/// `/stats` stays shut, because a manifest is no place for its token; a pod that the webhook injects has one.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   outrigger inject -f app.yaml | kubectl apply -f -
@@ -54,39 +53,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         image_pull_policy: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let mut files = args.filename.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut files = args.filename.iter().map(|path| files::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let described = described_namespaces(&files);
-    let mut workloads = Vec::new();
-    for file in &mut files {
-        for document in &mut file.documents {
-            workloads.extend(inject_document(document, &mut |namespace, pod| {
-                let namespace = opted_in(namespace.unwrap_or(&args.namespace), &described);
-                let context = Context {
-                    namespace: &namespace,
-                    profiles: &profiles,
-                    settings: &settings,
-                    token: &token(),
-                };
-                inject(pod, &context)
-            }));
-        }
+    let mut lines = Lines::default();
+    for mut workload in files.iter_mut().flat_map(|file| &mut file.documents).flat_map(workloads) {
+        let namespace = workload.namespace.as_deref().unwrap_or(&args.namespace);
+        let context = Context {
+            namespace: &opted_in(namespace, &described),
+            profiles: &profiles,
+            settings: &settings,
+            // A random one would change the pod template, and so restart the pods, each time the command runs.
+            token: "",
+        };
+        let outcome = inject(workload.pod, &context);
+        workload.apply(&outcome);
+        tell(&mut lines, &format!("{}/{}", workload.kind, workload.name), &outcome);
     }
-    report(&workloads)?;
-    // Only now: a stream that is cut off half-way would be applied half-way.
-    let texts: Vec<_> = files.iter().map(Documents::to_text).collect();
-    print!("{}", texts.join("---\n"));
-    Ok(())
-}
-
-fn read(path: &Path) -> anyhow::Result<Documents> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("failed to read standard input")?;
-    } else {
-        text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    }
-    // `file:line:column:`, as compilers write it and editors understand it.
-    document::parse(&text).map_err(|error| anyhow::anyhow!("{}:{error}", path.display()))
+    lines.finish("mend what the lines marked × say, or set outrigger.dev/inject: disabled on their pods")?;
+    files::print(&files)
 }
 
 /// The profiles of the files, beside the `default` that the chart brings.
@@ -94,7 +78,8 @@ fn read_profiles(args: &Args) -> anyhow::Result<Profiles> {
     let mut profiles = Profiles::new(args.release_namespace.as_str());
     profiles.set(&args.release_namespace, DEFAULT_PROFILE, &json!({}));
     for path in &args.profile_file {
-        for profile in read(path)?.documents {
+        let file = files::read(path)?;
+        for profile in file.documents.iter().flat_map(objects) {
             let name = profile["metadata"]["name"].as_str().filter(|_| profile["kind"] == "SidecarProfile");
             let Some(name) = name else {
                 return Err(Hinted::new(
@@ -125,38 +110,18 @@ fn opted_in(name: &str, described: &BTreeMap<String, Namespace>) -> Namespace {
     namespace
 }
 
-fn token() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has random bytes");
-    format!("{:032x}", u128::from_ne_bytes(bytes))
-}
-
-/// One line a workload; a rejected one is an error, and nothing is printed on stdout.
-fn report(workloads: &[Workload]) -> anyhow::Result<()> {
-    let (green, yellow, red) = (AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Red);
-    let mut rejected = 0;
-    for Workload { kind, name, outcome, .. } in workloads {
-        let (glyph, colour, text) = match outcome {
-            Outcome::Injected { report, .. } => ("√", green, format!("injected: {}", summary(report))),
-            Outcome::Skipped { reason, message } => ("-", yellow, format!("skipped: {reason}: {message}")),
-            Outcome::Rejected { reason, errors } => {
-                rejected += 1;
-                ("×", red, format!("rejected: {reason}: {}", errors.join("; ")))
-            }
-        };
-        let style = colour.on_default();
-        eprintln!("{style}{glyph}{style:#} {kind}/{name} {text}");
-        if let Outcome::Injected { report, .. } = outcome {
-            report.warnings.iter().for_each(|warning| eprintln!("  ‼ {warning}"));
+fn tell(lines: &mut Lines, workload: &str, outcome: &Outcome) {
+    match outcome {
+        Outcome::Injected { report, .. } => {
+            lines.line(Mark::Done, &format!("{workload} injected: {}", summary(report)));
+            report.warnings.iter().for_each(|warning| lines.line(Mark::Warning, warning));
         }
-    }
-    match rejected {
-        0 => Ok(()),
-        _ => Err(Hinted::new(
-            format!("{rejected} of {} workloads rejected; nothing was printed", workloads.len()),
-            "mend what the lines marked × say, or set outrigger.dev/inject: disabled on their pods",
-        )
-        .into()),
+        Outcome::Skipped { reason, message } => {
+            lines.line(Mark::Skipped, &format!("{workload} skipped: {reason}: {message}"));
+        }
+        Outcome::Rejected { reason, errors } => {
+            lines.line(Mark::Failed, &format!("{workload} rejected: {reason}: {}", errors.join("; ")));
+        }
     }
 }
 

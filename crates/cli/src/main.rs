@@ -3,7 +3,10 @@
 mod check;
 mod document;
 mod error;
+mod files;
 mod inject;
+mod report;
+mod uninject;
 mod webhook;
 
 use std::process::ExitCode;
@@ -21,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Inject(inject::Args),
+    Uninject(uninject::Args),
     Check(check::Args),
     Webhook(Box<outrigger_webhook::Options>),
 }
@@ -28,6 +32,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Inject(args) => inject::run(&args),
+        Command::Uninject(args) => uninject::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Webhook(options) => webhook::run(*options),
     };

@@ -9,6 +9,12 @@ use crate::pod::Pod;
 
 /// Whether the pod, or else its namespace, asks for injection.
 pub(crate) fn check_opt_in(pod: Pod, namespace: &Namespace) -> Result<(), Refusal> {
+    if pod.at("/metadata/labels/outrigger.dev~1inject").is_some_and(|value| !value.is_string()) {
+        return Err(Refusal::rejected(
+            Reason::InvalidAnnotation,
+            format!("label {INJECT_LABEL} of the pod is no text: {ENABLED} or {DISABLED}"),
+        ));
+    }
     let on_pod = pod.label(INJECT_LABEL);
     let on_namespace = namespace.labels.get(INJECT_LABEL).map(String::as_str);
     let (place, value) = match (on_pod, on_namespace) {

@@ -5,69 +5,77 @@ use serde_json::Value;
 
 use crate::{Namespace, Outcome};
 
-/// One workload of a manifest and what became of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Workload {
+/// One workload of a manifest, and its pod.
+#[derive(Debug)]
+pub struct Workload<'a> {
     /// Its kind in lower case, as kubectl writes it: `deployment`.
     pub kind: String,
     /// Its name, or its `generateName` with a star.
     pub name: String,
     /// Its namespace, where the manifest gives one.
     pub namespace: Option<String>,
-    /// What `inject` said of its pod.
-    pub outcome: Outcome,
+    /// Its pod, or the template of its pods; the workload itself where it has none.
+    pub pod: &'a mut Value,
 }
 
-/// Injects every workload of a document, in place: a workload itself, or a List of them (nested ones too). Documents
-/// of other kinds stay as they are.
-///
-/// `decide` is given the workload's namespace, where the manifest has one, and the pod.
-pub fn inject_document(
-    document: &mut Value,
-    decide: &mut dyn FnMut(Option<&str>, &Value) -> Outcome,
-) -> Vec<Workload> {
+impl Workload<'_> {
+    /// Carries an outcome out; only an injected pod is changed.
+    pub fn apply(&mut self, outcome: &Outcome) {
+        if let Outcome::Injected { patch: operations, .. } = outcome {
+            patch(self.pod, operations).expect("inject makes patches that fit the pod they were made for");
+        }
+    }
+}
+
+/// Every workload of a document: the document itself, or those in a List (nested ones too). Objects of other kinds are
+/// passed over.
+pub fn workloads(document: &mut Value) -> Vec<Workload<'_>> {
     if is_list(document) {
         let items = document["items"].as_array_mut().map_or(&mut [][..], Vec::as_mut_slice);
-        return items.iter_mut().flat_map(|item| inject_document(item, decide)).collect();
+        return items.iter_mut().flat_map(workloads).collect();
     }
-    let Some(path) = document["kind"].as_str().and_then(pod_path) else {
+    let Some(path) = pod_path(document) else {
         return Vec::new();
     };
     let namespace = document["metadata"]["namespace"].as_str().map(str::to_owned);
     let (kind, name) = (document["kind"].as_str().unwrap_or_default().to_lowercase(), name(document));
-    let Some(pod) = document.pointer_mut(path) else {
-        return Vec::new();
-    };
-    let outcome = decide(namespace.as_deref(), pod);
-    if let Outcome::Injected { patch: operations, .. } = &outcome {
-        patch(pod, operations).expect("inject makes patches that fit the pod they were made for");
-    }
-    vec![Workload { kind, name, namespace, outcome }]
+    // Without a template the whole object stands for the pod: that is malformed, and is said so.
+    let path = if document.pointer(path).is_some() { path } else { "" };
+    document.pointer_mut(path).map(|pod| Workload { kind, name, namespace, pod }).into_iter().collect()
 }
 
 /// The namespaces that a document describes, with their labels and annotations.
 pub fn namespaces(document: &Value) -> Vec<Namespace> {
-    if is_list(document) {
-        return document["items"].as_array().into_iter().flatten().flat_map(namespaces).collect();
-    }
-    if document["kind"] != "Namespace" {
-        return Vec::new();
-    }
-    let strings = |key: &str| {
-        let map = document["metadata"][key].as_object().into_iter().flatten();
+    let is_namespace = |object: &&Value| object["apiVersion"] == "v1" && object["kind"] == "Namespace";
+    let strings = |object: &Value, key: &str| {
+        let map = object["metadata"][key].as_object().into_iter().flatten();
         map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     };
-    vec![Namespace { name: name(document), labels: strings("labels"), annotations: strings("annotations") }]
+    let namespace = |object: &Value| Namespace {
+        name: name(object),
+        labels: strings(object, "labels"),
+        annotations: strings(object, "annotations"),
+    };
+    objects(document).into_iter().filter(is_namespace).map(namespace).collect()
 }
 
-/// Where the pod stands in an object of this kind, as a JSON pointer.
-fn pod_path(kind: &str) -> Option<&'static str> {
-    match kind {
-        "Pod" => Some(""),
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
-            Some("/spec/template")
-        }
-        "CronJob" => Some("/spec/jobTemplate/spec/template"),
+/// The objects of a document: those of a List, of Lists in it too, or the document itself.
+pub fn objects(document: &Value) -> Vec<&Value> {
+    if !is_list(document) {
+        return vec![document];
+    }
+    document["items"].as_array().into_iter().flatten().flat_map(objects).collect()
+}
+
+/// Where the pod stands in a workload, as a JSON pointer. By group and kind: other groups have Jobs of their own.
+fn pod_path(object: &Value) -> Option<&'static str> {
+    let group = object["apiVersion"].as_str()?.rsplit_once('/').map_or("", |(group, _)| group);
+    match (group, object["kind"].as_str()?) {
+        ("", "Pod") => Some(""),
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+        | ("", "ReplicationController")
+        | ("batch", "Job") => Some("/spec/template"),
+        ("batch", "CronJob") => Some("/spec/jobTemplate/spec/template"),
         _ => None,
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn apply(
     namespace: &Namespace,
 ) -> Result<Effective, Refusal> {
     let mut effective = Effective { profile, skip_inbound: Vec::new(), warnings: Vec::new() };
-    let mut errors = Vec::new();
+    let mut errors = not_text(pod);
     for knob in KNOBS {
         let key = format!("{PREFIX}{knob}");
         let Some(value) =
@@ -103,6 +103,12 @@ fn parse_quantity(value: &str) -> Result<Quantity, String> {
 /// A word of a fixed list, as the profile's own types know it.
 fn parse_word<T: DeserializeOwned>(value: &str) -> Result<T, String> {
     serde_json::from_value(Value::from(value)).map_err(|error| error.to_string())
+}
+
+/// Annotations of ours without quotes around a number or a boolean. The API server never sends them; a manifest may.
+fn not_text(pod: Pod) -> Vec<String> {
+    let ours = pod.annotations().filter(|(key, value)| key.starts_with(PREFIX) && !value.is_string());
+    ours.map(|(key, value)| format!("annotation {key}: {value} is no text; put it in quotes")).collect()
 }
 
 fn unknown(key: &str) -> Option<String> {

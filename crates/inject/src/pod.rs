@@ -1,5 +1,7 @@
 //! A pod as raw JSON, read through typed views.
 
+use std::collections::BTreeSet;
+
 use outrigger_api::Reason;
 use serde_json::{Map, Value};
 
@@ -46,8 +48,8 @@ pub(crate) const CONTAINERS: &str = "/spec/containers";
 pub(crate) const INIT_CONTAINERS: &str = "/spec/initContainers";
 
 impl<'a> Pod<'a> {
-    /// Checks what the rest relies on: `spec.containers` is a list of named objects, and labels and annotations are
-    /// maps. Everything else is the API server's to judge.
+    /// Checks what the patch relies on: `spec.containers` is a list of objects with a name of their own, what is added to
+    /// is a list or a map. Everything else is the API server's to judge.
     pub(crate) fn new(json: &'a Value) -> Result<Self, Refusal> {
         let malformed = |what: &str| Err(Refusal::rejected(Reason::MalformedPod, what));
         for list in [CONTAINERS, INIT_CONTAINERS] {
@@ -62,10 +64,22 @@ impl<'a> Pod<'a> {
                 return malformed(&format!("{} is no map", dotted(map)));
             }
         }
-        if json.pointer("/spec/volumes").is_some_and(|value| !value.is_array() && !value.is_null()) {
+        if !is_list_or_absent(json.pointer("/spec/volumes")) {
             return malformed("spec.volumes is no list");
         }
-        Ok(Self { json })
+        let pod = Self { json };
+        let mut names = BTreeSet::new();
+        for container in pod.containers() {
+            for list in ["ports", "volumeMounts"] {
+                if !is_list_or_absent(container.json.get(list)) {
+                    return malformed(&format!("{list} of container {} is no list", container.name));
+                }
+            }
+            if !names.insert(container.name) {
+                return malformed(&format!("two containers are called {}", container.name));
+            }
+        }
+        Ok(pod)
     }
 
     pub(crate) fn at(self, pointer: &str) -> Option<&'a Value> {
@@ -130,6 +144,10 @@ impl<'a> Container<'a> {
             })
         })
     }
+}
+
+fn is_list_or_absent(value: Option<&Value>) -> bool {
+    value.is_none_or(|value| value.is_array() || value.is_null())
 }
 
 fn dotted(pointer: &str) -> String {

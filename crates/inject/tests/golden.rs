@@ -87,6 +87,8 @@ fn a_pod_that_is_no_pod_is_refused_and_never_a_panic() {
         spec(json!({"containers": [{"image": "nameless"}]})),
         spec(json!({"containers": [], "initContainers": "none"})),
         spec(json!({"containers": [], "volumes": {}})),
+        spec(json!({"containers": [{"name": "a", "ports": {}}]})),
+        spec(json!({"containers": [{"name": "a", "volumeMounts": "x"}]})),
         json!({"metadata": {"labels": []}, "spec": {"containers": []}}),
     ] {
         let outcome = inject(&pod, &scenario.context());
