@@ -26,7 +26,10 @@ pub enum Reason {
     ProfileNotFound,
     /// The profile has faults; each is listed.
     InvalidProfile,
-    /// A label or annotation of the pod or namespace has a value that is not allowed; each is listed.
+    /// The label that asks for injection has a value that is not allowed. A pod's own refuses the pod; a namespace's skips
+    /// it, because a slip of the hand there must not keep every pod of the namespace from starting.
+    InvalidLabel,
+    /// An annotation of the pod or namespace has a value that is not allowed; each is listed.
     InvalidAnnotation,
     /// A container or volume of the pod has a name that ours needs.
     NameCollision,
@@ -42,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for documentation and for metrics that must exist before the first decision.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NotOptedIn,
         Self::OptedOut,
         Self::AlreadyInjected,
@@ -52,6 +55,7 @@ impl Reason {
         Self::NothingToIntercept,
         Self::ProfileNotFound,
         Self::InvalidProfile,
+        Self::InvalidLabel,
         Self::InvalidAnnotation,
         Self::NameCollision,
         Self::PortCollision,
@@ -72,6 +76,7 @@ impl Reason {
             Self::NothingToIntercept => "NothingToIntercept",
             Self::ProfileNotFound => "ProfileNotFound",
             Self::InvalidProfile => "InvalidProfile",
+            Self::InvalidLabel => "InvalidLabel",
             Self::InvalidAnnotation => "InvalidAnnotation",
             Self::NameCollision => "NameCollision",
             Self::PortCollision => "PortCollision",

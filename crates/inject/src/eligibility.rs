@@ -9,16 +9,10 @@ use crate::pod::Pod;
 
 /// Whether the pod, or else its namespace, asks for injection.
 pub(crate) fn check_opt_in(pod: Pod, namespace: &Namespace) -> Result<(), Refusal> {
-    if pod.at("/metadata/labels/outrigger.dev~1inject").is_some_and(|value| !value.is_string()) {
-        return Err(Refusal::rejected(
-            Reason::InvalidAnnotation,
-            format!("label {INJECT_LABEL} of the pod is no text: {ENABLED} or {DISABLED}"),
-        ));
-    }
-    let on_pod = pod.label(INJECT_LABEL);
+    let on_pod = pod.at("/metadata/labels/outrigger.dev~1inject");
     let on_namespace = namespace.labels.get(INJECT_LABEL).map(String::as_str);
     let (place, value) = match (on_pod, on_namespace) {
-        (Some(value), _) => ("pod".to_owned(), value),
+        (Some(value), _) => ("pod".to_owned(), value.as_str().unwrap_or("no text")),
         (None, Some(value)) => (format!("namespace {}", namespace.name), value),
         (None, None) => {
             return Err(Refusal::skipped(
@@ -27,16 +21,16 @@ pub(crate) fn check_opt_in(pod: Pod, namespace: &Namespace) -> Result<(), Refusa
             ));
         }
     };
+    let wrong =
+        || format!("label {INJECT_LABEL} of the {place} is {value:?}: it takes {ENABLED} or {DISABLED}");
     match value {
         ENABLED => Ok(()),
-        DISABLED => Err(Refusal::skipped(
-            Reason::OptedOut,
-            format!("the label {INJECT_LABEL}={DISABLED} of the {place} says so"),
-        )),
-        other => Err(Refusal::rejected(
-            Reason::InvalidAnnotation,
-            format!("label {INJECT_LABEL} of the {place} is {other:?}: {ENABLED} or {DISABLED}"),
-        )),
+        DISABLED => {
+            let message = format!("the label {INJECT_LABEL}={DISABLED} of the {place} says so");
+            Err(Refusal::skipped(Reason::OptedOut, message))
+        }
+        _ if on_pod.is_some() => Err(Refusal::rejected(Reason::InvalidLabel, wrong())),
+        _ => Err(Refusal::skipped(Reason::InvalidLabel, wrong())),
     }
 }
 

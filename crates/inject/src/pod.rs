@@ -86,10 +86,6 @@ impl<'a> Pod<'a> {
         self.json.pointer(pointer)
     }
 
-    pub(crate) fn label(self, key: &str) -> Option<&'a str> {
-        self.json["metadata"]["labels"][key].as_str()
-    }
-
     pub(crate) fn annotation(self, key: &str) -> Option<&'a str> {
         self.json["metadata"]["annotations"][key].as_str()
     }

@@ -1,7 +1,7 @@
 //! Named-port take-over: which ports the proxy takes, and where it listens for them.
 //!
 //! A Service whose `targetPort` is a name follows the container port of that name, in app containers and native
-//! sidecars alike. Moving the name from the app's port to the proxy's brings the traffic to the proxy with no
+//! sidecars alike (from Kubernetes 1.33 on: kubernetes#128850). Moving the name from the app's port to the proxy's brings the traffic to the proxy with no
 //! privilege and no change to the Service.
 
 use std::collections::BTreeSet;

@@ -25,7 +25,14 @@ pub(crate) fn container(settings: &Settings, resources: &Resources, moved: &[Mov
         "args": ["--config", format!("{CONFIG_DIR}/{CONFIG_FILE}")],
         "ports": ports,
         "resources": resources,
-        "volumeMounts": [{"name": CONFIG_VOLUME, "mountPath": CONFIG_DIR, "readOnly": true}],
+        // The app is reached where its callers reached it before. On loopback it may trust everybody: PostgreSQL's image does.
+        "env": [{"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}],
+        "volumeMounts": [
+            {"name": CONFIG_VOLUME, "mountPath": CONFIG_DIR, "readOnly": true},
+            // Keeps the API server from mounting the app's token here, which it does wherever nothing is mounted: the sidecar
+            // has no use for it. It also saves a second admission, for the pod that the mount would have changed.
+            {"name": CONFIG_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true},
+        ],
         // The next container starts when this has passed once: the app never runs without its proxy.
         "startupProbe": probe("/ready", 1, 60),
         "readinessProbe": probe("/ready", 5, 2),
@@ -42,7 +49,7 @@ pub(crate) fn container(settings: &Settings, resources: &Resources, moved: &[Mov
     container
 }
 
-/// The config annotation as a file. An edit of the annotation reaches it within a second.
+/// The config annotation as a file. The proxy reads it when it starts.
 pub(crate) fn config_volume() -> Value {
     let field = format!("metadata.annotations['{CONFIG_ANNOTATION}']");
     json!({"name": CONFIG_VOLUME, "downwardAPI": {"items": [{"path": CONFIG_FILE, "fieldRef": {"fieldPath": field}}]}})
