@@ -18,6 +18,11 @@ pub fn assert_injected(pod: &Pod) {
     let proxy =
         proxy(pod).unwrap_or_else(|| panic!("no proxy in {}", serde_json::to_string(&pod.spec).unwrap()));
     assert_eq!(proxy.restart_policy.as_deref(), Some("Always"), "not a native sidecar");
+    let mut mounts = proxy.volume_mounts.iter().flatten();
+    assert!(
+        mounts.all(|mount| mount.name == names::CONFIG_VOLUME),
+        "the API server mounted the app's token too"
+    );
     assert_eq!(pod.labels().get(names::INJECTED_LABEL).map(String::as_str), Some("true"));
     assert!(pod.annotations().contains_key(names::STATUS_ANNOTATION), "no status annotation");
     config(pod);

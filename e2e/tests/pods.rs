@@ -81,6 +81,20 @@ async fn a_pod_opts_in_where_its_namespace_opts_out() {
     .await;
 }
 
+/// Selected by `enabled` alone, either would start without sidecars and nobody would know why.
+#[tokio::test]
+async fn a_label_with_a_third_value_refuses_its_pod_and_skips_a_namespace() {
+    in_namespace(&[(names::INJECT_LABEL, "true")], |ns| async move {
+        assert_untouched(&ns.dry_run(server_pod("web")).await.unwrap());
+        let refused = ns.dry_run(with(server_pod("web"), labelled((names::INJECT_LABEL, "yes")))).await;
+        let message = refused.expect_err("yes is neither enabled nor disabled").to_string();
+        for wanted in ["InvalidLabel", "\"yes\"", "enabled or disabled"] {
+            assert!(message.contains(wanted), "no {wanted:?} in {message:?}");
+        }
+    })
+    .await;
+}
+
 /// They come with `generateName`, and with their namespace in the request alone.
 #[tokio::test]
 async fn pods_of_a_deployment_are_injected() {
