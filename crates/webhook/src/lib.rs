@@ -23,6 +23,7 @@
 
 pub mod answer;
 pub mod certificate;
+mod connections;
 pub mod decision;
 pub mod known;
 pub mod lookup;

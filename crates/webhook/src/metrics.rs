@@ -19,9 +19,9 @@ const DURATIONS: [f64; 13] =
 pub struct Admitted {
     /// `injected`, `skipped`, `rejected` or `error`.
     pub result: &'static str,
-    /// The reason's code; empty for `injected`.
+    /// The reason's code; `Injected` for `injected`.
     pub reason: &'static str,
-    /// `true` or `false`.
+    /// `true` or `false`; `unknown` for an `error`, where mostly no review could be read.
     pub dry_run: &'static str,
 }
 
@@ -55,6 +55,8 @@ pub struct Metrics {
     pub ca_bundle_patches: Counter,
     /// TLS connections that are open.
     pub connections: Gauge,
+    /// TLS connections closed to make room for another.
+    pub connections_evicted: Counter,
     /// TLS handshakes that failed.
     pub handshake_failures: Counter<u64, AtomicU64>,
 }
@@ -78,8 +80,15 @@ impl Metrics {
         registry.register("certificate_failures", help, m.certificate_failures);
         registry.register("ca_bundle_patches", "Times that the caBundle was written", m.ca_bundle_patches);
         registry.register("connections", "Open TLS connections", m.connections);
+        let help = "TLS connections closed to make room for another";
+        registry.register("connections_evicted", help, m.connections_evicted);
         registry.register("handshake_failures", "Failed TLS handshakes", m.handshake_failures);
         metrics
+    }
+
+    /// Counts an admission.
+    pub(crate) fn count(&self, result: &'static str, reason: &'static str, dry_run: &'static str) {
+        self.admissions.get_or_create(&Admitted { result, reason, dry_run }).inc();
     }
 
     /// Metrics that nobody scrapes, for tests.
@@ -95,6 +104,7 @@ impl Metrics {
             certificate_failures: Counter::default(),
             ca_bundle_patches: Counter::default(),
             connections: Gauge::default(),
+            connections_evicted: Counter::default(),
             handshake_failures: Counter::default(),
         }
     }

@@ -1,8 +1,8 @@
-//! `POST /mutate`: limits, parsing, the decision, the answer, and a word about each in metrics and log.
+//! `POST /mutate`: the body's limit, parsing, the decision, the answer, and a word about each in metrics and log.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
@@ -17,13 +17,11 @@ use outrigger_inject::Outcome;
 
 use crate::answer;
 use crate::decision::{Decider, DecisionError, INJECTED};
-use crate::metrics::{Admitted, Metrics};
+use crate::metrics::Metrics;
 use crate::review::{Request, ReviewError};
 
 /// Largest body. An object has at most 1.5 MB in etcd, its JSON somewhat more, and a review may hold two of them.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
-/// How long one request may take, its body included: half of the longest timeout that a webhook can have.
-const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What the handler works on.
 pub struct Mutate {
@@ -46,13 +44,11 @@ enum MutateError {
     Decision(#[from] DecisionError),
     #[error("failed to encode answer: {0}")]
     Encode(serde_json::Error),
-    #[error("request took longer than {TIMEOUT:?}")]
-    Timeout,
     #[error("failed to decide: this is a bug, and the log says where")]
     Panic,
 }
 
-/// The one route of the TLS port.
+/// The one route of the TLS port. How long it may take, its body included, is [`crate::server`]'s to limit.
 pub fn router(mutate: Mutate) -> Router {
     Router::new()
         .route("/mutate", post(answer))
@@ -66,19 +62,14 @@ async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let reviewed = AssertUnwindSafe(mutate.review(&headers, body)).catch_unwind();
-    let result = match tokio::time::timeout(TIMEOUT, reviewed).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(MutateError::Panic),
-        Err(_) => Err(MutateError::Timeout),
-    };
-    match result {
+    match reviewed.await.unwrap_or(Err(MutateError::Panic)) {
         Ok(body) => {
             let json = HeaderValue::from_static("application/json");
             ([(CONTENT_TYPE, json)], body).into_response()
         }
         Err(error) => {
             let reason = error.code();
-            mutate.count("error", reason, false);
+            mutate.metrics.count("error", reason, "unknown");
             tracing::warn!(result = "error", reason, %error, "admission");
             (error.status(), format!("{error}\n")).into_response()
         }
@@ -133,15 +124,10 @@ impl Mutate {
         begin: Instant,
     ) {
         let dry_run = request.dry_run == Some(true);
-        self.count(result, reason, dry_run);
+        self.metrics.count(result, reason, if dry_run { "true" } else { "false" });
         let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (namespace, pod) = (&request.namespace, request.pod_name());
         tracing::info!(namespace, pod, result, reason, profile, dry_run, micros, "admission");
-    }
-
-    fn count(&self, result: &'static str, reason: &'static str, dry_run: bool) {
-        let dry_run = if dry_run { "true" } else { "false" };
-        self.metrics.admissions.get_or_create(&Admitted { result, reason, dry_run }).inc();
     }
 }
 
@@ -154,7 +140,6 @@ impl MutateError {
             Self::Body(_) => "UnreadableBody",
             Self::Review(_) => "MalformedReview",
             Self::Decision(_) => "NoDecision",
-            Self::Timeout => "Timeout",
             Self::Encode(_) | Self::Panic => "Bug",
         }
     }
@@ -164,7 +149,6 @@ impl MutateError {
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(rejection) => rejection.status(),
             Self::Review(_) => StatusCode::BAD_REQUEST,
-            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::Decision(_) | Self::Encode(_) | Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -25,7 +25,7 @@ use crate::options::Options;
 use crate::rotation::Rotation;
 use crate::secret::Store;
 use crate::served::Served;
-use crate::server::{self, Stop};
+use crate::server::{Limits, Server, Stop};
 use crate::watch;
 use crate::x509::provider;
 
@@ -99,7 +99,8 @@ pub async fn run(
     let open = Drain::default();
     let stop = Stop { draining: shutdown.clone(), closing };
     let tls = Arc::new(served.tls()?);
-    let accepting = tokio::spawn(server::serve(listener, tls, router, stop, open.clone(), metrics));
+    let tls_port = Server { tls, router, stop, open: open.clone(), limits: Limits::default(), metrics };
+    let accepting = tokio::spawn(tls_port.serve(listener));
     tracing::info!(port = options.port, admin_port = options.admin_port, "listening");
 
     tokio::select! {

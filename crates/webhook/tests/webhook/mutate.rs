@@ -134,7 +134,7 @@ async fn malformed_requests_are_told_what_is_wrong() {
         assert!(got == *status && message.contains(wanted), "{shown} gave {got} {message}");
     }
     let errors = |reason| {
-        metrics.admissions.get_or_create(&Admitted { result: "error", reason, dry_run: "false" }).get()
+        metrics.admissions.get_or_create(&Admitted { result: "error", reason, dry_run: "unknown" }).get()
     };
     assert_eq!(errors("WrongContentType") + errors("MalformedReview"), cases.len() as u64);
     assert_eq!(errors("NoDecision"), 0);
@@ -197,7 +197,7 @@ async fn namespace_that_cannot_be_read_leaves_it_to_the_failure_policy() {
         let (status, message) = post(&router, "application/json", review(name, &json!({})).to_string()).await;
         assert!(status.is_client_error() || status.is_server_error(), "{name} gave {status} {message}");
     }
-    let labels = Admitted { result: "error", reason: "NoDecision", dry_run: "false" };
+    let labels = Admitted { result: "error", reason: "NoDecision", dry_run: "unknown" };
     assert_eq!(metrics.admissions.get_or_create(&labels).get(), 2);
 }
 
@@ -270,7 +270,7 @@ fn anything_is_answered() {
         for body in [noise, as_pod.to_string().into_bytes(), as_review.to_string().into_bytes()] {
             runtime.block_on(post(&router, "application/json", body));
         }
-        let labels = Admitted { result: "error", reason: "Bug", dry_run: "false" };
+        let labels = Admitted { result: "error", reason: "Bug", dry_run: "unknown" };
         prop_assert_eq!(metrics.admissions.get_or_create(&labels).get(), 0);
         Ok(())
     });

@@ -8,9 +8,9 @@ use axum::Router;
 use axum::routing::{get, post};
 use outrigger_runtime::shutdown::{self, Drain, Trigger};
 use outrigger_webhook::certificate::{Material, Policy};
-use outrigger_webhook::metrics::Metrics;
+use outrigger_webhook::metrics::{Admitted, Metrics};
 use outrigger_webhook::served::Served;
-use outrigger_webhook::server::{self, Stop};
+use outrigger_webhook::server::{Limits, Server, Stop};
 use outrigger_webhook::x509::provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -40,6 +40,10 @@ struct Running {
 }
 
 async fn start(router: Router) -> Running {
+    start_within(router, Limits::default()).await
+}
+
+async fn start_within(router: Router, limits: Limits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = Served::default();
@@ -47,7 +51,8 @@ async fn start(router: Router) -> Running {
     let (open, metrics) = (Drain::default(), Metrics::unregistered());
     let stop = Stop { draining: drain, closing: close };
     let tls = Arc::new(served.tls().unwrap());
-    let task = tokio::spawn(server::serve(listener, tls, router, stop, open.clone(), metrics.clone()));
+    let tls_port = Server { tls, router, stop, open: open.clone(), limits, metrics: metrics.clone() };
+    let task = tokio::spawn(tls_port.serve(listener));
     Running { address, served, draining, closing, open, metrics, task }
 }
 
@@ -199,4 +204,50 @@ async fn large_body_in_pieces_arrives_whole() {
         stream.write_all(piece).await.unwrap();
     }
     assert!(read_answer(&mut stream).await.ends_with("1500000"));
+}
+
+/// The head and the first byte of a body of which the rest never comes.
+const DRIPPED: &str = "POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nx";
+
+#[tokio::test]
+async fn body_that_does_not_come_ends_its_connection() {
+    assert!(Limits::default().request < Duration::from_secs(5), "API servers give up after that");
+    let limits = Limits { request: Duration::from_millis(50), ..Limits::default() };
+    let running = start_within(router(), limits).await;
+    let material = Material::create(&policy(), SystemTime::now()).unwrap();
+    running.served.replace(material.certified_key().unwrap());
+    let mut stream = connect(running.address, &material.bundle(), rustls::ALL_VERSIONS).await.unwrap();
+    let answer = exchange(&mut stream, DRIPPED).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("longer than 50ms"), "{answer}");
+    assert!(is_closed(&mut stream).await);
+    let labels = Admitted { result: "error", reason: "Timeout", dry_run: "unknown" };
+    assert_eq!(running.metrics.admissions.get_or_create(&labels).get(), 1);
+}
+
+/// One client could stop all admissions: 512 connections that say nothing, and no more was accepted.
+#[tokio::test]
+async fn connections_that_take_every_place_make_room_for_an_admission() {
+    let limits = Limits { connections: 6, request: DEADLINE };
+    let running = start_within(router(), limits).await;
+    let material = Material::create(&policy(), SystemTime::now()).unwrap();
+    running.served.replace(material.certified_key().unwrap());
+    let bundle = material.bundle();
+    let connect = async || connect(running.address, &bundle, rustls::ALL_VERSIONS).await.unwrap();
+    let (mut silent, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+        let (mut used, mut dripping) = (connect().await, connect().await);
+        exchange(&mut used, GET).await;
+        dripping.write_all(DRIPPED.as_bytes()).await.unwrap();
+        others.extend([used, dripping]);
+    }
+    until("every place is taken", async || running.open.count() == 6).await;
+    for evicted in 1..=12 {
+        let mut admission = connect().await;
+        assert!(exchange(&mut admission, GET).await.ends_with("hello"));
+        others.push(admission);
+        assert_eq!(running.metrics.connections_evicted.get(), evicted);
+        assert_eq!(running.open.count(), 6);
+    }
+    assert!(is_closed(&mut others[0]).await && !running.task.is_finished());
 }
