@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use outrigger_api::config::{Inbound, Protocol};
+use outrigger_runtime::accept;
 use outrigger_runtime::shutdown::{Drain, Shutdown};
 use tokio::net::TcpListener;
 
@@ -14,10 +14,6 @@ use crate::inbound;
 use crate::limits::Limits;
 use crate::metrics::{PortMetrics, RequestCounters};
 use crate::pool::Pool;
-
-/// Pause after a failed accept. It fails for want of file descriptors, mostly: without a pause the loop would spin until
-/// one is free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One port of the app, as the worker sees it. Everything that a request needs is found here once, not looked up.
 #[derive(Debug)]
@@ -58,20 +54,13 @@ impl Port {
 /// Accepts connections for ever; each gets a task of its own.
 pub(crate) async fn accept(listener: TcpListener, port: Rc<Port>, shutdown: Shutdown, drain: Drain) {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connect::prepare(&stream);
-                let (port, shutdown, drain) = (Rc::clone(&port), shutdown.clone(), drain.clone());
-                let in_flight = drain.start();
-                tokio::task::spawn_local(async move {
-                    inbound::serve(stream, port, shutdown, &drain).await;
-                    drop(in_flight);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, port = port.metrics.name, "failed to accept connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let (stream, _) = accept::next(&listener).await;
+        connect::prepare(&stream);
+        let (port, shutdown, drain) = (Rc::clone(&port), shutdown.clone(), drain.clone());
+        let in_flight = drain.start();
+        tokio::task::spawn_local(async move {
+            inbound::serve(stream, port, shutdown, &drain).await;
+            drop(in_flight);
+        });
     }
 }

@@ -20,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::accept;
 use crate::log::LogControl;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
@@ -66,12 +67,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     let (stop, stopping) = tokio::sync::watch::channel(false);
     tokio::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer, permit) = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &permits) => accepted,
-        };
-        let Some((stream, peer, permit)) = accepted else {
-            continue;
+            accepted = accept::with_permit(&listener, &permits) => accepted,
         };
         let (router, mut stopping) = (router.clone(), stopping.clone());
         tokio::spawn(async move {
@@ -87,22 +85,6 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     // Each connection holds a receiver until it is done.
     if tokio::time::timeout(STOP_TIMEOUT, stop.closed()).await.is_err() {
         tracing::debug!(connections = stop.receiver_count(), "admin connections cut");
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, permit)),
-        Err(error) => {
-            // Out of file descriptors, mostly: without a pause the loop would spin until one is free.
-            tracing::warn!(%error, "failed to accept admin connection");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Small on purpose: a sidecar links all of it, and idles beside every pod of a cluster.
 
+pub mod accept;
 pub mod admin;
 pub mod bind;
 pub mod log;
