@@ -12,7 +12,7 @@ use outrigger_proxy::hook;
 use outrigger_proxy::limits::Limits;
 use outrigger_proxy::proxy::{self, Proxy, Sockets};
 use outrigger_runtime::log::{self, Format};
-use outrigger_runtime::shutdown;
+use outrigger_runtime::{duration, shutdown};
 
 /// Takes over an app's ports, passes traffic on to the app, and counts it.
 #[derive(Debug, Parser)]
@@ -24,8 +24,8 @@ struct Args {
     /// Port of the admin server: metrics, probes, stats.
     #[arg(long, env = "OUTRIGGER_ADMIN_PORT", default_value_t = ADMIN_PORT)]
     admin_port: u16,
-    /// Seconds that a stop waits for what is in flight. Keep it below the pod's terminationGracePeriodSeconds.
-    #[arg(long, env = "OUTRIGGER_DRAIN_TIMEOUT", default_value = "25", value_parser = seconds)]
+    /// How long a stop waits for what is in flight, as 25s or 1m. Keep it below the pod's terminationGracePeriodSeconds.
+    #[arg(long, env = "OUTRIGGER_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration::parse)]
     drain_timeout: Duration,
     /// How much to log, instead of what the config says: error, warn, info, debug, trace, or by module.
     #[arg(long, env = "OUTRIGGER_LOG_LEVEL")]
@@ -45,12 +45,6 @@ enum Command {
 
 fn default_config() -> PathBuf {
     [CONFIG_DIR, CONFIG_FILE].iter().collect()
-}
-
-/// `25` or `25s`.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    number.parse().map(Duration::from_secs).map_err(|_| "not a number of seconds, as in 25 or 25s".to_owned())
 }
 
 /// Of sysexits.h: told wrongly. Kubernetes shows it as the container's exit code, apart from crashes.

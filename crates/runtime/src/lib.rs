@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod admin;
 pub mod bind;
+pub mod duration;
 pub mod log;
 pub mod metrics;
 mod process;
