@@ -6,8 +6,8 @@
 //! a scrape must not delay a request.
 //!
 //! The app's view is unchanged: `Host`, header case and body bytes go through as they came, and no `X-Forwarded-For`,
-//! `Via`, `Server` or `Date` is added, as in the inbound sidecars of Linkerd and Istio. An app that trusts the last
-//! entry of `X-Forwarded-For` would otherwise see its own pod there.
+//! `Via`, `Server` or `Date` is added, as in the inbound sidecars of Linkerd and Istio. An app that counts hops from the
+//! end of `X-Forwarded-For` would otherwise take a load balancer for the client. Its peer is the pod's own address.
 
 mod admin;
 mod body;

@@ -1,5 +1,6 @@
 //! The ports that the proxy has taken over.
 
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,8 @@ use crate::pool::Pool;
 /// One port of the app, as the worker sees it. Everything that a request needs is found here once, not looked up.
 #[derive(Debug)]
 pub(crate) struct Port {
-    pub(crate) target: u16,
+    /// Where the app listens, to be tried in this order.
+    pub(crate) app: Vec<SocketAddr>,
     pub(crate) protocol: Protocol,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<PortMetrics>,
@@ -30,12 +32,13 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn new(
         inbound: &Inbound,
+        app: &[IpAddr],
         metrics: Arc<PortMetrics>,
         limits: Limits,
         leaving: Arc<AtomicBool>,
     ) -> Self {
         Self {
-            target: inbound.target,
+            app: app.iter().map(|address| (*address, inbound.target).into()).collect(),
             protocol: inbound.protocol,
             limits,
             metrics,

@@ -1,5 +1,6 @@
 //! `outrigger-proxy`: the traffic proxy beside an app.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +25,10 @@ struct Args {
     /// Port of the admin server: metrics, probes, stats.
     #[arg(long, env = "OUTRIGGER_ADMIN_PORT", default_value_t = ADMIN_PORT)]
     admin_port: u16,
+    /// Where the app is reached, to be tried in this order: in Kubernetes the pod's own addresses, from status.podIPs.
+    /// Loopback reaches what apps open only to themselves.
+    #[arg(long, env = "POD_IPS", value_delimiter = ',', default_value = "127.0.0.1,::1")]
+    app_address: Vec<IpAddr>,
     /// How long a stop waits for what is in flight, as 25s or 1m. Keep it below the pod's terminationGracePeriodSeconds.
     #[arg(long, env = "OUTRIGGER_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration::parse)]
     drain_timeout: Duration,
@@ -51,7 +56,15 @@ fn default_config() -> PathBuf {
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            // --help and --version are no failures.
+            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("outrigger-proxy: {error:#}");
@@ -72,6 +85,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     proxy::run(Proxy {
         sockets: Sockets::bind(&config, args.admin_port)?,
         config,
+        app: args.app_address.clone(),
         limits: Limits { drain: args.drain_timeout, ..Limits::default() },
         log,
         trigger,

@@ -1,7 +1,7 @@
 //! A proxy from start to stop.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
@@ -82,6 +82,8 @@ pub struct Proxy {
     pub config: SidecarConfig,
     /// Where to do it.
     pub sockets: Sockets,
+    /// The app's addresses, to be tried in this order.
+    pub app: Vec<IpAddr>,
     /// How long and how much.
     pub limits: Limits,
     /// For `PUT /log-level`.
@@ -107,7 +109,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let (done, until_done) = shutdown::channel();
     let admin = start_admin(proxy.sockets.admin, app, signals, until_done)?;
 
-    let worker = Worker::new(proxy.limits, proxy.shutdown, readiness, leaving);
+    let worker = Worker::new(proxy.app, proxy.limits, proxy.shutdown, readiness, leaving);
     let cut = worker.run(&proxy.config, proxy.sockets.inbound, &ports, &listening)?;
 
     done.request();

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 pub(crate) enum Reason {
     /// It got the app's answer.
     None,
-    /// Nothing listens on the app's port.
+    /// Nothing listens on the app's port at any of its addresses.
     ConnectRefused,
     /// The app did not accept the connection in time.
     ConnectTimeout,
@@ -47,9 +47,10 @@ impl Reason {
     /// What we answer, and what to do about it, for whoever reads the body.
     pub(crate) const fn answer(self) -> (StatusCode, &'static str) {
         match self {
-            Self::ConnectRefused => {
-                (StatusCode::BAD_GATEWAY, "the app refuses connections: it is not listening on its port")
-            }
+            Self::ConnectRefused => (
+                StatusCode::BAD_GATEWAY,
+                "the app refuses connections: it listens on loopback only, or not at all",
+            ),
             Self::ConnectTimeout => {
                 (StatusCode::GATEWAY_TIMEOUT, "the app does not accept connections: its backlog is full")
             }

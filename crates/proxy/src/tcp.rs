@@ -21,7 +21,7 @@ const LARGE: usize = 16 * 1024;
 /// Relays a client's connection to the app. The app is called before the client has said anything, because in some
 /// protocols (`MySQL`, SMTP) the server speaks first.
 pub(crate) async fn serve(client: TcpStream, port: &Rc<Port>) {
-    match connect::app(port.target, port.limits.connect).await {
+    match connect::app(&port.app, port.limits.connect).await {
         Ok(app) => relay(client, app, &port.metrics).await,
         Err(reason) => {
             // As the client would have seen it without us: a reset, not an orderly end.

@@ -3,7 +3,7 @@
 //! A `LocalRuntime`, so that tasks share state by `Rc` and `Cell`. A work-stealing runtime would need locks there, and
 //! measured half the requests a second in another Rust proxy (api7/aisix#891).
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +21,7 @@ use crate::metrics::PortMetrics;
 use crate::proxy::ProxyError;
 
 pub(crate) struct Worker {
+    app: Vec<IpAddr>,
     limits: Limits,
     shutdown: Shutdown,
     readiness: Readiness,
@@ -30,12 +31,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
+        app: Vec<IpAddr>,
         limits: Limits,
         shutdown: Shutdown,
         readiness: Readiness,
         leaving: Arc<AtomicBool>,
     ) -> Self {
-        Self { limits, shutdown, readiness, leaving, drain: Drain::default() }
+        Self { app, limits, shutdown, readiness, leaving, drain: Drain::default() }
     }
 
     /// Serves on this thread until the shutdown, then drains. Returns how many connections had to be cut.
@@ -53,7 +55,7 @@ impl Worker {
         runtime.block_on(async {
             let listeners = self.listen(config, sockets, ports)?;
             listening.set(true);
-            tracing::info!(ports = listeners.len(), profile = config.profile, "proxy started");
+            tracing::info!(ports = listeners.len(), app = ?self.app, profile = config.profile, "proxy started");
             self.shutdown.requested().await;
             self.readiness.drain();
             let cut = self.drained().await;
@@ -74,9 +76,9 @@ impl Worker {
                 tokio::net::TcpListener::from_std(socket).map_err(ProxyError::start("listener"))?;
             let metrics = ports.iter().find(|port| port.name == inbound.name);
             let metrics = metrics.expect("every name in the config has its counters");
-            let port =
-                Rc::new(Port::new(inbound, Arc::clone(metrics), self.limits, Arc::clone(&self.leaving)));
-            let accept = listener::accept(listener, port, self.shutdown.clone(), self.drain.clone());
+            let (metrics, leaving) = (Arc::clone(metrics), Arc::clone(&self.leaving));
+            let port = Port::new(inbound, &self.app, metrics, self.limits, leaving);
+            let accept = listener::accept(listener, Rc::new(port), self.shutdown.clone(), self.drain.clone());
             listeners.push(tokio::task::spawn_local(accept));
         }
         Ok(listeners)

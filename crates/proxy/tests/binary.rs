@@ -52,6 +52,25 @@ fn missing_config_names_the_file() {
 }
 
 #[test]
+fn bad_address_of_the_app_is_named() {
+    let file = ConfigFile::new("address", "{}");
+    for wrong in ["10.0.0.300", "10.0.0.1,", "web.shop.svc", ""] {
+        let output = command(&file, closed_port()).env("POD_IPS", wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{wrong:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("--app-address"), "{message}");
+    }
+}
+
+#[test]
+fn addresses_of_both_families_are_taken_as_the_downward_api_gives_them() {
+    let file = ConfigFile::new("families", "{");
+    let output = command(&file, closed_port()).env("POD_IPS", "10.0.0.1,fd00::1").output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("sidecar config"), "it came as far as the config: {message}");
+}
+
+#[test]
 fn taken_port_names_the_port() {
     let taken = std::net::TcpListener::bind(("::", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -23,7 +23,7 @@ fn app_that_does_not_listen_is_a_502_at_once() {
         let answer = client.get("/");
         assert_eq!(answer.status, 502);
         assert!(answer.has("outrigger-reason: connect_refused"), "{}", answer.head);
-        assert!(answer.text().contains("not listening"), "{}", answer.text());
+        assert!(answer.text().contains("loopback only, or not at all"), "{}", answer.text());
     }
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!(proxy.requests("GET", "502", "connect_refused"), 3);

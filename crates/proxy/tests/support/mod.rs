@@ -9,7 +9,7 @@ pub mod app;
 pub mod client;
 pub mod process;
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,11 @@ pub fn tcp(target: u16) -> Running {
 }
 
 pub fn start(protocol: Protocol, target: u16, limits: Limits) -> Running {
+    start_at(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], protocol, target, limits)
+}
+
+/// As [`start`], with an app at these addresses.
+pub fn start_at(app: &[IpAddr], protocol: Protocol, target: u16, limits: Limits) -> Running {
     let loopback = || bind::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let (admin, inbound) = (loopback(), loopback());
     let port_of = |listener: &TcpListener| listener.local_addr().unwrap().port();
@@ -68,6 +73,7 @@ pub fn start(protocol: Protocol, target: u16, limits: Limits) -> Running {
     let proxy = Proxy {
         config: config(protocol, port, target),
         sockets: Sockets { admin, inbound: vec![inbound] },
+        app: app.to_vec(),
         limits,
         log: log::detached(),
         trigger: trigger.clone(),
