@@ -67,7 +67,7 @@ build_all() {
 }
 
 build_hint() {
-  have go || { echo 'Go 1.24 or newer is missing: https://go.dev/doc/install'; return; }
+  have go || { echo 'scripts/setup e2e brings a Go'; return; }
   have debootstrap cc || { echo 'scripts/setup e2e installs what is missing'; return; }
   echo 'the log above tells why; what was built is kept, so another try goes on from there'
 }

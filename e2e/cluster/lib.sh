@@ -17,6 +17,8 @@ node=$cluster-control-plane
 # The plain variant's node: the same minor version as the built one.
 plain_image=kindest/node:v1.34.0
 
+# The Go that scripts/setup fetched, where this machine's own is too old.
+[ ! -x "$cache/go/bin/go" ] || export PATH=$cache/go/bin:$PATH
 export PATH=$PATH:/usr/sbin:/sbin # Debian gives these to root only, and not by every way of becoming root
 
 say() { printf '%4ss  %s\n' "$SECONDS" "$*" >&2; }
