@@ -35,7 +35,8 @@ const AUTHORITY_SETTLES: Duration = Duration::from_mins(1);
 pub struct Policy {
     /// The name that API servers check: `<service>.<namespace>.svc`.
     pub name: String,
-    /// How long a server certificate lives. It is renewed after two thirds of that.
+    /// How long a new server certificate lives. One that is there already keeps its own lifetime until it is renewed:
+    /// during an upgrade that changes this, old and new replicas would replace each other's for ever.
     pub lifetime: Duration,
 }
 
@@ -139,6 +140,12 @@ impl Material {
         validity(&self.certificate).map_or(SystemTime::UNIX_EPOCH, |(_, end)| end)
     }
 
+    /// After two thirds of the certificate's own lifetime.
+    fn renewal(&self) -> SystemTime {
+        let Some((begin, end)) = validity(&self.certificate) else { return SystemTime::UNIX_EPOCH };
+        end - left(end, begin + BACKDATE) / 3
+    }
+
     /// [`verify`] for this certificate.
     pub fn verify(&self, bundle: &[u8], name: &str, now: SystemTime) -> Result<(), X509Error> {
         verify(&self.certificate, bundle, name, now)
@@ -154,10 +161,9 @@ impl Material {
         }
         let first = pem("CERTIFICATE", &self.authorities[0]);
         let sound = self.verify(first.as_bytes(), &policy.name, now).is_ok();
-        let left = left(self.expiry(), now);
-        // The second half finds a certificate made before the lifetime was shortened.
-        if sound && left > policy.lifetime / 3 && left <= policy.lifetime + AUTHORITY_SETTLES {
-            return Need::NothingUntil(self.expiry() - policy.lifetime / 3);
+        let renewal = self.renewal();
+        if sound && now < renewal {
+            return Need::NothingUntil(renewal);
         }
         let settled = authority_begin + BACKDATE + AUTHORITY_SETTLES;
         if now < settled && !sound && self.verify(bundle, &policy.name, now).is_ok() {

@@ -67,13 +67,26 @@ fn renewal_is_due_after_two_thirds_of_the_lifetime() {
 }
 
 #[test]
-fn shorter_lifetime_or_other_name_renews_at_once() {
+fn other_name_renews_at_once() {
     let material = create();
-    for policy in [
-        Policy { lifetime: Duration::from_mins(1), ..policy() },
-        Policy { name: "renamed.outrigger.svc".into(), ..policy() },
-    ] {
-        assert_eq!(material.need(&material.bundle(), &policy, start()), Need::Certificate);
+    let policy = Policy { name: "renamed.outrigger.svc".into(), ..policy() };
+    assert_eq!(material.need(&material.bundle(), &policy, start()), Need::Certificate);
+}
+
+/// The old replicas of an upgrade found the new ones' certificate too long, those the old one's too short, and each
+/// replaced the other's.
+#[test]
+fn other_lifetime_counts_from_the_next_renewal_on() {
+    let (short, long) = (Policy { lifetime: Duration::from_secs(30), ..policy() }, policy());
+    for (theirs, ours) in [(&short, &long), (&long, &short)] {
+        let material = Material::create(theirs, start()).unwrap();
+        let need = |now| material.need(&material.bundle(), ours, now);
+        let renewal = start() + theirs.lifetime / 3 * 2;
+        assert_eq!(need(start()), Need::NothingUntil(renewal));
+        assert_eq!(need(renewal), Need::Certificate);
+        let renewed = material.renewed(Need::Certificate, ours, renewal).unwrap();
+        assert_eq!(renewed.expiry(), renewal + ours.lifetime);
+        assert!(matches!(renewed.need(&renewed.bundle(), theirs, renewal), Need::NothingUntil(_)));
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Options {
     /// Plain HTTP port for probes and metrics.
     #[arg(long, env = "OUTRIGGER_ADMIN_PORT", default_value_t = outrigger_api::names::ADMIN_PORT)]
     pub admin_port: u16,
-    /// How long a server certificate lives, as 90s, 45m, 12h or 30d; renewed after two thirds. 10s to 366d.
+    /// How long a new server certificate lives, as 90s, 45m, 12h or 30d; renewed after two thirds. 10s to 366d.
     #[arg(long, env = "OUTRIGGER_CERTIFICATE_LIFETIME", default_value = "30d", value_parser = lifetime)]
     pub certificate_lifetime: Duration,
     /// How long to go on accepting after SIGTERM, until every API server knows that we are going. 0s to 366d.

@@ -13,6 +13,7 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
 use outrigger_runtime::readiness::Condition;
+use outrigger_runtime::shutdown::Shutdown;
 use serde_json::json;
 
 use crate::certificate::{CertificateError, Material, Need, Policy};
@@ -26,8 +27,8 @@ use crate::x509::{X509Error, since_epoch, verify};
 const INTERVAL: Duration = Duration::from_secs(30);
 /// First and longest wait after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How long one pass may take: an API server that does not answer must not stop the loop for ever.
-const PASS_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long it may take to settle, all passes: an API server that does not answer must not stop the loop for ever.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Passes until one finds nothing to do. Two suffice without another replica, four with one.
 const MAX_PASSES: usize = 10;
 /// Who we are in the configuration's `managedFields`.
@@ -91,12 +92,21 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Runs for ever.
-    pub async fn run(self) {
+    /// Runs until `stop`, and does not finish the step it is in: each leaves what another replica can go on from. One
+    /// that is about to go must not renew by flags that its successors no longer have.
+    pub async fn run(self, stop: Shutdown) {
+        tokio::select! {
+            biased;
+            () = stop.requested() => {}
+            () = self.keep() => {}
+        }
+    }
+
+    async fn keep(&self) {
         let mut expiry = SystemTime::UNIX_EPOCH;
         let mut backoff = BACKOFF.0;
         loop {
-            let settled = tokio::time::timeout(PASS_TIMEOUT, self.settle(SystemTime::now)).await;
+            let settled = tokio::time::timeout(SETTLE_TIMEOUT, self.settle(SystemTime::now)).await;
             let wait = match settled.unwrap_or(Err(RotationError::Timeout)) {
                 Ok(settled) => {
                     expiry = settled.expiry;

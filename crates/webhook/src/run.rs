@@ -68,7 +68,7 @@ pub async fn run(
     let served = Served::default();
 
     let mut background = JoinSet::new();
-    background.spawn(rotation(&options, &client, &served, &readiness, &metrics).run());
+    background.spawn(rotation(&options, &client, &served, &readiness, &metrics).run(shutdown.clone()));
     background.spawn(watch::namespaces(
         client.clone(),
         known.clone(),
@@ -104,6 +104,8 @@ pub async fn run(
     tracing::info!(port = options.port, admin_port = options.admin_port, "listening");
 
     tokio::select! {
+        // First, because the rotation ends by it too.
+        biased;
         () = shutdown.requested() => {}
         // They run for ever, so this is a panic. Without them we would look well and go stale.
         _ = background.join_next() => return Err(RunError::Background),

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use kube::{Api, Client};
 use outrigger_runtime::readiness::Readiness;
+use outrigger_runtime::shutdown;
 use outrigger_webhook::certificate::{Material, Policy};
 use outrigger_webhook::metrics::Metrics;
 use outrigger_webhook::rotation::{Rotation, RotationError};
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use crate::cluster::{self, CONFIGURATION, NAME, SECRET, bundles};
 use crate::fake_api::FakeApi;
+use crate::{DEADLINE, until};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -88,6 +90,20 @@ async fn certificate_is_renewed_under_the_same_authority_and_shared() {
     assert_ne!(first.served.certificate(), before.1);
     second.settle(later).await.unwrap();
     assert_eq!(second.served.certificate(), first.served.certificate());
+}
+
+/// A draining replica went on renewing, by flags that its successors no longer had.
+#[tokio::test]
+async fn rotation_ends_with_the_stop() {
+    let (api, client) = cluster::installed().await;
+    let (trigger, stop) = shutdown::channel();
+    let running = tokio::spawn(rotation(&client).run(stop.clone()));
+    until("the first certificate", async || bundles(&api)[0].contains("BEGIN")).await;
+    trigger.request();
+    tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap();
+    let before = api.requests("");
+    rotation(&client).run(stop).await;
+    assert_eq!(api.requests(""), before, "not even one look");
 }
 
 #[tokio::test]
