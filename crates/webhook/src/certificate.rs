@@ -27,7 +27,8 @@ const KEY: &str = "tls.key";
 /// How long a certificate authority lives: 10 years. It is replaced after two thirds, so the overlap is years too.
 const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 /// A new authority signs only after the API servers have had this long to hear of it: each learns the caBundle by a
-/// watch of its own, so that it stands in etcd does not mean that all of them go by it.
+/// watch of its own, so that it stands in etcd does not mean that all of them go by it. Also how long the authorities
+/// of a lost Secret stay in the bundle: twice the time between two looks of a replica.
 const AUTHORITY_SETTLES: Duration = Duration::from_mins(1);
 
 /// What the certificate must be.
@@ -126,13 +127,30 @@ impl Material {
         .into()
     }
 
-    /// The authorities as PEM: what the caBundle has to be.
+    /// The authorities as PEM.
     pub fn bundle(&self) -> Vec<u8> {
-        self.authorities
-            .iter()
-            .map(|authority| pem("CERTIFICATE", authority))
-            .collect::<String>()
-            .into_bytes()
+        bundle(&self.authorities)
+    }
+
+    /// What the caBundle has to be, given what stands there: our authorities and, while the first has not settled, the
+    /// valid ones found there. Where the Secret was lost, another replica serves until its next look what one of those
+    /// has signed.
+    pub fn bundle_over(&self, present: &[ByteString], now: SystemTime) -> Vec<u8> {
+        let mut authorities = self.authorities.clone();
+        if now < self.settled() {
+            for found in present.iter().flat_map(|pem| certificates(&pem.0).unwrap_or_default()) {
+                if !authorities.contains(&found) && validity(&found).is_some_and(|(_, end)| end > now) {
+                    authorities.push(found);
+                }
+            }
+        }
+        bundle(&authorities)
+    }
+
+    /// From when on the first authority is known everywhere.
+    fn settled(&self) -> SystemTime {
+        let begin = validity(&self.authorities[0]).map_or(SystemTime::UNIX_EPOCH, |(begin, _)| begin);
+        begin + BACKDATE + AUTHORITY_SETTLES
     }
 
     /// When the certificate ends.
@@ -153,9 +171,7 @@ impl Material {
 
     /// What to do next, given the caBundle (PEM) that API servers go by.
     pub fn need(&self, bundle: &[u8], policy: &Policy, now: SystemTime) -> Need {
-        let Some((authority_begin, authority_end)) = validity(&self.authorities[0]) else {
-            return Need::Authority;
-        };
+        let Some((_, authority_end)) = validity(&self.authorities[0]) else { return Need::Authority };
         if left(authority_end, now) < AUTHORITY_LIFETIME / 3 {
             return Need::Authority;
         }
@@ -165,7 +181,7 @@ impl Material {
         if sound && now < renewal {
             return Need::NothingUntil(renewal);
         }
-        let settled = authority_begin + BACKDATE + AUTHORITY_SETTLES;
+        let settled = self.settled();
         if now < settled && !sound && self.verify(bundle, &policy.name, now).is_ok() {
             return Need::NothingUntil(settled);
         }
@@ -204,6 +220,10 @@ impl Material {
             .map(|_| ())
             .map_err(|_| CertificateError::KeyMismatch { key: CA_KEY, certificate: CA_CERTIFICATES })
     }
+}
+
+fn bundle(authorities: &[CertificateDer<'_>]) -> Vec<u8> {
+    authorities.iter().map(|authority| pem("CERTIFICATE", authority)).collect::<String>().into_bytes()
 }
 
 #[cfg(test)]

@@ -129,6 +129,21 @@ fn change_of_authority_overlaps() {
 }
 
 #[test]
+fn authorities_of_a_lost_secret_stay_in_the_bundle_for_one_settle_time() {
+    let (lost, new) = (create(), create());
+    let ended = Material::create(&policy(), start() - AUTHORITY_LIFETIME).unwrap();
+    let present = [&lost.bundle()[..], b"garbage", &ended.bundle()].map(|pem| ByteString(pem.to_vec()));
+    let bundle = new.bundle_over(&present, start());
+    assert_eq!(bundle, [new.bundle(), lost.bundle()].concat(), "what has ended goes at once");
+    for served in [&new, &lost] {
+        served.verify(&bundle, &policy().name, start()).unwrap();
+    }
+    let written = [ByteString(bundle.clone()), ByteString(bundle.clone())];
+    assert_eq!(new.bundle_over(&written, start()), bundle, "nothing is there twice");
+    assert_eq!(new.bundle_over(&written, start() + AUTHORITY_SETTLES), new.bundle());
+}
+
+#[test]
 fn authority_that_has_ended_is_dropped_at_the_next_change() {
     let later = start() + AUTHORITY_LIFETIME + DAY;
     let material = create().renewed(Need::Authority, &policy(), later).unwrap();

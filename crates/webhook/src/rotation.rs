@@ -45,6 +45,9 @@ pub enum RotationError {
         /// Its name.
         name: String,
     },
+    /// Somebody took them out: no API server calls us.
+    #[error("mutatingwebhookconfiguration {0} has no webhooks: `helm upgrade` brings them back")]
+    NoEntries(String),
     /// The API server refused, or could not be reached.
     #[error("failed to {verb} {kind} {name}: {why}")]
     Api {
@@ -153,9 +156,13 @@ impl Rotation {
         let configuration = self.configurations.get(&self.configuration).await;
         let configuration = configuration.map_err(|e| self.configuration_failed("read", &e))?;
         self.judge(&configuration, now);
-        let bundle = material.bundle();
+        let present = bundles(&configuration);
+        if present.is_empty() {
+            return Err(RotationError::NoEntries(self.configuration.clone()));
+        }
+        let bundle = material.bundle_over(&present, now);
         if let Some(patch) = bundle_patch(&configuration, &bundle) {
-            return self.patch(patch).await;
+            return self.patch(&configuration, patch).await;
         }
         match material.need(&bundle, &self.policy, now) {
             Need::NothingUntil(due) => {
@@ -181,7 +188,11 @@ impl Rotation {
         }
     }
 
-    async fn patch(&self, patch: json_patch::Patch) -> Result<Option<Settled>, RotationError> {
+    async fn patch(
+        &self,
+        read: &MutatingWebhookConfiguration,
+        patch: json_patch::Patch,
+    ) -> Result<Option<Settled>, RotationError> {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::<()>::Json(patch);
         match self.configurations.patch(&self.configuration, &params, &patch).await {
@@ -190,10 +201,17 @@ impl Rotation {
                 tracing::info!(configuration = self.configuration, "wrote the caBundle");
                 Ok(None)
             }
-            // 422 is what a failed `test` gives: somebody was faster.
-            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => Ok(None),
+            // Somebody was faster. A failed `test` gives a 422, but so does a patch that will never be allowed.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 422 && self.has_changed(read).await? => Ok(None),
             Err(error) => Err(self.configuration_failed("write", &error)),
         }
+    }
+
+    async fn has_changed(&self, read: &MutatingWebhookConfiguration) -> Result<bool, RotationError> {
+        let now = self.configurations.get(&self.configuration).await;
+        let now = now.map_err(|e| self.configuration_failed("read", &e))?;
+        Ok(now.metadata.resource_version != read.metadata.resource_version)
     }
 
     fn serve(&self, material: &Material) -> Result<(), RotationError> {
@@ -213,9 +231,8 @@ impl Rotation {
             let served = self.served.certificate()?;
             verify(&served.into(), &bundle.0, &self.policy.name, now).ok()
         };
-        let mut entries = configuration.webhooks.iter().flatten();
-        let all = entries.all(|entry| entry.client_config.ca_bundle.as_ref().and_then(accepts).is_some());
-        self.accepted.set(all && self.served.certificate().is_some());
+        let bundles = bundles(configuration);
+        self.accepted.set(!bundles.is_empty() && bundles.iter().all(|bundle| accepts(bundle).is_some()));
     }
 
     fn secret_failed(&self, verb: &'static str, error: StoreError) -> RotationError {
@@ -250,6 +267,12 @@ pub struct Settled {
     pub due: SystemTime,
     /// When the served certificate ends.
     pub expiry: SystemTime,
+}
+
+/// The caBundle of each entry, empty where there is none.
+fn bundles(configuration: &MutatingWebhookConfiguration) -> Vec<ByteString> {
+    let entries = configuration.webhooks.iter().flatten();
+    entries.map(|entry| entry.client_config.ca_bundle.clone().unwrap_or_default()).collect()
 }
 
 /// What makes `bundle` (PEM) the caBundle of every entry; none where it is that already. Guarded, so that an edit made

@@ -33,7 +33,7 @@ struct Cluster {
     requests: Vec<String>,
     not_installed: Vec<String>,
     silent: bool,
-    refused: Option<&'static str>,
+    refused: Option<(&'static str, StatusCode, &'static str)>,
 }
 
 impl FakeApi {
@@ -94,9 +94,9 @@ impl FakeApi {
         self.cluster().silent = true;
     }
 
-    /// From now on this method is forbidden.
-    pub(crate) fn refuse(&self, method: &'static str) {
-        self.cluster().refused = Some(method);
+    /// From now on this method is answered so.
+    pub(crate) fn refuse(&self, method: &'static str, code: StatusCode, message: &'static str) {
+        self.cluster().refused = Some((method, code, message));
     }
 
     /// Whether a resource such as `sidecarprofiles` is there at all.
@@ -126,8 +126,10 @@ async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Byte
     if api.cluster().not_installed.iter().any(|resource| path.contains(resource.as_str())) {
         return status(StatusCode::NOT_FOUND, "the server could not find the requested resource");
     }
-    if api.cluster().refused == Some(method.as_str()) {
-        return status(StatusCode::FORBIDDEN, "no such right");
+    if let Some((_, code, message)) =
+        api.cluster().refused.filter(|(refused, ..)| *refused == method.as_str())
+    {
+        return status(code, message);
     }
     match method {
         Method::GET if query.contains("watch=true") => api.watch(&path, query),

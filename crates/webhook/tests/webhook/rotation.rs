@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use axum::http::StatusCode;
 use kube::{Api, Client};
 use outrigger_runtime::readiness::Readiness;
 use outrigger_runtime::shutdown;
@@ -116,7 +117,7 @@ async fn garbage_is_made_anew() {
     secret["data"]["mine"] = "a2VwdA==".into();
     api.put(SECRET, secret);
     rotation.settle(SystemTime::now).await.unwrap();
-    assert!(bundles(&api).iter().all(|bundle| bundle.as_bytes() == material(&api).bundle()));
+    assert!(bundles(&api).iter().all(|bundle| bundle.as_bytes().starts_with(&material(&api).bundle())));
     assert_eq!(api.object(SECRET)["data"]["mine"], "a2VwdA==", "other people's keys stay");
 }
 
@@ -176,10 +177,63 @@ async fn readiness_ends_while_the_configuration_trusts_somebody_else() {
     let mut configuration = api.object(CONFIGURATION);
     configuration["webhooks"][1]["clientConfig"]["caBundle"] = "Zm9yZWlnbg==".into();
     api.put(CONFIGURATION, configuration);
-    api.refuse("PATCH");
+    api.refuse("PATCH", StatusCode::FORBIDDEN, "no such right");
     let message = rotation.settle(SystemTime::now).await.unwrap_err().to_string();
     assert!(message.contains("failed to write mutatingwebhookconfiguration outrigger-webhook"), "{message}");
     assert_eq!(readiness.missing(), ["certificate"]);
+}
+
+/// Another replica serves the old certificate until its next look.
+#[tokio::test]
+async fn secret_that_was_emptied_leaves_every_replica_accepted() {
+    let (api, client) = cluster::installed().await;
+    let readiness = Readiness::default();
+    let quick = rotation(&client);
+    let slow = Rotation { accepted: readiness.condition("certificate"), ..rotation(&client) };
+    slow.settle(SystemTime::now).await.unwrap();
+    let mut secret = api.object(SECRET);
+    secret.as_object_mut().unwrap().remove("data");
+    api.put(SECRET, secret);
+    quick.settle(SystemTime::now).await.unwrap();
+    assert_ne!(quick.served.certificate(), slow.served.certificate());
+    for served in [&quick.served, &slow.served] {
+        let certificate = served.certificate().unwrap().into();
+        for bundle in bundles(&api) {
+            verify(&certificate, bundle.as_bytes(), NAME, SystemTime::now()).unwrap();
+        }
+    }
+    slow.settle(SystemTime::now).await.unwrap();
+    assert!(readiness.missing().is_empty());
+    assert_eq!(quick.served.certificate(), slow.served.certificate());
+    slow.settle(|| SystemTime::now() + Duration::from_mins(2)).await.unwrap();
+    assert_eq!(bundles(&api)[0].as_bytes(), material(&api).bundle(), "the lost authority is forgotten");
+}
+
+/// `all` over nothing held, so it was ready.
+#[tokio::test]
+async fn configuration_without_webhooks_is_not_ready_and_says_so() {
+    let (api, client) = cluster::installed().await;
+    let readiness = Readiness::default();
+    let rotation = Rotation { accepted: readiness.condition("certificate"), ..rotation(&client) };
+    rotation.settle(SystemTime::now).await.unwrap();
+    for webhooks in [json!([]), json!(null)] {
+        let mut configuration = api.object(CONFIGURATION);
+        configuration["webhooks"] = webhooks;
+        api.put(CONFIGURATION, configuration);
+        let message = rotation.settle(SystemTime::now).await.unwrap_err().to_string();
+        assert!(message.contains("outrigger-webhook has no webhooks"), "{message}");
+        assert_eq!(readiness.missing(), ["certificate"]);
+    }
+}
+
+/// Every 422 was taken for a lost race, and after ten of them somebody else was blamed.
+#[tokio::test]
+async fn patch_that_is_not_allowed_is_told_in_the_words_of_the_api_server() {
+    let (api, client) = cluster::installed().await;
+    api.refuse("PATCH", StatusCode::UNPROCESSABLE_ENTITY, "caBundle: not on a Tuesday");
+    let message = rotation(&client).settle(SystemTime::now).await.unwrap_err().to_string();
+    assert!(message.contains("caBundle: not on a Tuesday (422)"), "{message}");
+    assert_eq!(api.requests("PATCH"), 1);
 }
 
 #[tokio::test]
