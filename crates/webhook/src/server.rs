@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use outrigger_runtime::accept;
 use outrigger_runtime::shutdown::{Drain, Shutdown};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -85,11 +86,10 @@ impl Server {
     pub async fn serve(self, listener: TcpListener) {
         let connections = Connections::new(self.limits.connections);
         loop {
-            let accepted = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = self.stop.closing.requested() => return,
-                accepted = accept(&listener) => accepted,
+                accepted = accept::next(&listener) => accepted,
             };
-            let Some((stream, peer)) = accepted else { continue };
             let (place, evicted) = connections.enter().await;
             if evicted {
                 self.metrics.connections_evicted.inc();
@@ -160,17 +160,5 @@ impl Server {
         tracing::warn!(result = "error", reason, %peer, error = %format_args!("request took longer than {limit:?}"), "admission");
         let close = [(CONNECTION, HeaderValue::from_static("close"))];
         (StatusCode::REQUEST_TIMEOUT, close, format!("request took longer than {limit:?}\n")).into_response()
-    }
-}
-
-async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    match listener.accept().await {
-        Ok(accepted) => Some(accepted),
-        Err(error) => {
-            // Out of file descriptors, mostly: without a pause the loop would spin until one is free.
-            tracing::warn!(%error, "failed to accept connection");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
     }
 }
