@@ -46,6 +46,11 @@ impl Profiles {
         }
     }
 
+    /// How many there are, in all namespaces.
+    pub fn count(&self) -> usize {
+        self.by_namespace.values().map(BTreeMap::len).sum()
+    }
+
     /// Whether a pod of `namespace` that names this profile would find one.
     pub fn contains(&self, namespace: &str, name: &str) -> bool {
         self.find(namespace, name).is_some()

@@ -60,7 +60,7 @@ impl Decider {
     }
 
     fn inject(&self, pod: &Value, namespace: &Namespace, caches: &Caches, token: &str) -> Outcome {
-        let profiles = &caches.profiles.profiles;
+        let profiles = &caches.profiles;
         inject(pod, &Context { namespace, profiles, settings: &self.settings, token })
     }
 
@@ -101,7 +101,7 @@ impl Decider {
         for place in [&namespace.name, &self.release_namespace] {
             if let Some(spec) = self.lookup.profile(place, name).await? {
                 // A copy with one more: this happens once, then the watch has brought it.
-                let mut profiles = self.known.read().profiles.profiles.clone();
+                let mut profiles = self.known.read().profiles.clone();
                 profiles.set(place, name, &spec);
                 let context = Context { namespace, profiles: &profiles, settings: &self.settings, token };
                 return Ok(inject(pod, &context));

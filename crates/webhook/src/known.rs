@@ -1,6 +1,6 @@
 //! What the watches have told us about the cluster, as far as injection looks at it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kube::core::ObjectMeta;
@@ -19,21 +19,13 @@ pub struct Caches {
     /// By name.
     pub namespaces: HashMap<String, Namespace>,
     /// All profiles of the cluster.
-    pub profiles: KnownProfiles,
-}
-
-/// Profiles, and how many.
-#[derive(Clone, Debug)]
-pub struct KnownProfiles {
-    /// What `inject` asks for.
     pub profiles: Profiles,
-    names: BTreeSet<(String, String)>,
 }
 
 impl Known {
     /// Knows nothing yet.
     pub fn new(release_namespace: &str) -> Self {
-        let profiles = KnownProfiles::new(release_namespace);
+        let profiles = Profiles::new(release_namespace);
         Self(Arc::new(RwLock::new(Caches { namespaces: HashMap::new(), profiles })))
     }
 
@@ -46,30 +38,6 @@ impl Known {
     /// For one change; never across an await.
     pub fn write(&self) -> RwLockWriteGuard<'_, Caches> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl KnownProfiles {
-    /// None yet. Those of `release_namespace` serve every namespace.
-    pub fn new(release_namespace: &str) -> Self {
-        Self { profiles: Profiles::new(release_namespace), names: BTreeSet::new() }
-    }
-
-    /// Adds a profile, or replaces it.
-    pub fn set(&mut self, namespace: &str, name: &str, spec: &serde_json::Value) {
-        self.profiles.set(namespace, name, spec);
-        self.names.insert((namespace.to_owned(), name.to_owned()));
-    }
-
-    /// Takes a profile out.
-    pub fn remove(&mut self, namespace: &str, name: &str) {
-        self.profiles.remove(namespace, name);
-        self.names.remove(&(namespace.to_owned(), name.to_owned()));
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.names.len()
     }
 }
 

@@ -11,9 +11,10 @@ use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, ResourceExt};
+use outrigger_inject::Profiles;
 use outrigger_runtime::readiness::Condition;
 
-use crate::known::{Known, KnownProfiles, namespace};
+use crate::known::{Known, namespace};
 use crate::lookup::why;
 use crate::metrics::{Metrics, Watched};
 
@@ -63,13 +64,13 @@ pub async fn profiles(
         _ => {}
     });
     let mut events = pin!(watched.default_backoff());
-    let mut listed = KnownProfiles::new(&release_namespace);
+    let mut listed = Profiles::new(&release_namespace);
     while let Some(event) = next(&mut events, "sidecarprofiles", &metrics).await {
         match event {
-            Event::Init => listed = KnownProfiles::new(&release_namespace),
+            Event::Init => listed = Profiles::new(&release_namespace),
             Event::InitApply(object) => set(&mut listed, &object),
             Event::InitDone => {
-                let fresh = KnownProfiles::new(&release_namespace);
+                let fresh = Profiles::new(&release_namespace);
                 known.write().profiles = std::mem::replace(&mut listed, fresh);
                 synced.set(true);
             }
@@ -83,7 +84,8 @@ pub async fn profiles(
     }
 }
 
-/// The resource `sidecarprofiles.outrigger.dev`.
+/// The resource `sidecarprofiles.outrigger.dev`. By hand, because the type that derives it stands behind api's feature
+/// `crd`: here, that would bring the Kubernetes types into sidecars that are built in the same run of cargo.
 pub fn profile_resource() -> ApiResource {
     ApiResource {
         group: "outrigger.dev".into(),
@@ -94,7 +96,7 @@ pub fn profile_resource() -> ApiResource {
     }
 }
 
-fn set(profiles: &mut KnownProfiles, object: &DynamicObject) {
+fn set(profiles: &mut Profiles, object: &DynamicObject) {
     let namespace = object.namespace().unwrap_or_default();
     profiles.set(&namespace, &object.name_any(), &object.data["spec"]);
 }
@@ -136,4 +138,16 @@ fn not_found(error: &watcher::Error) -> bool {
 
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use outrigger_api::profile::SidecarProfile;
+
+    use super::*;
+
+    #[test]
+    fn profiles_are_looked_for_where_the_crd_puts_them() {
+        assert_eq!(profile_resource(), ApiResource::erase::<SidecarProfile>(&()));
+    }
 }
