@@ -1,8 +1,10 @@
 //! Asks the API server where a cache is behind.
 //!
-//! A namespace that was labelled, or a profile created, the moment before its first pod is the common case, not a rare
-//! one: `kubectl apply -f everything.yaml` does it each time. The API server that calls us has seen the label; our
-//! watch may not have.
+//! A namespace that was labelled the moment before its first pod is the common case, not a rare one: `kubectl apply -f
+//! everything.yaml` does it each time. The API server that calls us has seen the label; our watch may not have. The same
+//! for a profile that is found nowhere yet. One that is found is believed: where a namespace gets its own of a name that
+//! the release namespace has too, or a profile is changed, that counts from when the watch brings it, a moment later.
+//! To ask each time would put a round trip into every admission.
 
 use std::time::Duration;
 
