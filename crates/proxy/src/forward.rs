@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::body::RequestBody;
 use crate::connect;
-use crate::limits::MAX_BUFFER;
+use crate::limits::{MAX_BUFFER, MAX_HEADERS};
 use crate::listener::Port;
 use crate::pool::{Lease, Sender};
 use crate::reason::Reason;
@@ -67,6 +67,7 @@ async fn open(port: &Port) -> Result<Sender, Reason> {
         .preserve_header_case(true)
         .max_buf_size(MAX_BUFFER)
         .max_header_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(|error| reason(&error))?;

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::body::{RequestBody, ResponseBody};
 use crate::forward::forward;
 use crate::headers;
-use crate::limits::MAX_BUFFER;
+use crate::limits::{MAX_BUFFER, MAX_HEADERS};
 use crate::listener::Port;
 use crate::observe::Exchange;
 use crate::reason::Reason;
@@ -41,6 +41,7 @@ pub(crate) async fn serve(stream: TcpStream, port: Rc<Port>, shutdown: Shutdown,
         .header_read_timeout(port.limits.head)
         .max_buf_size(MAX_BUFFER)
         .max_header_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS)
         .preserve_header_case(true)
         .auto_date_header(false)
         .keep_alive(keep_alive)

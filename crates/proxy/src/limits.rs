@@ -38,5 +38,9 @@ impl Default for Limits {
 /// accept is at most a half of it. hyper's own limit is 400 KiB a direction.
 pub(crate) const MAX_BUFFER: usize = 64 * 1024;
 
+/// Most headers of a message. hyper's own limit is 100, which a session of cookies and traces reaches: apps on Go have
+/// none, Node's is 2000. hyper keeps 64 bytes for each while it parses a head, so this takes as much as the head itself.
+pub(crate) const MAX_HEADERS: usize = 1000;
+
 /// How long a silent peer may be silent before the kernel asks whether it is still there.
 pub(crate) const KEEPALIVE: Duration = Duration::from_mins(1);
