@@ -11,8 +11,9 @@ pub struct Limits {
     pub head: Duration,
     /// How long the app may take to accept a connection. Default: 3 s, so that one lost SYN, resent after 1 s, is no error.
     pub connect: Duration,
-    /// How long a connection to the app is kept for the next request. Default: 3 s, below the keep-alive of every common
-    /// server (Node's is 5 s), so that we close first and no request meets a connection that the app has just closed.
+    /// How long a connection to the app is kept for the next request. Default: 1.5 s, below gunicorn's keep-alive of 2 s, the
+    /// shortest of the common servers (Node, uvicorn and Apache: 5 s), so that we close first and no request meets a
+    /// connection that the app has just closed.
     pub pool_idle: Duration,
     /// How long a stop waits for what is in flight. Default: 25 s, below the 30 s that Kubernetes gives a pod.
     pub drain: Duration,
@@ -27,7 +28,7 @@ impl Default for Limits {
         Self {
             head: Duration::from_secs(90),
             connect: Duration::from_secs(3),
-            pool_idle: Duration::from_secs(3),
+            pool_idle: Duration::from_millis(1500),
             drain: Duration::from_secs(25),
             quiet: Duration::from_millis(500),
         }
