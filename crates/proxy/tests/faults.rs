@@ -262,6 +262,19 @@ fn client_that_does_not_finish_its_head_is_cut_off() {
     assert_eq!(proxy.active(), 0);
 }
 
+/// The first byte may be that of HTTP/2's preface. The connection was kept, and looked at, for 90 s.
+#[test]
+fn client_that_leaves_after_a_p_is_let_go_at_once() {
+    let proxy = http(answering(OK));
+    for beginning in ["P", "PRI * HTTP/2"] {
+        let mut client = proxy.connect();
+        client.send(beginning);
+        client.close_write();
+        // Whether with a 400 or without a word: the end comes.
+        client.read_to_end();
+    }
+}
+
 #[test]
 fn head_larger_than_64_kib_is_refused() {
     let proxy = http(answering(OK));
