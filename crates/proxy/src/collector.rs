@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::latency::{BOUNDS, Snapshot};
 use crate::metrics::{CLASSES, PortMetrics};
-use crate::reason::OTHER;
+use crate::reason::{OTHER, Reason};
 
 /// The only direction so far. The label is there from the start, because a label that appears later breaks every query
 /// that sums without it.
@@ -33,12 +33,11 @@ impl Collector for ProxyCollector {
         self.gauge(&mut encoder, active, http, PortMetrics::active)?;
         let request_bytes = ("http_request_body_bytes", "Body bytes received from clients");
         self.counter(&mut encoder, request_bytes, http, |port| &port.request_body_bytes)?;
-        let response_bytes = ("http_response_body_bytes", "Body bytes sent to clients");
+        let response_bytes = ("http_response_body_bytes", "Bytes of the bodies that the app answered with");
         self.counter(&mut encoder, response_bytes, http, |port| &port.response_body_bytes)?;
         let opened = ("tcp_connections_opened", "Connections relayed as bytes, opened");
         self.counter(&mut encoder, opened, all, |port| &port.opened)?;
-        let closed = ("tcp_connections_closed", "Connections relayed as bytes, closed");
-        self.counter(&mut encoder, closed, all, |port| &port.closed)?;
+        self.closed(&mut encoder)?;
         let open = ("tcp_open_connections", "Connections relayed as bytes, open now");
         self.gauge(&mut encoder, open, all, PortMetrics::open_connections)?;
         let read = ("tcp_read_bytes", "Bytes read from clients of relayed connections");
@@ -66,6 +65,22 @@ impl ProxyCollector {
                     ("reason", key.reason.as_str()),
                 ];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&self, encoder: &mut DescriptorEncoder) -> Result<(), Error> {
+        let help = "Connections relayed as bytes, closed, by the reason where they did not end in order";
+        let mut family =
+            encoder.encode_descriptor("tcp_connections_closed", help, None, MetricType::Counter)?;
+        for port in self.0.iter() {
+            for (reason, count) in port.closed() {
+                // The orderly end from the start, for a rate to begin with; the others where they occurred.
+                if reason == Reason::None || count > 0 {
+                    let labels = [DIRECTION, ("port", &port.name), ("reason", reason.as_str())];
+                    ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+                }
             }
         }
         Ok(())

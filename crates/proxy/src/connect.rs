@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::limits::KEEPALIVE;
+use crate::listener::Port;
 use crate::reason::Reason;
 
 /// Connects to the first of the app's addresses that accepts.
@@ -15,19 +15,25 @@ use crate::reason::Reason;
 /// In a pod these are the pod's own. Loopback would open to the cluster what apps open only to themselves: what is bound
 /// there on purpose, and what trusts a peer from there, as the postgres image does. Istio left it in 1.10 for the same
 /// reason.
-pub(crate) async fn app(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, Reason> {
-    match tokio::time::timeout(limit, first_that_accepts(addresses)).await {
+pub(crate) async fn app(port: &Port) -> Result<TcpStream, Reason> {
+    let error = match tokio::time::timeout(port.limits.connect, first_that_accepts(&port.app)).await {
         Ok(Ok(stream)) => {
             prepare(&stream);
-            Ok(stream)
+            return Ok(stream);
         }
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Reason::ConnectRefused),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, ?addresses, "failed to connect to the app");
-            Err(Reason::ConnectFailed)
-        }
-        Err(_) => Err(Reason::ConnectTimeout),
+        Ok(Err(error)) => error,
+        Err(elapsed) => elapsed.into(),
+    };
+    let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::ConnectFailed,
+    };
+    if port.may_warn(reason) {
+        let (name, addresses) = (&port.metrics.name, &port.app);
+        tracing::warn!(%error, port = name, ?addresses, reason = reason.as_str(), "{}", reason.answer().1);
     }
+    Err(reason)
 }
 
 /// All of them are this machine's, so a refusal is immediate and another try costs nothing.

@@ -62,7 +62,7 @@ async fn send(
 }
 
 async fn open(port: &Port) -> Result<Sender, Reason> {
-    let stream = connect::app(&port.app, port.limits.connect).await?;
+    let stream = connect::app(port).await?;
     let handshake = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(MAX_BUFFER)

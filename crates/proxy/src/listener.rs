@@ -1,9 +1,11 @@
 //! The ports that the proxy has taken over.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use outrigger_api::config::{Inbound, Protocol};
 use outrigger_runtime::accept;
@@ -15,6 +17,10 @@ use crate::inbound;
 use crate::limits::Limits;
 use crate::metrics::{PortMetrics, RequestCounters};
 use crate::pool::Pool;
+use crate::reason::Reason;
+
+/// Between two warnings with the same reason.
+const WARNING_PAUSE: Duration = Duration::from_mins(1);
 
 /// One port of the app, as the worker sees it. Everything that a request needs is found here once, not looked up.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(crate) struct Port {
     pub(crate) counters: RequestCounters,
     pub(crate) pool: Rc<Pool>,
     leaving: Arc<AtomicBool>,
+    /// When each reason was last warned of.
+    warned: [Cell<Option<Instant>>; Reason::ALL.len()],
 }
 
 impl Port {
@@ -45,7 +53,19 @@ impl Port {
             counters: RequestCounters::default(),
             pool: Rc::new(Pool::new(limits.pool_idle)),
             leaving,
+            warned: Default::default(),
         }
+    }
+
+    /// Whether a warning with this reason is due. One a minute is enough: an app that is down would otherwise fill the
+    /// node's disk as fast as its callers try.
+    pub(crate) fn may_warn(&self, reason: Reason) -> bool {
+        let (warned, now) = (&self.warned[reason as usize], Instant::now());
+        let due = warned.get().is_none_or(|last| now - last >= WARNING_PAUSE);
+        if due {
+            warned.set(Some(now));
+        }
+        due
     }
 
     /// Whether the pod is on its way out, so that clients should connect elsewhere.

@@ -40,8 +40,10 @@ pub(crate) struct PortMetrics {
     ended: AtomicU64,
     pub(crate) request_body_bytes: AtomicU64,
     pub(crate) response_body_bytes: AtomicU64,
+    /// Relayed connections, also those that did not get as far as the app.
     pub(crate) opened: AtomicU64,
-    pub(crate) closed: AtomicU64,
+    /// By [`Reason`].
+    closed: [AtomicU64; Reason::ALL.len()],
     /// Bytes from the clients of relayed connections.
     pub(crate) read: AtomicU64,
     /// Bytes to them.
@@ -88,9 +90,19 @@ impl PortMetrics {
         self.started.load(Relaxed).saturating_sub(ended)
     }
 
+    /// A relayed connection has ended.
+    pub(crate) fn close(&self, reason: Reason) {
+        self.closed[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many relayed connections ended for each reason.
+    pub(crate) fn closed(&self) -> [(Reason, u64); Reason::ALL.len()] {
+        Reason::ALL.map(|reason| (reason, self.closed[reason as usize].load(Relaxed)))
+    }
+
     /// Relayed connections that are open.
     pub(crate) fn open_connections(&self) -> u64 {
-        let closed = self.closed.load(Relaxed);
+        let closed = self.closed().iter().map(|(_, count)| count).sum();
         self.opened.load(Relaxed).saturating_sub(closed)
     }
 

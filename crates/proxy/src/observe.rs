@@ -46,7 +46,7 @@ impl Exchange {
         }
     }
 
-    /// So much of the answer's body passes.
+    /// So much of the body of the app's answer passes. Our own answers are not counted: nothing passed.
     pub(crate) fn passed(&self, bytes: usize) {
         self.port.metrics.response_body_bytes.fetch_add(bytes as u64, Relaxed);
     }

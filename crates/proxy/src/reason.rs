@@ -2,11 +2,11 @@
 
 use http::{Method, StatusCode};
 
-/// Why a request did not simply get the app's answer. It is the `reason` label, and where we answer in the app's
-/// place, the header [`Reason::HEADER`].
+/// Why a request did not simply get the app's answer, or why a relayed connection ended early. It is the `reason` label,
+/// and where we answer in the app's place, the header [`Reason::HEADER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// It got the app's answer.
+    /// It got the app's answer; both sides closed.
     None,
     /// Nothing listens on the app's port at any of its addresses.
     ConnectRefused,
@@ -14,11 +14,11 @@ pub(crate) enum Reason {
     ConnectTimeout,
     /// The connection to the app could not be made for another cause, such as no free file descriptor.
     ConnectFailed,
-    /// The app closed the connection before the answer was complete.
+    /// The app closed the connection before the answer was complete, or cut a relayed one.
     Reset,
     /// The app's answer is not HTTP/1.
     ProtocolError,
-    /// The client went away before the answer was complete.
+    /// The client went away before the answer was complete, or cut a relayed connection.
     ClientClosed,
     /// The client's request is not HTTP/1.
     BadRequest,
@@ -27,6 +27,19 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// Each at its own number, `reason as usize`.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::None,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectFailed,
+        Self::Reset,
+        Self::ProtocolError,
+        Self::ClientClosed,
+        Self::BadRequest,
+        Self::MethodRefused,
+    ];
+
     /// Header of the answers that we give in the app's place.
     pub(crate) const HEADER: &str = "outrigger-reason";
 
@@ -86,3 +99,15 @@ pub(crate) fn method_label(method: &Method) -> &'static str {
 
 /// Label value for whatever is outside a closed set, as OpenTelemetry spells it for methods.
 pub(crate) const OTHER: &str = "_OTHER";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_at_its_number() {
+        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+        }
+    }
+}

@@ -61,6 +61,8 @@ struct DurationStats {
 struct TcpStats {
     connections_opened: u64,
     connections_open: u64,
+    /// By reason, only those that occurred.
+    errors: BTreeMap<&'static str, u64>,
     read_bytes: u64,
     written_bytes: u64,
 }
@@ -79,10 +81,16 @@ fn port_stats(port: &PortMetrics) -> PortStats {
         tcp: TcpStats {
             connections_opened: port.opened.load(Relaxed),
             connections_open: port.open_connections(),
+            errors: tcp_errors(port),
             read_bytes: port.read.load(Relaxed),
             written_bytes: port.written.load(Relaxed),
         },
     }
+}
+
+fn tcp_errors(port: &PortMetrics) -> BTreeMap<&'static str, u64> {
+    let occurred = port.closed().into_iter().filter(|(reason, count)| *reason != Reason::None && *count > 0);
+    occurred.map(|(reason, count)| (reason.as_str(), count)).collect()
 }
 
 fn http_stats(port: &PortMetrics) -> HttpStats {

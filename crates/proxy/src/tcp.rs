@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::connect;
 use crate::listener::Port;
 use crate::metrics::PortMetrics;
+use crate::reason::Reason;
 
 /// First size of a copy buffer, each direction's own. It doubles whenever a read fills it, so that connections with
 /// little to say, which most are, cost little.
@@ -21,12 +22,13 @@ const LARGE: usize = 16 * 1024;
 /// Relays a client's connection to the app. The app is called before the client has said anything, because in some
 /// protocols (`MySQL`, SMTP) the server speaks first.
 pub(crate) async fn serve(client: TcpStream, port: &Rc<Port>) {
-    match connect::app(&port.app, port.limits.connect).await {
-        Ok(app) => relay(client, app, &port.metrics).await,
+    let open = Open::count(&port.metrics);
+    match connect::app(port).await {
+        Ok(app) => relay(client, app, open).await,
         Err(reason) => {
             // As the client would have seen it without us: a reset, not an orderly end.
             let _ = SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO));
-            tracing::debug!(reason = reason.as_str(), port = port.metrics.name, "connection refused");
+            open.end(reason);
         }
     }
 }
@@ -36,52 +38,65 @@ pub(crate) async fn serve(client: TcpStream, port: &Rc<Port>) {
 pub(crate) async fn relay(
     client: impl AsyncRead + AsyncWrite,
     app: impl AsyncRead + AsyncWrite,
-    metrics: &PortMetrics,
+    open: Open<'_>,
 ) {
-    let _open = Open::count(metrics);
     let (client_read, client_write) = tokio::io::split(client);
     let (app_read, app_write) = tokio::io::split(app);
     let both = tokio::try_join!(
-        copy(client_read, app_write, &metrics.read),
-        copy(app_read, client_write, &metrics.written),
+        copy(client_read, app_write, &open.metrics.read, [Reason::ClientClosed, Reason::Reset]),
+        copy(app_read, client_write, &open.metrics.written, [Reason::Reset, Reason::ClientClosed]),
     );
-    if let Err(error) = both {
-        tracing::debug!(%error, port = metrics.name, "relay ended early");
-    }
+    open.end(both.err().unwrap_or(Reason::None));
 }
 
+/// Copies until the first side ends. A failure is the fault of the side where it is met: `faults` has both.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     bytes: &AtomicU64,
-) -> io::Result<()> {
+    faults: [Reason; 2],
+) -> Result<(), Reason> {
+    let [of_from, of_to] = faults.map(|reason| {
+        move |error: io::Error| {
+            tracing::debug!(%error, reason = reason.as_str(), "relay ended early");
+            reason
+        }
+    });
     let mut buffer = vec![0; SMALL];
     loop {
-        let length = from.read(&mut buffer).await?;
+        let length = from.read(&mut buffer).await.map_err(of_from)?;
         if length == 0 {
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(of_to);
         }
         // While it runs, not at the end: connections of this kind may stay for days.
         bytes.fetch_add(length as u64, Relaxed);
-        to.write_all(&buffer[..length]).await?;
+        to.write_all(&buffer[..length]).await.map_err(of_to)?;
         if length == buffer.len() && length < LARGE {
             buffer.resize(length * 2, 0);
         }
     }
 }
 
-/// Counts a connection as opened, and as closed when it is dropped.
-struct Open<'a>(&'a PortMetrics);
+/// A connection that is counted: as opened now, and as closed once, however it ends.
+#[derive(Debug)]
+pub(crate) struct Open<'a> {
+    metrics: &'a PortMetrics,
+    reason: Reason,
+}
 
 impl<'a> Open<'a> {
-    fn count(metrics: &'a PortMetrics) -> Self {
+    pub(crate) fn count(metrics: &'a PortMetrics) -> Self {
         metrics.opened.fetch_add(1, Relaxed);
-        Self(metrics)
+        Self { metrics, reason: Reason::None }
+    }
+
+    pub(crate) fn end(mut self, reason: Reason) {
+        self.reason = reason;
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.closed.fetch_add(1, Relaxed);
+        self.metrics.close(self.reason);
     }
 }

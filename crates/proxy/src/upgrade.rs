@@ -10,7 +10,7 @@ use outrigger_runtime::shutdown::InFlight;
 
 use crate::headers;
 use crate::listener::Port;
-use crate::tcp;
+use crate::tcp::{self, Open};
 
 /// A client's wish to switch.
 #[derive(Debug)]
@@ -40,7 +40,8 @@ impl Wish {
         tokio::task::spawn_local(async move {
             match tokio::try_join!(self.client, app) {
                 Ok((client, app)) => {
-                    tcp::relay(TokioIo::new(client), TokioIo::new(app), &port.metrics).await;
+                    let open = Open::count(&port.metrics);
+                    tcp::relay(TokioIo::new(client), TokioIo::new(app), open).await;
                 }
                 Err(error) => tracing::debug!(%error, "switch of protocol given up"),
             }

@@ -31,7 +31,7 @@ fn metrics_are_valid_text_with_the_contracted_names() {
         r#"outrigger_http_request_body_bytes_total{direction="inbound",port="web"} 0"#,
         r#"outrigger_http_response_body_bytes_total{direction="inbound",port="web"} 2"#,
         r#"outrigger_tcp_connections_opened_total{direction="inbound",port="web"} 0"#,
-        r#"outrigger_tcp_connections_closed_total{direction="inbound",port="web"} 0"#,
+        r#"outrigger_tcp_connections_closed_total{direction="inbound",port="web",reason=""} 0"#,
         r#"outrigger_tcp_open_connections{direction="inbound",port="web"} 0"#,
         r#"outrigger_tcp_read_bytes_total{direction="inbound",port="web"} 0"#,
         r#"outrigger_tcp_written_bytes_total{direction="inbound",port="web"} 0"#,
@@ -43,6 +43,20 @@ fn metrics_are_valid_text_with_the_contracted_names() {
     let all = series.len();
     series.dedup_by_key(|line| line.rsplit_once(' ').unwrap().0);
     assert_eq!(series.len(), all, "no series twice");
+}
+
+/// Prometheus parses by this header; `OpenMetrics` without its last line is an error to it.
+#[test]
+fn metrics_are_openmetrics_whatever_is_asked_for() {
+    let proxy = http(answering(OK));
+    for accept in ["text/plain;version=0.0.4", "application/openmetrics-text;version=1.0.0", "*/*"] {
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        let answer = client::request(proxy.admin, &request);
+        let wanted = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert!(answer.has(wanted), "{}", answer.head);
+        assert!(answer.text().ends_with("\n# EOF\n"));
+    }
 }
 
 #[test]
@@ -119,6 +133,7 @@ fn stats_tell_requests_errors_bytes_and_quantiles() {
     assert_eq!(http["duration"]["count"], 4);
     assert!(http["duration"]["p99Seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(port["tcp"]["connectionsOpened"], 0);
+    assert_eq!(port["tcp"]["errors"], serde_json::json!({}));
 }
 
 #[test]

@@ -112,6 +112,21 @@ fn sigterm_lets_the_request_in_flight_end_and_exits_0() {
 }
 
 #[test]
+fn app_that_is_down_is_warned_of_and_not_at_every_request() {
+    let mut process = Process::start("down", closed_port());
+    for _ in 0..20 {
+        assert_eq!(client::get(process.port, "/").status, 502);
+    }
+    process.signal("TERM");
+    assert_eq!(process.child.wait().unwrap().code(), Some(0));
+    let mut log = String::new();
+    process.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(warnings[0].contains("connect_refused") && warnings[0].contains("\"port\":\"web\""), "{log}");
+}
+
+#[test]
 fn second_signal_ends_it_at_once() {
     let mut process = Process::start("twice", serve(|mut connection| connection.wait_for_close()));
     let mut client = Client::connect(process.port);

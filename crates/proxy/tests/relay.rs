@@ -110,7 +110,7 @@ fn client_that_closes_its_half_still_gets_the_answer() {
     client.send("abc");
     client.close_write();
     assert_eq!(client.read_to_end(), b"cba");
-    wait_until("the relay has ended", || proxy.of_port("tcp_connections_closed_total") == 1);
+    wait_until("the relay has ended", || proxy.closed("") == 1);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn bytes_are_counted_while_the_connection_is_open() {
     client.send("12345");
     client.read_exact(5);
     assert_eq!(proxy.of_port("tcp_connections_opened_total"), 1);
-    assert_eq!(proxy.of_port("tcp_connections_closed_total"), 0);
+    assert_eq!(proxy.closed(""), 0);
     assert_eq!(proxy.of_port("tcp_open_connections"), 1);
     assert_eq!(proxy.of_port("tcp_read_bytes_total"), 5);
     assert_eq!(proxy.of_port("tcp_written_bytes_total"), 5);
@@ -148,7 +148,31 @@ fn tcp_port_whose_app_does_not_listen_resets_the_client() {
     let proxy = tcp(closed_port());
     let mut client = proxy.connect();
     assert!(client.is_closed_by_peer());
-    assert_eq!(proxy.of_port("tcp_connections_opened_total"), 0);
+    assert_eq!(proxy.of_port("tcp_connections_opened_total"), 1);
+    assert_eq!(proxy.closed("connect_refused"), 1);
+    assert_eq!(proxy.of_port("tcp_open_connections"), 0);
+}
+
+#[test]
+fn connection_that_is_cut_counts_by_the_side_that_cut_it() {
+    let proxy = tcp(serve(|mut connection| {
+        // An app that closes with bytes unread resets the connection, and so does one that crashes.
+        connection.reader.get_ref().peek(&mut [0]).unwrap();
+        if connection.number > 0 {
+            connection.wait_for_close();
+        }
+    }));
+    let mut client = proxy.connect();
+    client.send("a");
+    client.is_closed_by_peer();
+    wait_until("the app has cut the first", || proxy.closed("reset") == 1);
+    let client = proxy.connect();
+    let stream = client.reader.get_ref();
+    (&*stream).write_all(b"b").unwrap();
+    socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+    wait_until("the client has cut the second", || proxy.closed("client_closed") == 1);
+    assert_eq!(proxy.of_port("tcp_open_connections"), 0);
 }
 
 #[test]

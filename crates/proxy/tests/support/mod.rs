@@ -112,6 +112,13 @@ impl Running {
         self.metric(&format!(r#"{family}{{direction="inbound",port="web"}}"#))
     }
 
+    /// How many relayed connections ended for this reason.
+    pub fn closed(&self, reason: &str) -> u64 {
+        self.metric(&format!(
+            r#"tcp_connections_closed_total{{direction="inbound",port="web",reason="{reason}"}}"#
+        ))
+    }
+
     pub fn active(&self) -> u64 {
         self.of_port("http_active_requests")
     }
