@@ -5,7 +5,8 @@
 //! the very certificate that they are to tell about.
 //!
 //! Ready when all of these hold; `/ready` names the ones that don't:
-//! - `certificate`: an API server that goes by our webhook configuration would accept what we serve, now;
+//! - `certificate`: an API server that went by our webhook configuration as it stood at the last look would accept what
+//!   we serve. The looks are at most 30 s apart, and there is no watch: for that we would need the right to list;
 //! - `namespaces`, `profiles`: both caches have been complete once;
 //! - `customresourcedefinition sidecarprofiles.outrigger.dev`: the cluster knows the resource.
 //!

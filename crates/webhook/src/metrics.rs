@@ -9,10 +9,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::decision::INJECTED;
+
 /// Upper bounds in seconds. A decision takes some 100 µs; the last ones show a slow API server, which is asked where
 /// the caches are behind.
 const DURATIONS: [f64; 13] =
     [50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 25e-3, 100e-3, 500e-3, 1.0];
+
+/// The reasons of `error`.
+pub(crate) const ERRORS: [&str; 7] =
+    ["WrongContentType", "UnreadableBody", "BodyTooLarge", "MalformedReview", "NoDecision", "Timeout", "Bug"];
 
 /// Labels of an admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +71,12 @@ impl Metrics {
     /// Registers them as `outrigger_webhook_*`, given the registry whose prefix is `outrigger`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::unregistered();
+        // A series that appears with its first count shows no increase, so an alert would miss the first error. Not the
+        // reasons of pods: which result each has is injection's to say, and nobody is to be woken by one.
+        let errors = ERRORS.map(|reason| ("error", reason, "unknown"));
+        for (result, reason, dry_run) in errors.into_iter().chain([("injected", INJECTED, "false")]) {
+            metrics.admissions.get_or_create(&Admitted { result, reason, dry_run }).inc_by(0);
+        }
         let registry = registry.sub_registry_with_prefix("webhook");
         let m = metrics.clone();
         registry.register("admissions", "Admissions by their result", m.admissions);

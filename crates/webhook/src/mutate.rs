@@ -132,7 +132,7 @@ impl Mutate {
 }
 
 impl MutateError {
-    /// The code in metrics and log.
+    /// The code in metrics and log; one of [`crate::metrics::ERRORS`].
     fn code(&self) -> &'static str {
         match self {
             Self::ContentType => "WrongContentType",

@@ -82,6 +82,12 @@ async fn fresh_installation_becomes_ready_admits_and_stops() {
     let (api, client) = cluster::installed().await;
     let webhook = Webhook::start(client).await;
     webhook.ready().await;
+    let (_, metrics) = webhook.page("/metrics").await;
+    for (result, reason, dry_run) in [("injected", "Injected", "false"), ("error", "NoDecision", "unknown")] {
+        let labels = format!("result=\"{result}\",reason=\"{reason}\",dry_run=\"{dry_run}\"");
+        let wanted = format!("outrigger_webhook_admissions_total{{{labels}}} 0");
+        assert!(metrics.contains(&wanted), "{wanted} is not there before the first count:\n{metrics}");
+    }
     let answer = webhook.admit(&bundles(&api)[0], &review("shop", &json!({}))).await;
     assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{answer}");
     let (_, metrics) = webhook.page("/metrics").await;
