@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -47,6 +48,11 @@ async fn first_that_accepts(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
         }
     }
     Err(failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// Lets the client see, when its connection is dropped, what it would have seen without us: a reset, not an orderly end.
+pub(crate) fn reset(client: &TcpStream) {
+    let _ = SockRef::from(client).set_linger(Some(Duration::ZERO));
 }
 
 /// Sets what every connection has. A failure leaves a connection that works less well, so it is not one of ours.

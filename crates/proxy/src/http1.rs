@@ -133,14 +133,13 @@ fn switched(response: Response<Incoming>, mut exchange: Exchange) -> Response<Re
 
 /// Our own answer in the app's place.
 fn own_answer(mut exchange: Exchange, reason: Reason) -> Response<ResponseBody> {
-    let (status, sentence) = reason.answer();
+    let (status, _) = reason.answer();
     // A client that is gone gets no answer: leave the status that says so.
     if reason != Reason::ClientClosed {
         exchange.answered(status.as_u16());
     }
     exchange.end(reason);
-    let body = Bytes::from(format!("outrigger: {sentence} ({})\n", reason.as_str()));
-    let mut response = Response::new(ResponseBody::Own(body.into()));
+    let mut response = Response::new(ResponseBody::Own(Bytes::from(reason.body()).into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

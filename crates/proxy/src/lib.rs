@@ -14,6 +14,7 @@ mod body;
 mod collector;
 pub mod config;
 mod connect;
+mod crowded;
 mod forward;
 mod headers;
 pub mod hook;

@@ -15,6 +15,10 @@ pub struct Limits {
     /// shortest of the common servers (Node, uvicorn and Apache: 5 s), so that we close first and no request meets a
     /// connection that the app has just closed.
     pub pool_idle: Duration,
+    /// How many connections clients may have at a time, on all ports together. Default: 1,000. A request in flight takes 33 to
+    /// 40 KiB, as does a relay that has passed much (an idle connection: 6 to 17), so they leave a third of the default
+    /// memory limit of 64 MiB to larger heads and bodies. Without a bound, a flood would end the proxy and so the pod's traffic.
+    pub connections: usize,
     /// How long a stop waits for what is in flight. Default: 25 s, below the 30 s that Kubernetes gives a pod.
     pub drain: Duration,
     /// How long nothing must have been in flight before a stopping proxy gives up its ports. Default: 500 ms. New
@@ -29,6 +33,7 @@ impl Default for Limits {
             head: Duration::from_secs(90),
             connect: Duration::from_secs(3),
             pool_idle: Duration::from_millis(1500),
+            connections: 1000,
             drain: Duration::from_secs(25),
             quiet: Duration::from_millis(500),
         }
@@ -42,6 +47,10 @@ pub(crate) const MAX_BUFFER: usize = 64 * 1024;
 /// Most headers of a message. hyper's own limit is 100, which a session of cookies and traces reaches: apps on Go have
 /// none, Node's is 2000. hyper keeps 64 bytes for each while it parses a head, so this takes as much as the head itself.
 pub(crate) const MAX_HEADERS: usize = 1000;
+
+/// How many clients at a time are told that there are too many, and for how long each. More are closed without a word.
+pub(crate) const TURNED_AWAY: usize = 100;
+pub(crate) const TURN_AWAY: Duration = Duration::from_secs(1);
 
 /// How long a silent peer may be silent before the kernel asks whether it is still there.
 pub(crate) const KEEPALIVE: Duration = Duration::from_mins(1);

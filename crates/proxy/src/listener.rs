@@ -13,8 +13,9 @@ use outrigger_runtime::shutdown::{Drain, Shutdown};
 use tokio::net::TcpListener;
 
 use crate::connect;
+use crate::crowded;
 use crate::inbound;
-use crate::limits::Limits;
+use crate::limits::{Limits, TURNED_AWAY};
 use crate::metrics::{PortMetrics, RequestCounters};
 use crate::pool::Pool;
 use crate::reason::Reason;
@@ -74,16 +75,35 @@ impl Port {
     }
 }
 
-/// Accepts connections for ever; each gets a task of its own.
-pub(crate) async fn accept(listener: TcpListener, port: Rc<Port>, shutdown: Shutdown, drain: Drain) {
+/// Accepts connections for ever; each gets a task of its own, as long as `served` are not too many.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    port: Rc<Port>,
+    shutdown: Shutdown,
+    served: Drain,
+    turned_away: Drain,
+) {
     loop {
         let (stream, _) = accept::next(&listener).await;
         connect::prepare(&stream);
-        let (port, shutdown, drain) = (Rc::clone(&port), shutdown.clone(), drain.clone());
-        let in_flight = drain.start();
-        tokio::task::spawn_local(async move {
-            inbound::serve(stream, port, shutdown, &drain).await;
-            drop(in_flight);
-        });
+        if served.count() < port.limits.connections {
+            let (port, shutdown, served) = (Rc::clone(&port), shutdown.clone(), served.clone());
+            let in_flight = served.start();
+            tokio::task::spawn_local(async move {
+                inbound::serve(stream, port, shutdown, &served).await;
+                drop(in_flight);
+            });
+            continue;
+        }
+        crowded::count(&port);
+        if port.protocol == Protocol::Http && turned_away.count() < TURNED_AWAY {
+            let in_flight = turned_away.start();
+            tokio::task::spawn_local(async move {
+                crowded::turn_away(stream).await;
+                drop(in_flight);
+            });
+        } else {
+            connect::reset(&stream);
+        }
     }
 }

@@ -24,11 +24,13 @@ pub(crate) enum Reason {
     BadRequest,
     /// CONNECT, which an inbound proxy has no use for.
     MethodRefused,
+    /// There are as many connections as there may be.
+    TooManyConnections,
 }
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -38,6 +40,7 @@ impl Reason {
         Self::ClientClosed,
         Self::BadRequest,
         Self::MethodRefused,
+        Self::TooManyConnections,
     ];
 
     /// Header of the answers that we give in the app's place.
@@ -54,6 +57,7 @@ impl Reason {
             Self::ClientClosed => "client_closed",
             Self::BadRequest => "bad_request",
             Self::MethodRefused => "method_refused",
+            Self::TooManyConnections => "too_many_connections",
         }
     }
 
@@ -73,10 +77,18 @@ impl Reason {
             Self::MethodRefused => {
                 (StatusCode::METHOD_NOT_ALLOWED, "CONNECT is refused: this is an inbound proxy")
             }
+            Self::TooManyConnections => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the proxy has as many connections as its memory allows")
+            }
             Self::BadRequest => (StatusCode::BAD_REQUEST, "the request's body is not framed as HTTP/1 says"),
             // Never reaches a client: it is gone. `None` is no failure.
             Self::ClientClosed | Self::None => (StatusCode::BAD_REQUEST, "the client closed the connection"),
         }
+    }
+
+    /// The body of that answer.
+    pub(crate) fn body(self) -> String {
+        format!("outrigger: {} ({})\n", self.answer().1, self.as_str())
     }
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -26,8 +25,7 @@ pub(crate) async fn serve(client: TcpStream, port: &Rc<Port>) {
     match connect::app(port).await {
         Ok(app) => relay(client, app, open).await,
         Err(reason) => {
-            // As the client would have seen it without us: a reset, not an orderly end.
-            let _ = SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO));
+            connect::reset(&client);
             open.end(reason);
         }
     }

@@ -71,6 +71,7 @@ impl Worker {
         ports: &[Arc<PortMetrics>],
     ) -> Result<Vec<JoinHandle<()>>, ProxyError> {
         let mut listeners = Vec::new();
+        let turned_away = Drain::default();
         for (inbound, socket) in config.inbound.iter().zip(sockets) {
             let listener =
                 tokio::net::TcpListener::from_std(socket).map_err(ProxyError::start("listener"))?;
@@ -78,7 +79,9 @@ impl Worker {
             let metrics = metrics.expect("every name in the config has its counters");
             let (metrics, leaving) = (Arc::clone(metrics), Arc::clone(&self.leaving));
             let port = Port::new(inbound, &self.app, metrics, self.limits, leaving);
-            let accept = listener::accept(listener, Rc::new(port), self.shutdown.clone(), self.drain.clone());
+            let (shutdown, served, turned_away) =
+                (self.shutdown.clone(), self.drain.clone(), turned_away.clone());
+            let accept = listener::accept(listener, Rc::new(port), shutdown, served, turned_away);
             listeners.push(tokio::task::spawn_local(accept));
         }
         Ok(listeners)

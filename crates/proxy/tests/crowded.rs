@@ -1,0 +1,64 @@
+//! More connections than there may be.
+
+mod support;
+
+use outrigger_api::config::Protocol;
+use outrigger_proxy::limits::Limits;
+use support::app::{answering, serve};
+use support::{client, start, wait_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn limits() -> Limits {
+    Limits { connections: 1, ..Limits::default() }
+}
+
+#[test]
+fn one_client_too_many_is_told_and_the_others_are_served() {
+    let proxy = start(Protocol::Http, answering(OK), limits());
+    let mut first = proxy.connect();
+    assert_eq!(first.get("/").status, 200);
+    let mut second = proxy.connect();
+    let answer = second.get("/");
+    assert_eq!(answer.status, 503);
+    assert!(answer.has("outrigger-reason: too_many_connections"), "{}", answer.head);
+    assert!(answer.text().contains("as many connections as its memory allows"), "{}", answer.text());
+    assert!(second.is_closed_by_peer());
+    assert_eq!(proxy.requests("_OTHER", "503", "too_many_connections"), 1);
+    assert_eq!(first.get("/").status, 200);
+    drop(first);
+    wait_until("there is room again", || client::get(proxy.port, "/").status == 200);
+}
+
+#[test]
+fn an_upload_does_not_keep_the_client_from_its_answer() {
+    let proxy = start(Protocol::Http, answering(OK), limits());
+    let mut first = proxy.connect();
+    first.get("/");
+    let mut second = proxy.connect();
+    second
+        .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000)));
+    assert_eq!(second.answer().status, 503);
+}
+
+#[test]
+fn of_a_flood_most_are_closed_at_once() {
+    let proxy = start(Protocol::Http, answering(OK), limits());
+    let mut first = proxy.connect();
+    first.get("/");
+    let mut flood: Vec<_> = (0..200).map(|_| proxy.connect()).collect();
+    let count = || proxy.requests("_OTHER", "503", "too_many_connections");
+    wait_until("all of it is counted", || count() == 200);
+    assert!(flood.last_mut().unwrap().is_closed_by_peer());
+    assert_eq!(first.get("/").status, 200);
+}
+
+#[test]
+fn on_a_tcp_port_one_too_many_is_reset() {
+    let proxy = start(Protocol::Tcp, serve(|mut connection| connection.wait_for_close()), limits());
+    let _first = proxy.connect();
+    wait_until("the first is there", || proxy.of_port("tcp_open_connections") == 1);
+    assert!(proxy.connect().is_closed_by_peer());
+    assert_eq!(proxy.closed("too_many_connections"), 1);
+    assert_eq!(proxy.of_port("tcp_open_connections"), 1);
+}
