@@ -112,6 +112,8 @@ async fn restart(release: &Release) {
 #[tokio::test]
 async fn certificates_are_renewed_without_a_restart() {
     let _alone = ALONE.lock().await;
+    // Not by an upgrade: a certificate that is there lives out its own lifetime.
+    release::uninstall();
     let release = Release::with(&["failurePolicy=Fail", "certificateLifetime=30s"]).await;
     let pods = release.webhook_pods().await;
     let before = served_by_all(&release, &pods).await;
@@ -127,6 +129,8 @@ async fn certificates_are_renewed_without_a_restart() {
     })
     .await;
     assert_eq!(restarts(&release).await, restarts_of(&pods), "a replica was restarted or replaced");
+    // Nor does the next case want a certificate that changes every 20 s.
+    release::uninstall();
 }
 
 /// Fails if any replica serves what the API server would refuse.
