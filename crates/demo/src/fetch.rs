@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// Seconds that one request may take, connecting included.
     #[arg(long, default_value_t = 10)]
     timeout: u64,
+    /// Seconds to wait, before the first request, for somebody to accept connections: a Service that has just got its
+    /// pods refuses for a moment, until the node's kube-proxy has heard of them.
+    #[arg(long, default_value_t = 0)]
+    wait: u64,
 }
 
 /// What came of some requests.
@@ -48,6 +52,9 @@ struct Tally {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.url.scheme_str() != Some("http") || args.url.host().is_none() {
         bail!("{} is not a URL that can be fetched: http://host:port/path", args.url);
+    }
+    if args.wait > 0 {
+        wait_for_server(&args).await?;
     }
     let mut connections = JoinSet::new();
     for connection in 0..u64::from(args.concurrency) {
@@ -63,6 +70,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("{}", all.summary());
     let as_expected = all.codes.get(&args.expect) == Some(&args.count);
     Ok(if as_expected || args.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Connects and hangs up, so that nothing is sent that somebody might count.
+async fn wait_for_server(args: &Args) -> anyhow::Result<()> {
+    let address = (args.url.host().unwrap_or_default(), args.url.port_u16().unwrap_or(80));
+    let deadline = Instant::now() + Duration::from_secs(args.wait);
+    while let Err(error) = TcpStream::connect(address).await {
+        if Instant::now() >= deadline {
+            return Err(error).context("waited in vain for the server");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 /// Sends every request whose number belongs to this connection. A failed request is counted and not sent again: the
