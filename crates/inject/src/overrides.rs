@@ -1,7 +1,7 @@
 //! Annotations that override single values of the profile.
 
 use outrigger_api::Reason;
-use outrigger_api::names::{CONFIG_ANNOTATION, PREFIX, PROFILE_ANNOTATION, STATUS_ANNOTATION};
+use outrigger_api::names::{CONFIG_ANNOTATION, INJECT_LABEL, PREFIX, PROFILE_ANNOTATION, STATUS_ANNOTATION};
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, SidecarProfileSpec};
 use outrigger_api::quantity::Quantity;
@@ -115,7 +115,11 @@ fn unknown(key: &str) -> Option<String> {
     let knob = key.strip_prefix(PREFIX)?;
     let ours = [PROFILE_ANNOTATION, STATUS_ANNOTATION, CONFIG_ANNOTATION];
     let known = ours.contains(&key) || KNOBS.contains(&knob);
+    if key == INJECT_LABEL {
+        return Some(format!("{key} has no effect as an annotation: it is a label"));
+    }
     (!known).then(|| {
-        format!("annotation {key} is not known to this version and has no effect: {}", KNOBS.join(", "))
+        let known = KNOBS.join(", ");
+        format!("annotation {key} is not known to this version and has no effect; known: profile, {known}")
     })
 }
