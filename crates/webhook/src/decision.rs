@@ -127,7 +127,9 @@ pub(crate) fn expected(reason: Reason) -> bool {
 fn contradicts_call(outcome: &Outcome, pod: &Value) -> bool {
     let says = pod["metadata"]["labels"][names::INJECT_LABEL].as_str();
     let silent = !matches!(says, Some(names::ENABLED | names::DISABLED));
-    silent && matches!(outcome, Outcome::Skipped { reason: Reason::NotOptedIn | Reason::OptedOut, .. })
+    // A wrong label does have us called; but it may have been mended since.
+    let by_label = |reason| matches!(reason, Reason::NotOptedIn | Reason::OptedOut | Reason::InvalidLabel);
+    silent && matches!(outcome, Outcome::Skipped { reason, .. } if by_label(*reason))
 }
 
 /// Whether the name may go into the path of a question: a pod's annotation says it, and `../secrets/x` is no name.
