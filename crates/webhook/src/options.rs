@@ -31,9 +31,26 @@ pub struct Options {
     /// Plain HTTP port for probes and metrics.
     #[arg(long, env = "OUTRIGGER_ADMIN_PORT", default_value_t = outrigger_api::names::ADMIN_PORT)]
     pub admin_port: u16,
+    /// Whose certificate is served: `self` makes and renews its own in the Secret; `secret` takes what somebody else, such as
+    /// cert-manager, keeps there, and never writes it.
+    #[arg(long, env = "OUTRIGGER_TLS_MODE", value_enum, default_value_t = TlsMode::SelfMade)]
+    pub tls_mode: TlsMode,
     /// How long a new server certificate lives, as 90s, 45m, 12h or 30d; renewed after two thirds. 10s to 366d.
     #[arg(long, env = "OUTRIGGER_CERTIFICATE_LIFETIME", default_value = "30d", value_parser = lifetime)]
     pub certificate_lifetime: Duration,
+    /// Name of the Lease in the release's namespace by which one replica is chosen to look after the pods that run. It must
+    /// exist; its content is written here.
+    #[arg(long, env = "OUTRIGGER_LEASE", default_value = "outrigger-webhook")]
+    pub lease: String,
+    /// Who this replica is in that Lease and in Events. Default: a name drawn at the start.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// How long from one look at all pods that should be injected to the next. 5s to 366d.
+    #[arg(long, env = "OUTRIGGER_AUDIT_INTERVAL", default_value = "60s", value_parser = audit_interval)]
+    pub audit_interval: Duration,
+    /// Writes a changed profile to the pods that run with it, where it needs no new container. Takes the right to patch pods.
+    #[arg(long, env = "OUTRIGGER_LIVE_RELOAD")]
+    pub live_reload: bool,
     /// How long to go on accepting after SIGTERM, until every API server knows that we are going. 0s to 366d.
     #[arg(long, env = "OUTRIGGER_SHUTDOWN_DELAY", default_value = "5s", value_parser = duration::parse)]
     pub shutdown_delay: Duration,
@@ -45,18 +62,38 @@ pub struct Options {
     pub log_format: outrigger_runtime::log::Format,
 }
 
-/// Why a lifetime is not one.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum LifetimeError {
-    #[error(transparent)]
-    Duration(#[from] DurationError),
-    #[error("it is shorter than 10s")]
-    TooShort,
+/// Who makes the certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TlsMode {
+    /// We do.
+    #[default]
+    #[value(name = "self")]
+    SelfMade,
+    /// Somebody else, who keeps it in the Secret.
+    Secret,
 }
 
-fn lifetime(text: &str) -> Result<Duration, LifetimeError> {
-    let lifetime = duration::parse(text)?;
-    if lifetime < Duration::from_secs(10) { Err(LifetimeError::TooShort) } else { Ok(lifetime) }
+/// Why a duration is not allowed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum BoundError {
+    #[error(transparent)]
+    Duration(#[from] DurationError),
+    #[error("it is shorter than {0:?}")]
+    TooShort(Duration),
+}
+
+fn lifetime(text: &str) -> Result<Duration, BoundError> {
+    at_least(Duration::from_secs(10), text)
+}
+
+/// Below 5 s the lists would cost the API server more than they tell.
+fn audit_interval(text: &str) -> Result<Duration, BoundError> {
+    at_least(Duration::from_secs(5), text)
+}
+
+fn at_least(least: Duration, text: &str) -> Result<Duration, BoundError> {
+    let duration = duration::parse(text)?;
+    if duration < least { Err(BoundError::TooShort(least)) } else { Ok(duration) }
 }
 
 #[cfg(test)]
@@ -64,10 +101,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lifetime_has_a_lower_bound() {
+    fn durations_have_a_lower_bound() {
         assert_eq!(lifetime("30d"), Ok(Duration::from_hours(30 * 24)));
         assert_eq!(lifetime("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(lifetime("9s"), Err(LifetimeError::TooShort));
-        assert_eq!(lifetime("3w"), Err(LifetimeError::Duration(DurationError::Syntax)));
+        assert_eq!(lifetime("9s").unwrap_err().to_string(), "it is shorter than 10s");
+        assert_eq!(lifetime("3w"), Err(BoundError::Duration(DurationError::Syntax)));
+        assert_eq!(audit_interval("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(audit_interval("4s").unwrap_err().to_string(), "it is shorter than 5s");
     }
 }

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use kube::Client;
 use outrigger_runtime::log;
 use outrigger_runtime::shutdown::{self, Trigger};
+use outrigger_webhook::options::TlsMode;
 use outrigger_webhook::{Options, RunError, run};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +37,12 @@ impl Webhook {
             image_pull_policy: None,
             port,
             admin_port,
+            tls_mode: TlsMode::SelfMade,
             certificate_lifetime: Duration::from_hours(1),
+            lease: "outrigger-webhook".into(),
+            pod_name: None,
+            audit_interval: Duration::from_mins(1),
+            live_reload: false,
             shutdown_delay: Duration::ZERO,
             log_level: "info".into(),
             log_format: log::Format::Text,
