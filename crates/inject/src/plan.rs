@@ -47,7 +47,10 @@ fn patch(json: &Value, context: &Context) -> Result<(Patch, Report), Refusal> {
         None => Vec::new(),
     };
     if takeover.moved.is_empty() && mounts.is_empty() {
-        return Err(nothing_to_intercept(&takeover));
+        return Err(Refusal::skipped(
+            Reason::NothingToIntercept,
+            ports::why_none(pod, &effective, &takeover),
+        ));
     }
     refuse_taken_names(pod, !mounts.is_empty())?;
     let probes = probes::plan(pod, &takeover.moved);
@@ -83,15 +86,6 @@ fn resolve_profile(pod: &Value, context: &Context) -> Result<(String, SidecarPro
             errors: faults.iter().map(|fault| format!("SidecarProfile {id}: {fault}")).collect(),
         }),
     }
-}
-
-fn nothing_to_intercept(takeover: &Takeover) -> Refusal {
-    let hint = if takeover.warnings.is_empty() {
-        "the pod declares no TCP port that its profile selects".to_owned()
-    } else {
-        takeover.warnings.join("; ")
-    };
-    Refusal::skipped(Reason::NothingToIntercept, hint)
 }
 
 fn refuse_taken_names(pod: Pod, shared: bool) -> Result<(), Refusal> {

@@ -80,6 +80,37 @@ fn wanted(effective: &Effective, port: ContainerPort) -> Option<ProtocolSpec> {
     effective.profile.inbound.iter().find(entry).map(|spec| spec.protocol)
 }
 
+/// Why there is no port to take over: which are declared, and what was asked. A slip of the pen in a list of ports is
+/// found only by who sees both beside each other.
+pub(crate) fn why_none(pod: Pod, effective: &Effective, takeover: &Takeover) -> String {
+    if !takeover.warnings.is_empty() {
+        return takeover.warnings.join("; ");
+    }
+    let containers = pod.containers().filter(|container| container.is_long_running());
+    let declared: Vec<_> = containers.flat_map(Container::tcp_ports).map(described).collect();
+    if declared.is_empty() {
+        return "the pod declares no TCP port; give the app's container one with a name (ports: [{name: http, \
+                containerPort: 8080}])"
+            .to_owned();
+    }
+    let list = |ports: &mut dyn Iterator<Item = &PortRef>| {
+        let names: Vec<_> = ports.map(PortRef::to_string).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let selected = list(&mut effective.profile.inbound.iter().map(|spec| &spec.port));
+    let mut why =
+        format!("the pod declares {}; the profile and annotations select {selected}", declared.join(", "));
+    if !effective.skip_inbound.is_empty() {
+        why = format!("{why}, and skip {}", list(&mut effective.skip_inbound.iter()));
+    }
+    why
+}
+
+/// `http (8080)`, or the number alone.
+fn described(port: ContainerPort) -> String {
+    port.name.map_or_else(|| port.number.to_string(), |name| format!("{name} ({})", port.number))
+}
+
 /// By the port's name, as `appProtocol`-less Services are read by Istio and others: `http`, `http-web`.
 fn resolve(protocol: ProtocolSpec, name: &str) -> Protocol {
     match protocol {
