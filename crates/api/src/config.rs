@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::Probe;
 use crate::profile::LogLevel;
 
 /// The version of the document that this code writes.
@@ -26,6 +27,9 @@ pub struct SidecarConfig {
     /// The ports taken over, one listener each.
     #[serde(default)]
     pub inbound: Vec<Inbound>,
+    /// The probes and handlers that the proxy answers for the app.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
 }
 
 /// One port of the app that the proxy has taken over.

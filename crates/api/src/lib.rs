@@ -5,6 +5,7 @@
 pub mod config;
 pub mod names;
 pub mod port;
+pub mod probe;
 pub mod profile;
 pub mod quantity;
 pub mod reason;

@@ -14,6 +14,9 @@ pub const ENABLED: &str = "enabled";
 pub const DISABLED: &str = "disabled";
 /// Label that marks an injected pod; the value is `"true"`.
 pub const INJECTED_LABEL: &str = "outrigger.dev/injected";
+/// Label on an injected pod whose proxy is a plain container and must be told when the work is done, because the pod would
+/// otherwise never complete; the value is `"true"`.
+pub const FINISH_LABEL: &str = "outrigger.dev/finish";
 
 /// Annotation on a pod or namespace: the name of its `SidecarProfile`.
 pub const PROFILE_ANNOTATION: &str = "outrigger.dev/profile";

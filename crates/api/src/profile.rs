@@ -29,6 +29,8 @@ use crate::quantity::Quantity;
     )
 )]
 pub struct SidecarProfileSpec {
+    /// Whether the sidecars are native ones: init containers with `restartPolicy: Always`. `auto`: where the cluster can.
+    pub native_sidecars: NativeSidecars,
     /// How traffic reaches the proxy. `ports`: the proxy takes over the named container ports, with no privilege.
     /// `auto`: the best that this version can do, now `ports`.
     pub interception: Interception,
@@ -36,9 +38,28 @@ pub struct SidecarProfileSpec {
     pub proxy: ProxySpec,
     /// The ports to take over; the first entry that matches a port decides. Default: every named port.
     pub inbound: Vec<InboundSpec>,
+    /// Whether probes and lifecycle handlers of ports that are taken over go through the proxy's admin server, which asks
+    /// the app. Default: true.
+    pub rewrite_probes: bool,
     /// An emptyDir shared by the pod's containers, mounted where asked. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_volume: Option<SharedVolumeSpec>,
+}
+
+/// Whether sidecars are native ones.
+///
+/// <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub enum NativeSidecars {
+    /// Where the cluster can, else plain containers.
+    #[default]
+    Auto,
+    /// Always: on a cluster that can't, the pod is refused.
+    Always,
+    /// Never: plain containers.
+    Never,
 }
 
 /// How traffic reaches the proxy.
@@ -64,29 +85,39 @@ pub struct ProxySpec {
     pub log_level: LogLevel,
 }
 
-/// Resource requests and limits of a sidecar.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
-pub struct Resources {
-    /// What is reserved. Default: cpu 10m, memory 16Mi.
-    pub requests: ResourceValues,
-    /// What is never exceeded. Default: memory 64Mi; no CPU limit, because throttling a proxy slows its app.
-    #[serde(default = "default_limits")]
-    pub limits: ResourceValues,
-}
-
-/// CPU and memory.
+/// Resource requests and limits of a sidecar. One value given leaves the defaults of the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
-pub struct ResourceValues {
-    /// CPU, as `10m`.
+pub struct Resources {
+    /// What is reserved.
+    pub requests: Requests,
+    /// What is never exceeded.
+    pub limits: Limits,
+}
+
+/// What is reserved. Both values are always set: an autoscaler that computes a utilisation needs the requests of every
+/// container (istio#35905).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct Requests {
+    /// CPU. Default: `10m`.
+    pub cpu: Quantity,
+    /// Memory. Default: `16Mi`.
+    pub memory: Quantity,
+}
+
+/// What is never exceeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub struct Limits {
+    /// CPU. Default: none, because throttling a proxy slows its app.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Quantity>,
-    /// Memory, as `16Mi`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Quantity>,
+    /// Memory. Default: `64Mi`.
+    pub memory: Quantity,
 }
 
 /// How much a sidecar logs.
@@ -173,29 +204,30 @@ pub struct SharedMount {
 impl Default for SidecarProfileSpec {
     fn default() -> Self {
         Self {
+            native_sidecars: NativeSidecars::default(),
             interception: Interception::default(),
             proxy: ProxySpec::default(),
             inbound: vec![InboundSpec::default()],
+            rewrite_probes: true,
             shared_volume: None,
         }
     }
 }
 
-impl Default for Resources {
+impl Default for Requests {
     fn default() -> Self {
-        let quantity = |text| Some(Quantity::parse(text).expect("the default quantities are valid"));
-        Self {
-            requests: ResourceValues { cpu: quantity("10m"), memory: quantity("16Mi") },
-            limits: default_limits(),
-        }
+        Self { cpu: default_quantity("10m"), memory: default_quantity("16Mi") }
     }
 }
 
-fn default_limits() -> ResourceValues {
-    ResourceValues {
-        cpu: None,
-        memory: Some(Quantity::parse("64Mi").expect("the default quantity is valid")),
+impl Default for Limits {
+    fn default() -> Self {
+        Self { cpu: None, memory: default_quantity("64Mi") }
     }
+}
+
+fn default_quantity(text: &str) -> Quantity {
+    Quantity::parse(text).expect("the default quantities are valid")
 }
 
 impl SidecarProfileSpec {
@@ -261,14 +293,12 @@ impl Resources {
     /// Where a request exceeds its limit, as (field, message): the API server would refuse the whole pod.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let pairs = [
-            ("requests.cpu", &self.requests.cpu, &self.limits.cpu),
-            ("requests.memory", &self.requests.memory, &self.limits.memory),
+            ("requests.cpu", &self.requests.cpu, self.limits.cpu.as_ref()),
+            ("requests.memory", &self.requests.memory, Some(&self.limits.memory)),
         ];
         let mut faults = Vec::new();
         for (field, request, limit) in pairs {
-            if let (Some(request), Some(limit)) = (request, limit)
-                && request.exceeds(limit)
-            {
+            if let Some(limit) = limit.filter(|limit| request.exceeds(limit)) {
                 faults.push((field, format!("{request} exceeds the limit of {limit}")));
             }
         }
@@ -290,10 +320,12 @@ mod tests {
 
     #[test]
     fn one_value_given_leaves_the_other_defaults() {
-        let spec = json!({"proxy": {"resources": {"limits": {"memory": "128Mi"}}}});
+        let spec =
+            json!({"proxy": {"resources": {"limits": {"memory": "128Mi"}, "requests": {"memory": "32Mi"}}}});
         let resources = SidecarProfileSpec::parse(&spec).unwrap().proxy.resources;
-        assert_eq!(resources.limits.memory.unwrap().as_str(), "128Mi");
-        assert_eq!(resources.requests, Resources::default().requests);
+        let Resources { requests, limits } = resources;
+        assert_eq!((requests.cpu.as_str(), requests.memory.as_str()), ("10m", "32Mi"));
+        assert_eq!((limits.cpu, limits.memory.as_str()), (None, "128Mi"));
     }
 
     #[test]

@@ -39,13 +39,15 @@ pub enum Reason {
     MountCollision,
     /// A container that the profile names is not in the pod.
     ContainerNotFound,
+    /// Native sidecars are asked for, and the cluster can't run them or its Services can't follow a port into them.
+    NativeSidecarsUnavailable,
     /// The object is not a pod that injection understands.
     MalformedPod,
 }
 
 impl Reason {
     /// Every reason, for documentation and for metrics that must exist before the first decision.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NotOptedIn,
         Self::OptedOut,
         Self::AlreadyInjected,
@@ -61,6 +63,7 @@ impl Reason {
         Self::PortCollision,
         Self::MountCollision,
         Self::ContainerNotFound,
+        Self::NativeSidecarsUnavailable,
         Self::MalformedPod,
     ];
 
@@ -82,6 +85,7 @@ impl Reason {
             Self::PortCollision => "PortCollision",
             Self::MountCollision => "MountCollision",
             Self::ContainerNotFound => "ContainerNotFound",
+            Self::NativeSidecarsUnavailable => "NativeSidecarsUnavailable",
             Self::MalformedPod => "MalformedPod",
         }
     }

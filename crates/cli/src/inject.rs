@@ -52,6 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         sidecar_image: args.sidecar_image.clone(),
         image_pull_policy: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: outrigger_inject::Cluster::default(),
     };
     let mut files = args.filename.iter().map(|path| files::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let described = described_namespaces(&files);

@@ -5,6 +5,7 @@
 //! exactly what a stated feature owns, so a field that this version has never heard of survives
 //! (piraeus-operator#1025: re-marshalled typed pods lose users' fields).
 
+mod cluster;
 mod edit;
 mod eligibility;
 pub mod manifest;
@@ -19,7 +20,8 @@ mod proxy_container;
 mod shared_volume;
 mod uninject;
 
-pub use outcome::{MovedPort, MovedProbe, Outcome, Report};
+pub use cluster::{Cluster, Version, VersionError};
+pub use outcome::{MovedPort, MovedProbe, Outcome, Placement, Report};
 pub use plan::{inject, profile_name};
 pub use profiles::Profiles;
 pub use uninject::{UninjectError, uninject};
@@ -59,4 +61,6 @@ pub struct Settings {
     pub image_pull_policy: Option<String>,
     /// Version of Outrigger, for the status annotation.
     pub version: String,
+    /// What the cluster can do. Default: all that this version of Outrigger makes use of.
+    pub cluster: Cluster,
 }

@@ -70,6 +70,9 @@ pub struct Report {
     pub containers: Vec<String>,
     /// Volumes added, in order.
     pub volumes: Vec<String>,
+    /// How the containers run, and why so.
+    #[serde(default)]
+    pub sidecars: Placement,
     /// Ports whose name moved to the proxy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<MovedPort>,
@@ -88,6 +91,15 @@ pub struct Report {
     /// What the user should know, though the pod was injected.
     #[serde(skip)]
     pub warnings: Vec<String>,
+}
+
+/// How sidecars run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Whether they are native sidecars: init containers with `restartPolicy: Always`.
+    pub native: bool,
+    /// Why, as a part of a sentence: `the cluster has them`.
+    pub why: String,
 }
 
 /// A port whose name moved from the app to the proxy.

@@ -13,7 +13,8 @@ use crate::outcome::Refusal;
 use crate::pod::Pod;
 
 /// The annotations that override, without their prefix. One for each arm of [`set`].
-const KNOBS: [&str; 8] = [
+const KNOBS: [&str; 10] = [
+    "native-sidecars",
     "interception",
     "inbound-ports",
     "skip-inbound-ports",
@@ -22,6 +23,7 @@ const KNOBS: [&str; 8] = [
     "proxy-memory-request",
     "proxy-memory-limit",
     "log-level",
+    "rewrite-probes",
 ];
 
 /// A profile with the overrides of one pod in it.
@@ -66,14 +68,16 @@ fn set(effective: &mut Effective, knob: &str, value: &str) -> Result<(), String>
     let Effective { profile, skip_inbound, .. } = effective;
     let resources = &mut profile.proxy.resources;
     match knob {
+        "native-sidecars" => profile.native_sidecars = parse_word(value)?,
+        "rewrite-probes" => profile.rewrite_probes = parse_bool(value)?,
         "interception" => profile.interception = parse_word(value)?,
         "log-level" => profile.proxy.log_level = parse_word(value)?,
         "inbound-ports" => profile.inbound = select(&profile.inbound, parse_ports(value)?),
         "skip-inbound-ports" => *skip_inbound = parse_ports(value)?,
-        "proxy-cpu-request" => resources.requests.cpu = Some(parse_quantity(value)?),
+        "proxy-cpu-request" => resources.requests.cpu = parse_quantity(value)?,
         "proxy-cpu-limit" => resources.limits.cpu = Some(parse_quantity(value)?),
-        "proxy-memory-request" => resources.requests.memory = Some(parse_quantity(value)?),
-        "proxy-memory-limit" => resources.limits.memory = Some(parse_quantity(value)?),
+        "proxy-memory-request" => resources.requests.memory = parse_quantity(value)?,
+        "proxy-memory-limit" => resources.limits.memory = parse_quantity(value)?,
         other => unreachable!("{other} is in KNOBS and not here"),
     }
     Ok(())
@@ -98,6 +102,10 @@ fn parse_ports(value: &str) -> Result<Vec<PortRef>, String> {
 
 fn parse_quantity(value: &str) -> Result<Quantity, String> {
     Quantity::parse(value).map_err(|error| error.to_string())
+}
+
+fn parse_bool(value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_| format!("{value:?} is neither true nor false"))
 }
 
 /// A word of a fixed list, as the profile's own types know it.

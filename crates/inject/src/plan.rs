@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::edit::Edit;
-use crate::outcome::{MovedProbe, Refusal};
+use crate::outcome::{MovedProbe, Placement, Refusal};
 use crate::overrides::{self, Effective};
 use crate::pod::{Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
@@ -114,6 +114,7 @@ fn sidecar_config(profile: String, effective: &Effective, takeover: &Takeover, t
         token: token.to_owned(),
         log_level: effective.profile.proxy.log_level,
         inbound: inbound.collect(),
+        probes: Vec::new(),
     }
 }
 
@@ -126,6 +127,7 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         config_hash: hash(&plan.config),
         containers: vec![PROXY_CONTAINER.to_owned()],
         volumes: vec![CONFIG_VOLUME.to_owned()],
+        sidecars: Placement { native: true, why: "the cluster has native sidecars".to_owned() },
         ..Report::default()
     };
     let mut edit = Edit::new(pod);

@@ -155,6 +155,7 @@ fn decider(options: &Options, known: Known, lookup: Lookup) -> Decider {
             sidecar_image: options.sidecar_image.clone(),
             image_pull_policy: options.image_pull_policy.clone(),
             version: VERSION.into(),
+            cluster: outrigger_inject::Cluster::default(),
         },
         release_namespace: options.namespace.clone(),
         random: *RANDOM,

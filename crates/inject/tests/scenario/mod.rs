@@ -80,6 +80,7 @@ impl Scenario {
                 sidecar_image: "outrigger/sidecar:1.2.3".into(),
                 image_pull_policy: None,
                 version: "1.2.3".into(),
+                cluster: outrigger_inject::Cluster::default(),
             },
         }
     }

@@ -48,6 +48,7 @@ fn router(client: Client) -> (Router, Metrics) {
             sidecar_image: "sidecar:1".into(),
             image_pull_policy: None,
             version: "0".into(),
+            cluster: outrigger_inject::Cluster::default(),
         },
         release_namespace: RELEASE.into(),
         random: &Sevens,
