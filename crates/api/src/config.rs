@@ -56,6 +56,13 @@ pub enum Protocol {
     Tcp,
 }
 
+impl Protocol {
+    /// Whether requests are seen on it.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http)
+    }
+}
+
 /// Why a sidecar config can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -84,8 +91,14 @@ impl SidecarConfig {
     /// Parses and checks a document.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = serde_json::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what types can't say.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let mut seen = std::collections::BTreeSet::new();
-        for inbound in &config.inbound {
+        for inbound in &self.inbound {
             for (field, port) in [("listen", inbound.listen), ("target", inbound.target)] {
                 if port == 0 || port == crate::names::ADMIN_PORT {
                     return Err(ConfigError::BadPort { name: inbound.name.clone(), field, port });
@@ -95,7 +108,7 @@ impl SidecarConfig {
                 return Err(ConfigError::DuplicateListen(inbound.listen));
             }
         }
-        Ok(config)
+        Ok(())
     }
 }
 

@@ -9,18 +9,18 @@ use axum::http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use outrigger_api::config::SidecarConfig;
 use outrigger_runtime::admin::Loopback;
 use outrigger_runtime::shutdown::Trigger;
 
-use crate::metrics::PortMetrics;
+use crate::live::{Live, Running};
+use crate::metrics::Ports;
 use crate::stats::Stats;
 
 /// What the proxy's routes work on.
 #[derive(Clone, Debug)]
 pub(crate) struct Exposed {
-    pub(crate) ports: Arc<[Arc<PortMetrics>]>,
-    pub(crate) config: Arc<SidecarConfig>,
+    pub(crate) ports: Ports,
+    pub(crate) live: Live,
     pub(crate) trigger: Trigger,
     pub(crate) leaving: Arc<AtomicBool>,
 }
@@ -39,17 +39,15 @@ type Unauthorized = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
 
 async fn stats(State(exposed): State<Exposed>, headers: HeaderMap) -> Result<Json<Stats>, Unauthorized> {
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-    if !bears(given, &exposed.config.token) {
+    if !exposed.live.with_token(|token| bears(given, token)) {
         let hint = "needs the token of the pod's outrigger.dev/config annotation\n";
         return Err((StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], hint));
     }
-    Ok(Json(Stats::of(exposed.ports.iter().map(AsRef::as_ref))))
+    Ok(Json(Stats::of(&exposed.ports)))
 }
 
-async fn config(_: Loopback, State(exposed): State<Exposed>) -> Json<SidecarConfig> {
-    let mut config = SidecarConfig::clone(&exposed.config);
-    "(redacted)".clone_into(&mut config.token);
-    Json(config)
+async fn config(_: Loopback, State(exposed): State<Exposed>) -> Json<Running> {
+    Json(exposed.live.running())
 }
 
 async fn drain(_: Loopback, State(exposed): State<Exposed>) -> &'static str {

@@ -4,7 +4,6 @@
 //! lets anybody fill the memory of Prometheus. No pod or namespace either: scraping adds those.
 
 use std::fmt::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::collector::Collector;
@@ -14,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::latency::{BOUNDS, Snapshot};
-use crate::metrics::{CLASSES, PortMetrics};
+use crate::metrics::{CLASSES, PortMetrics, Ports};
 use crate::reason::{OTHER, Reason};
 
 /// The only direction so far. The label is there from the start, because a label that appears later breaks every query
@@ -22,13 +21,13 @@ use crate::reason::{OTHER, Reason};
 const DIRECTION: (&str, &str) = ("direction", "inbound");
 
 #[derive(Debug)]
-pub(crate) struct ProxyCollector(pub(crate) Arc<[Arc<PortMetrics>]>);
+pub(crate) struct ProxyCollector(pub(crate) Ports);
 
 impl Collector for ProxyCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
         self.requests(&mut encoder)?;
         self.durations(&mut encoder)?;
-        let (http, all) = (|port: &PortMetrics| port.http, |_: &PortMetrics| true);
+        let (http, all) = (|port: &PortMetrics| port.is_http(), |_: &PortMetrics| true);
         let active = ("http_active_requests", "Requests in flight");
         self.gauge(&mut encoder, active, http, PortMetrics::active)?;
         let request_bytes = ("http_request_body_bytes", "Body bytes received from clients");
@@ -51,7 +50,7 @@ impl ProxyCollector {
     fn requests(&self, encoder: &mut DescriptorEncoder) -> Result<(), Error> {
         let help = "Requests whose answer has ended, by status and by the reason where it failed";
         let mut family = encoder.encode_descriptor("http_requests", help, None, MetricType::Counter)?;
-        for port in self.0.iter() {
+        for port in &self.0.all() {
             for (key, count) in port.requests() {
                 let code = match key.code {
                     0 => OTHER.to_owned(),
@@ -74,7 +73,7 @@ impl ProxyCollector {
         let help = "Connections relayed as bytes, closed, by the reason where they did not end in order";
         let mut family =
             encoder.encode_descriptor("tcp_connections_closed", help, None, MetricType::Counter)?;
-        for port in self.0.iter() {
+        for port in &self.0.all() {
             for (reason, count) in port.closed() {
                 // The orderly end from the start, for a rate to begin with; the others where they occurred.
                 if reason == Reason::None || count > 0 {
@@ -90,7 +89,7 @@ impl ProxyCollector {
         let name = "http_request_duration_seconds";
         let help = "Time from a request's head to the end of its answer, by status class";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for port in self.0.iter().filter(|port| port.http) {
+        for port in self.0.all().iter().filter(|port| port.is_http()) {
             for (class, latency) in CLASSES.iter().zip(port.latency()) {
                 let labels = [DIRECTION, ("port", port.name.as_str()), ("code_class", *class)];
                 let (count, buckets) = (latency.count(), bounded(&latency));
@@ -109,7 +108,7 @@ impl ProxyCollector {
         value: impl Fn(&PortMetrics) -> &AtomicU64,
     ) -> Result<(), Error> {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for port in self.0.iter().filter(|port| has_it(port)) {
+        for port in self.0.all().iter().filter(|port| has_it(port)) {
             let labels = [DIRECTION, ("port", port.name.as_str())];
             ConstCounter::new(value(port).load(Relaxed)).encode(family.encode_family(&labels)?)?;
         }
@@ -124,7 +123,7 @@ impl ProxyCollector {
         value: impl Fn(&PortMetrics) -> u64,
     ) -> Result<(), Error> {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for port in self.0.iter().filter(|port| has_it(port)) {
+        for port in self.0.all().iter().filter(|port| has_it(port)) {
             let labels = [DIRECTION, ("port", port.name.as_str())];
             ConstGauge::new(value(port)).encode(family.encode_family(&labels)?)?;
         }

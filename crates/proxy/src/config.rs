@@ -5,6 +5,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use outrigger_api::config::{ConfigError, SidecarConfig};
+use sha2::{Digest, Sha256};
+
+/// A config that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: SidecarConfig,
+    /// Its file, which is looked at again while the proxy runs.
+    pub path: PathBuf,
+    /// The document as it stands there.
+    pub text: String,
+    /// Fields that this version does not know, by their path: `inbound.0.auth`.
+    pub ignored: Vec<String>,
+}
 
 /// Why the config can't be used. The message names the file and, where it is a field's fault, the field.
 #[derive(Debug, thiserror::Error)]
@@ -38,22 +52,60 @@ pub enum LoadError {
 }
 
 /// Reads and checks the config.
-pub fn load(path: &Path) -> Result<SidecarConfig, LoadError> {
-    let path_of = || path.to_owned();
-    let text = fs::read_to_string(path).map_err(|error| LoadError::Read { path: path_of(), error })?;
-    // Once for the path of a wrong field, which `SidecarConfig::parse` can't tell, and once for its checks. It is read
-    // once in a process' life.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    parse(path, read(path)?)
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
+    fs::read_to_string(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })
+}
+
+/// Checks a document. Not by `SidecarConfig::parse`, which can tell neither the path of a wrong field nor what it
+/// did not know.
+pub(crate) fn parse(path: &Path, text: String) -> Result<Loaded, LoadError> {
+    let mut ignored = Vec::new();
     let mut document = serde_json::Deserializer::from_str(&text);
-    serde_path_to_error::deserialize::<_, SidecarConfig>(&mut document).map_err(|error| {
-        LoadError::Field {
-            path: path_of(),
-            field: field_prefix(&error.path().to_string()),
-            error: error.into_inner(),
-        }
+    let mut field = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut document, &mut field);
+    let config: Result<SidecarConfig, _> =
+        serde_ignored::deserialize(tracked, |unknown| ignored.push(unknown.to_string()));
+    let config = config.and_then(|config| document.end().map(|()| config)).map_err(|error| {
+        LoadError::Field { path: path.to_owned(), field: field_prefix(&field.path().to_string()), error }
     })?;
-    SidecarConfig::parse(&text).map_err(|error| LoadError::Unusable { path: path_of(), error })
+    config.check().map_err(|error| LoadError::Unusable { path: path.to_owned(), error })?;
+    Ok(Loaded { config, path: path.to_owned(), text, ignored })
 }
 
 fn field_prefix(path: &str) -> String {
     if path == "." { String::new() } else { format!("{path}: ") }
+}
+
+impl Loaded {
+    /// SHA-256 of the document, first half, in hexadecimal: pods with the same one run by the same document.
+    pub(crate) fn hash(&self) -> String {
+        let digest: [u8; 32] = Sha256::digest(&self.text).into();
+        let (half, _) = digest.split_first_chunk().expect("16 of the 32 bytes");
+        format!("{:032x}", u128::from_be_bytes(*half))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_a_newer_version_are_named_and_ignored() {
+        let text = r#"{"version":2,"profile":"a/b","token":"t","newer":{"deep":1},
+            "inbound":[{"name":"x","listen":1,"target":2,"protocol":"tcp","auth":[]}]}"#;
+        let loaded = parse(Path::new("config.json"), text.to_owned()).unwrap();
+        assert_eq!(loaded.ignored, ["newer", "inbound.0.auth"]);
+        assert_eq!(loaded.config.inbound.len(), 1);
+    }
+
+    #[test]
+    fn what_follows_the_document_is_no_part_of_one() {
+        let text = r#"{"version":1,"profile":"a/b","token":"t"}}"#;
+        let message = parse(Path::new("config.json"), text.to_owned()).unwrap_err().to_string();
+        assert!(message.contains("trailing characters"), "{message}");
+    }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::rc::Rc;
 
-use outrigger_api::config::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -18,7 +17,7 @@ const REASON: Reason = Reason::TooManyConnections;
 /// Counts a client that is not served.
 pub(crate) fn count(port: &Rc<Port>) {
     let (status, sentence) = REASON.answer();
-    if port.protocol == Protocol::Http {
+    if port.inbound.protocol.is_http() {
         let mut exchange = Exchange::unknown(port);
         exchange.answered(status.as_u16());
         exchange.end(REASON);

@@ -12,23 +12,25 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrigger_runtime::shutdown::{Drain, Shutdown};
+use outrigger_runtime::shutdown::Drain;
 use tokio::net::TcpStream;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::forward::forward;
 use crate::headers;
 use crate::limits::{MAX_BUFFER, MAX_HEADERS};
-use crate::listener::Port;
+use crate::listener::{Listener, Port};
 use crate::observe::Exchange;
 use crate::reason::Reason;
 use crate::upgrade;
 
-/// Serves one client's connection until either side closes it. A `shutdown` lets the request under way finish.
-pub(crate) async fn serve(stream: TcpStream, port: Rc<Port>, shutdown: Shutdown, drain: &Drain) {
+/// Serves one client's connection until either side closes it. A stop lets the request under way finish.
+pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, drain: &Drain) {
+    let shutdown = listener.stopping();
     // A connection that came during the drain is good for one request.
     let keep_alive = !shutdown.is_requested();
     let service = service_fn(async |request| {
+        let port = listener.port();
         let mut response = exchange(request, &port, drain).await?;
         // After the answer, not before: whoever is just sending the next request would lose it.
         if port.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -36,6 +38,7 @@ pub(crate) async fn serve(stream: TcpStream, port: Rc<Port>, shutdown: Shutdown,
         }
         Ok::<_, Infallible>(response)
     });
+    let port = listener.port();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(port.limits.head)

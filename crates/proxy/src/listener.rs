@@ -1,15 +1,15 @@
 //! The ports that the proxy has taken over.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use outrigger_api::config::{Inbound, Protocol};
+use outrigger_api::config::Inbound;
 use outrigger_runtime::accept;
-use outrigger_runtime::shutdown::{Drain, Shutdown};
+use outrigger_runtime::shutdown::{self, Drain, Shutdown, Trigger};
 use tokio::net::TcpListener;
 
 use crate::connect;
@@ -28,7 +28,8 @@ const WARNING_PAUSE: Duration = Duration::from_mins(1);
 pub(crate) struct Port {
     /// Where the app listens, to be tried in this order.
     pub(crate) app: Vec<SocketAddr>,
-    pub(crate) protocol: Protocol,
+    /// What the config says of it.
+    pub(crate) inbound: Inbound,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<PortMetrics>,
     pub(crate) counters: RequestCounters,
@@ -40,7 +41,7 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn new(
-        inbound: &Inbound,
+        inbound: Inbound,
         app: &[IpAddr],
         metrics: Arc<PortMetrics>,
         limits: Limits,
@@ -48,7 +49,7 @@ impl Port {
     ) -> Self {
         Self {
             app: app.iter().map(|address| (*address, inbound.target).into()).collect(),
-            protocol: inbound.protocol,
+            inbound,
             limits,
             metrics,
             counters: RequestCounters::default(),
@@ -75,28 +76,69 @@ impl Port {
     }
 }
 
-/// Accepts connections for ever; each gets a task of its own, as long as `served` are not too many.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    port: Rc<Port>,
-    shutdown: Shutdown,
-    served: Drain,
-    turned_away: Drain,
-) {
+/// A socket that clients connect to, and the port that it stands for now. A changed config puts another in its place,
+/// which counts for the next request, also on connections that are open.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    port: RefCell<Rc<Port>>,
+    stop: (Trigger, Shutdown),
+    close: (Trigger, Shutdown),
+}
+
+impl Listener {
+    pub(crate) fn new(port: Port) -> Self {
+        let port = RefCell::new(Rc::new(port));
+        Self { port, stop: shutdown::channel(), close: shutdown::channel() }
+    }
+
+    /// The port that it stands for now.
+    pub(crate) fn port(&self) -> Rc<Port> {
+        Rc::clone(&self.port.borrow())
+    }
+
+    pub(crate) fn replace(&self, port: Port) {
+        self.port.replace(Rc::new(port));
+    }
+
+    /// Lets its connections end: those under way after their answer, new ones after one request.
+    pub(crate) fn stop(&self) {
+        self.stop.0.request();
+    }
+
+    /// As [`stop`](Self::stop), and takes no new ones.
+    pub(crate) fn close(&self) {
+        self.stop();
+        self.close.0.request();
+    }
+
+    /// Requested when connections are to end.
+    pub(crate) fn stopping(&self) -> &Shutdown {
+        &self.stop.1
+    }
+}
+
+/// Accepts connections until the listener is closed; each gets a task of its own, as long as `served` are not too many.
+pub(crate) async fn accept(socket: TcpListener, listener: Rc<Listener>, served: Drain, turned_away: Drain) {
     loop {
-        let (stream, _) = accept::next(&listener).await;
+        let stream = tokio::select! {
+            // In this order: whoever has connected is served.
+            biased;
+            (stream, _) = accept::next(&socket) => stream,
+            () = listener.close.1.requested() => return,
+        };
         connect::prepare(&stream);
+        let port = listener.port();
         if served.count() < port.limits.connections {
-            let (port, shutdown, served) = (Rc::clone(&port), shutdown.clone(), served.clone());
+            let (listener, served) = (Rc::clone(&listener), served.clone());
             let in_flight = served.start();
             tokio::task::spawn_local(async move {
-                inbound::serve(stream, port, shutdown, &served).await;
+                inbound::serve(stream, &listener, &served).await;
                 drop(in_flight);
             });
             continue;
         }
         crowded::count(&port);
-        if port.protocol == Protocol::Http && turned_away.count() < TURNED_AWAY {
+        if port.inbound.protocol.is_http() && turned_away.count() < TURNED_AWAY {
             let in_flight = turned_away.start();
             tokio::task::spawn_local(async move {
                 crowded::turn_away(stream).await;

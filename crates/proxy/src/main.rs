@@ -78,16 +78,17 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(Command::Drain) = args.command {
         return hook::drain(args.admin_port).context("failed to reach the proxy");
     }
-    let config = config::load(&args.config)?;
-    let level = args.log_level.as_deref().unwrap_or(config.log_level.as_str());
+    let loaded = config::load(&args.config)?;
+    let level = args.log_level.as_deref().unwrap_or(loaded.config.log_level.as_str());
     let log = log::init(level, args.log_format)?;
     let (trigger, shutdown) = shutdown::channel();
     proxy::run(Proxy {
-        sockets: Sockets::bind(&config, args.admin_port)?,
-        config,
+        sockets: Sockets::bind(&loaded.config, args.admin_port)?,
+        loaded,
         app: args.app_address.clone(),
         limits: Limits { drain: args.drain_timeout, ..Limits::default() },
         log,
+        log_level_follows: args.log_level.is_none(),
         trigger,
         shutdown,
         catch_signals: true,

@@ -1,8 +1,8 @@
 //! What is counted for each port. The worker writes, the admin thread reads.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::latency::{Latency, Snapshot};
 use crate::reason::{OTHER, Reason};
@@ -23,6 +23,39 @@ pub(crate) struct RequestKey {
     pub(crate) reason: Reason,
 }
 
+/// The counters of all ports, those too that a changed config has given up: a counter that vanishes takes with it what
+/// was not scraped yet. One entry for each name: two series with equal labels would make the whole scrape invalid. Clones
+/// share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ports(Arc<Mutex<Vec<Arc<PortMetrics>>>>);
+
+impl Ports {
+    /// The counters of the port of that name.
+    pub(crate) fn named(&self, name: &str, http: bool) -> Arc<PortMetrics> {
+        let mut ports = self.lock();
+        let known = ports.iter().find(|port| port.name == name).map(Arc::clone);
+        let port = known.unwrap_or_else(|| {
+            let port = Arc::new(PortMetrics { name: name.to_owned(), ..PortMetrics::default() });
+            ports.push(Arc::clone(&port));
+            port
+        });
+        if http {
+            port.http.store(true, Relaxed);
+            // So that a rate has a zero to start from, and a port that nobody calls is still seen.
+            port.series(RequestKey { method: "GET", code: 200, reason: Reason::None });
+        }
+        port
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<PortMetrics>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<PortMetrics>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 type Series = Vec<(RequestKey, Arc<AtomicU64>)>;
 
 /// The counters of one port.
@@ -30,8 +63,8 @@ type Series = Vec<(RequestKey, Arc<AtomicU64>)>;
 pub(crate) struct PortMetrics {
     /// The `port` label: the port's name in the config.
     pub(crate) name: String,
-    /// Whether HTTP is spoken on it; if not, only connections and bytes are counted.
-    pub(crate) http: bool,
+    /// Whether HTTP is or was spoken on it; if not, only connections and bytes are counted.
+    http: AtomicBool,
     /// Locked only for a series' first request and by the admin thread: see [`RequestCounters`].
     requests: Mutex<Series>,
     /// By status class.
@@ -51,13 +84,8 @@ pub(crate) struct PortMetrics {
 }
 
 impl PortMetrics {
-    pub(crate) fn new(name: &str, http: bool) -> Self {
-        let metrics = Self { name: name.to_owned(), http, ..Self::default() };
-        if http {
-            // So that a rate has a zero to start from, and a port that nobody calls is still seen.
-            metrics.series(RequestKey { method: "GET", code: 200, reason: Reason::None });
-        }
-        metrics
+    pub(crate) fn is_http(&self) -> bool {
+        self.http.load(Relaxed)
     }
 
     fn series(&self, mut key: RequestKey) -> Arc<AtomicU64> {
@@ -145,7 +173,7 @@ mod tests {
 
     #[test]
     fn series_are_capped_and_no_request_is_lost() {
-        let (metrics, counters) = (PortMetrics::new("http", true), RequestCounters::default());
+        let (metrics, counters) = (Ports::default().named("http", true), RequestCounters::default());
         let reason = Reason::None;
         for code in 0..500 {
             let code = 100 + code;

@@ -7,18 +7,22 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use outrigger_api::config::{Protocol, SidecarConfig};
+use outrigger_api::config::SidecarConfig;
 use outrigger_runtime::admin::{self, Admin};
 use outrigger_runtime::bind;
 use outrigger_runtime::log::LogControl;
 use outrigger_runtime::metrics::Metrics;
 use outrigger_runtime::readiness::Readiness;
 use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
+use tokio::sync::mpsc;
 
 use crate::admin::Exposed;
 use crate::collector::ProxyCollector;
+use crate::config::Loaded;
 use crate::limits::Limits;
-use crate::metrics::PortMetrics;
+use crate::live::{ConfigCollector, Live};
+use crate::metrics::Ports;
+use crate::reload::{Change, Watch};
 use crate::worker::Worker;
 
 /// Why a proxy can't run.
@@ -78,8 +82,8 @@ impl Sockets {
 /// Everything that a proxy needs to run.
 #[derive(Debug)]
 pub struct Proxy {
-    /// What to do.
-    pub config: SidecarConfig,
+    /// What to do. Its file is looked at again while the proxy runs.
+    pub loaded: Loaded,
     /// Where to do it.
     pub sockets: Sockets,
     /// The app's addresses, to be tried in this order.
@@ -88,6 +92,8 @@ pub struct Proxy {
     pub limits: Limits,
     /// For `PUT /log-level`.
     pub log: LogControl,
+    /// Whether a changed config may change the log level. Not where a flag has set it.
+    pub log_level_follows: bool,
     /// For `POST /shutdown`, and for signals.
     pub trigger: Trigger,
     /// What `trigger` triggers.
@@ -100,17 +106,41 @@ pub struct Proxy {
 ///
 /// The calling thread becomes the worker; the admin server gets a thread of its own, so that a scrape delays no request.
 pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
-    let ports = port_metrics(&proxy.config);
+    let inbound = &proxy.loaded.config.inbound;
+    let sockets = inbound.iter().map(|inbound| inbound.listen).zip(proxy.sockets.inbound).collect();
+    let first = Change { inbound: inbound.clone(), sockets };
+    let (worker, changes) = mpsc::unbounded_channel();
+
+    let ports = Ports::default();
+    // The first scrape may come before the worker has begun.
+    for inbound in inbound {
+        ports.named(&inbound.name, inbound.protocol.is_http());
+    }
     let readiness = Readiness::default();
     let listening = readiness.condition("listeners");
     let leaving = Arc::new(AtomicBool::new(false));
-    let app = admin_routes(&proxy, &ports, &readiness, &leaving);
+    let live = Live::new(&proxy.loaded);
+    let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    metrics.own().register_collector(Box::new(ProxyCollector(ports.clone())));
+    metrics.own().register_collector(Box::new(ConfigCollector(live.clone())));
+    let common = admin::router(Admin {
+        metrics: Arc::new(metrics),
+        readiness: readiness.clone(),
+        log: proxy.log.clone(),
+    });
+    let routes = common.merge(crate::admin::router(Exposed {
+        ports: ports.clone(),
+        live: live.clone(),
+        trigger: proxy.trigger.clone(),
+        leaving: Arc::clone(&leaving),
+    }));
+    let watch = Watch { log: proxy.log_level_follows.then_some(proxy.log), live, worker };
     let signals = proxy.catch_signals.then_some(proxy.trigger);
     let (done, until_done) = shutdown::channel();
-    let admin = start_admin(proxy.sockets.admin, app, signals, until_done)?;
+    let admin = start_admin(proxy.sockets.admin, routes, watch.run(proxy.loaded), signals, until_done)?;
 
-    let worker = Worker::new(proxy.app, proxy.limits, proxy.shutdown, readiness, leaving);
-    let cut = worker.run(&proxy.config, proxy.sockets.inbound, &ports, &listening)?;
+    let worker = Worker { app: proxy.app, limits: proxy.limits, ports, leaving };
+    let cut = worker.run(first, changes, &proxy.shutdown, &readiness, &listening)?;
 
     done.request();
     // It panicked, or it stopped; either way there is nothing left to wait for.
@@ -119,46 +149,12 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     Ok(cut)
 }
 
-/// One set of counters for each port name: two containers of a pod may use one name, and two series with equal labels
-/// would make the whole scrape invalid.
-fn port_metrics(config: &SidecarConfig) -> Arc<[Arc<PortMetrics>]> {
-    let mut ports: Vec<Arc<PortMetrics>> = Vec::new();
-    for inbound in &config.inbound {
-        let mut same_name = config.inbound.iter().filter(|other| other.name == inbound.name);
-        let http = same_name.any(|other| other.protocol == Protocol::Http);
-        if ports.iter().all(|port| port.name != inbound.name) {
-            ports.push(Arc::new(PortMetrics::new(&inbound.name, http)));
-        }
-    }
-    ports.into()
-}
-
-fn admin_routes(
-    proxy: &Proxy,
-    ports: &Arc<[Arc<PortMetrics>]>,
-    readiness: &Readiness,
-    leaving: &Arc<AtomicBool>,
-) -> axum::Router {
-    let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-    metrics.own().register_collector(Box::new(ProxyCollector(Arc::clone(ports))));
-    let common = admin::router(Admin {
-        metrics: Arc::new(metrics),
-        readiness: readiness.clone(),
-        log: proxy.log.clone(),
-    });
-    common.merge(crate::admin::router(Exposed {
-        ports: Arc::clone(ports),
-        config: Arc::new(proxy.config.clone()),
-        trigger: proxy.trigger.clone(),
-        leaving: Arc::clone(leaving),
-    }))
-}
-
-/// The admin server on its own thread, until `until` is requested: it must outlive the drain, whose end `/ready` and
+/// The admin server, and what else is not to delay requests, on its own thread until `until` is requested: it must outlive the drain, whose end `/ready` and
 /// `/metrics` tell about.
 fn start_admin(
     socket: TcpListener,
-    app: axum::Router,
+    routes: axum::Router,
+    watch: impl Future<Output = ()> + Send + 'static,
     signals: Option<Trigger>,
     until: Shutdown,
 ) -> Result<JoinHandle<()>, ProxyError> {
@@ -174,7 +170,8 @@ fn start_admin(
         tokio::net::TcpListener::from_std(socket).map_err(ProxyError::start("admin server"))?
     };
     let serve = move || {
-        runtime.block_on(admin::serve(listener, app, async move { until.requested().await }));
+        runtime.spawn(watch);
+        runtime.block_on(admin::serve(listener, routes, async move { until.requested().await }));
         // A peer that is still connected must not hold up the end of the process.
         runtime.shutdown_timeout(Duration::ZERO);
     };

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::latency::Snapshot;
-use crate::metrics::{CLASSES, PortMetrics};
+use crate::metrics::{CLASSES, PortMetrics, Ports};
 use crate::reason::Reason;
 
 /// Everything that the proxy knows about its traffic, since it started.
@@ -68,8 +68,8 @@ struct TcpStats {
 }
 
 impl Stats {
-    pub(crate) fn of<'a>(ports: impl IntoIterator<Item = &'a PortMetrics>) -> Self {
-        Self { version: 1, ports: ports.into_iter().map(port_stats).collect() }
+    pub(crate) fn of(ports: &Ports) -> Self {
+        Self { version: 1, ports: ports.all().iter().map(|port| port_stats(port)).collect() }
     }
 }
 
@@ -77,7 +77,7 @@ fn port_stats(port: &PortMetrics) -> PortStats {
     PortStats {
         port: port.name.clone(),
         direction: "inbound",
-        http: port.http.then(|| http_stats(port)),
+        http: port.is_http().then(|| http_stats(port)),
         tcp: TcpStats {
             connections_opened: port.opened.load(Relaxed),
             connections_open: port.open_connections(),

@@ -3,88 +3,116 @@
 //! A `LocalRuntime`, so that tasks share state by `Rc` and `Cell`. A work-stealing runtime would need locks there, and
 //! measured half the requests a second in another Rust proxy (api7/aisix#891).
 
+use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use outrigger_api::config::SidecarConfig;
+use outrigger_api::config::Inbound;
 use outrigger_runtime::readiness::{Condition, Readiness};
 use outrigger_runtime::shutdown::{Drain, Shutdown};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
 use crate::limits::Limits;
-use crate::listener::{self, Port};
-use crate::metrics::PortMetrics;
+use crate::listener::{self, Listener, Port};
+use crate::metrics::Ports;
 use crate::proxy::ProxyError;
+use crate::reload::Change;
 
 pub(crate) struct Worker {
-    app: Vec<IpAddr>,
-    limits: Limits,
-    shutdown: Shutdown,
-    readiness: Readiness,
-    leaving: Arc<AtomicBool>,
-    drain: Drain,
+    pub(crate) app: Vec<IpAddr>,
+    pub(crate) limits: Limits,
+    pub(crate) ports: Ports,
+    pub(crate) leaving: Arc<AtomicBool>,
+}
+
+/// What one run works on.
+struct Serving<'a> {
+    worker: &'a Worker,
+    listeners: Vec<Rc<Listener>>,
+    served: Drain,
+    turned_away: Drain,
 }
 
 impl Worker {
-    pub(crate) fn new(
-        app: Vec<IpAddr>,
-        limits: Limits,
-        shutdown: Shutdown,
-        readiness: Readiness,
-        leaving: Arc<AtomicBool>,
-    ) -> Self {
-        Self { app, limits, shutdown, readiness, leaving, drain: Drain::default() }
-    }
-
     /// Serves on this thread until the shutdown, then drains. Returns how many connections had to be cut.
     pub(crate) fn run(
         &self,
-        config: &SidecarConfig,
-        sockets: Vec<TcpListener>,
-        ports: &[Arc<PortMetrics>],
+        first: Change,
+        mut changes: UnboundedReceiver<Change>,
+        shutdown: &Shutdown,
+        readiness: &Readiness,
         listening: &Condition,
     ) -> Result<usize, ProxyError> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
             .map_err(ProxyError::start("worker"))?;
+        let (served, turned_away) = (Drain::default(), Drain::default());
+        let mut serving = Serving { worker: self, listeners: Vec::new(), served, turned_away };
         runtime.block_on(async {
-            let listeners = self.listen(config, sockets, ports)?;
+            serving.apply(first).map_err(ProxyError::start("listener"))?;
             listening.set(true);
-            tracing::info!(ports = listeners.len(), app = ?self.app, profile = config.profile, "proxy started");
-            self.shutdown.requested().await;
-            self.readiness.drain();
-            let cut = self.drained().await;
-            listeners.iter().for_each(JoinHandle::abort);
-            Ok(cut)
+            tracing::info!(ports = serving.listeners.len(), app = ?self.app, "proxy started");
+            loop {
+                tokio::select! {
+                    () = shutdown.requested() => break,
+                    Some(change) = changes.recv() => {
+                        if let Err(error) = serving.apply(change) {
+                            tracing::error!(%error, "failed to serve a new port");
+                        }
+                    }
+                }
+            }
+            readiness.drain();
+            for listener in &serving.listeners {
+                listener.stop();
+            }
+            Ok(serving.drained().await)
         })
     }
+}
 
-    fn listen(
-        &self,
-        config: &SidecarConfig,
-        sockets: Vec<TcpListener>,
-        ports: &[Arc<PortMetrics>],
-    ) -> Result<Vec<JoinHandle<()>>, ProxyError> {
-        let mut listeners = Vec::new();
-        let turned_away = Drain::default();
-        for (inbound, socket) in config.inbound.iter().zip(sockets) {
-            let listener =
-                tokio::net::TcpListener::from_std(socket).map_err(ProxyError::start("listener"))?;
-            let metrics = ports.iter().find(|port| port.name == inbound.name);
-            let metrics = metrics.expect("every name in the config has its counters");
-            let (metrics, leaving) = (Arc::clone(metrics), Arc::clone(&self.leaving));
-            let port = Port::new(inbound, &self.app, metrics, self.limits, leaving);
-            let (shutdown, served, turned_away) =
-                (self.shutdown.clone(), self.drain.clone(), turned_away.clone());
-            let accept = listener::accept(listener, Rc::new(port), shutdown, served, turned_away);
-            listeners.push(tokio::task::spawn_local(accept));
+impl Serving<'_> {
+    /// Serves these ports and no others. What stays the same is not touched.
+    fn apply(&mut self, change: Change) -> io::Result<()> {
+        let Change { inbound: wanted, mut sockets } = change;
+        let (kept, given_up): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(|listener| {
+            wanted.iter().any(|inbound| inbound.listen == listener.port().inbound.listen)
+        });
+        self.listeners = kept;
+        for listener in given_up {
+            listener.close();
         }
-        Ok(listeners)
+        for inbound in wanted {
+            let same = |listener: &&Rc<Listener>| listener.port().inbound.listen == inbound.listen;
+            if let Some(listener) = self.listeners.iter().find(same) {
+                if listener.port().inbound != inbound {
+                    listener.replace(self.port(inbound));
+                }
+            } else if let Some(at) = sockets.iter().position(|(listen, _)| *listen == inbound.listen) {
+                self.listen(self.port(inbound), sockets.swap_remove(at).1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn port(&self, inbound: Inbound) -> Port {
+        let metrics = self.worker.ports.named(&inbound.name, inbound.protocol.is_http());
+        Port::new(inbound, &self.worker.app, metrics, self.worker.limits, Arc::clone(&self.worker.leaving))
+    }
+
+    fn listen(&mut self, port: Port, socket: TcpListener) -> io::Result<()> {
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        let listener = Rc::new(Listener::new(port));
+        let accept =
+            listener::accept(socket, Rc::clone(&listener), self.served.clone(), self.turned_away.clone());
+        tokio::task::spawn_local(accept);
+        self.listeners.push(listener);
+        Ok(())
     }
 
     /// Waits until nothing has been in flight for a while, but no longer than the drain may take.
@@ -93,15 +121,15 @@ impl Worker {
     /// would cost requests (istio#7665). New connections get one answer, with `Connection: close`. A native sidecar is
     /// told after the app has gone; then nothing comes, and this takes [`Limits::quiet`].
     async fn drained(&self) -> usize {
-        let deadline = Instant::now() + self.limits.drain;
+        let deadline = Instant::now() + self.worker.limits.drain;
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
-            let left = self.drain.drained(rest).await;
+            let left = self.served.drained(rest).await;
             if left > 0 {
                 tracing::warn!(connections = left, "drain took too long: cutting what is left");
                 return left;
             }
-            if timeout(self.limits.quiet, self.drain.started()).await.is_err() {
+            if timeout(self.worker.limits.quiet, self.served.started()).await.is_err() {
                 return 0;
             }
         }

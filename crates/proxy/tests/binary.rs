@@ -14,7 +14,7 @@ use support::{client, closed_port, config, wait_until};
 
 fn refused(name: &str, text: &str) -> (Output, ConfigFile) {
     let file = ConfigFile::new(name, text);
-    (command(&file, closed_port()).output().expect("the binary starts"), file)
+    (command(&file.0, closed_port()).output().expect("the binary starts"), file)
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn bad_config_is_one_line_that_names_file_and_field() {
 #[test]
 fn missing_config_names_the_file() {
     let (file, admin) = (ConfigFile(PathBuf::from("/nowhere/config.json")), closed_port());
-    let output = command(&file, admin).output().unwrap();
+    let output = command(&file.0, admin).output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("failed to read sidecar config /nowhere/config.json"), "{message}");
@@ -55,7 +55,7 @@ fn missing_config_names_the_file() {
 fn bad_address_of_the_app_is_named() {
     let file = ConfigFile::new("address", "{}");
     for wrong in ["10.0.0.300", "10.0.0.1,", "web.shop.svc", ""] {
-        let output = command(&file, closed_port()).env("POD_IPS", wrong).output().unwrap();
+        let output = command(&file.0, closed_port()).env("POD_IPS", wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{wrong:?}");
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains("--app-address"), "{message}");
@@ -65,7 +65,7 @@ fn bad_address_of_the_app_is_named() {
 #[test]
 fn addresses_of_both_families_are_taken_as_the_downward_api_gives_them() {
     let file = ConfigFile::new("families", "{");
-    let output = command(&file, closed_port()).env("POD_IPS", "10.0.0.1,fd00::1").output().unwrap();
+    let output = command(&file.0, closed_port()).env("POD_IPS", "10.0.0.1,fd00::1").output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("sidecar config"), "it came as far as the config: {message}");
 }

@@ -10,6 +10,7 @@ pub mod client;
 pub mod process;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use outrigger_proxy::limits::Limits;
 use outrigger_proxy::proxy::{self, Proxy, ProxyError, Sockets};
 use outrigger_runtime::shutdown::{self, Trigger};
 use outrigger_runtime::{bind, log};
+use process::ConfigFile;
 
 /// No wait in a test takes longer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +39,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub struct Running {
     pub port: u16,
     pub admin: u16,
+    config: ConfigFile,
     trigger: Trigger,
     thread: Option<JoinHandle<Result<usize, ProxyError>>>,
 }
@@ -64,6 +67,9 @@ pub fn start(protocol: Protocol, target: u16, limits: Limits) -> Running {
     start_at(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], protocol, target, limits)
 }
 
+/// So that each proxy has a config file of its own.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
 /// As [`start`], with an app at these addresses.
 pub fn start_at(app: &[IpAddr], protocol: Protocol, target: u16, limits: Limits) -> Running {
     let loopback = || bind::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -71,22 +77,35 @@ pub fn start_at(app: &[IpAddr], protocol: Protocol, target: u16, limits: Limits)
     let port_of = |listener: &TcpListener| listener.local_addr().unwrap().port();
     let (admin_port, port) = (port_of(&admin), port_of(&inbound));
     let (trigger, shutdown) = shutdown::channel();
+    let name = format!("test-{}", STARTED.fetch_add(1, Ordering::Relaxed));
+    let file = ConfigFile::new(&name, &text(&config(protocol, port, target)));
     let proxy = Proxy {
-        config: config(protocol, port, target),
+        loaded: outrigger_proxy::config::load(&file.0).unwrap(),
         sockets: Sockets { admin, inbound: vec![inbound] },
         app: app.to_vec(),
         limits,
         log: log::detached(),
+        log_level_follows: true,
         trigger: trigger.clone(),
         shutdown,
         catch_signals: false,
     };
-    Running { port, admin: admin_port, trigger, thread: Some(std::thread::spawn(move || proxy::run(proxy))) }
+    let thread = Some(std::thread::spawn(move || proxy::run(proxy)));
+    Running { port, admin: admin_port, config: file, trigger, thread }
+}
+
+pub fn text(config: &SidecarConfig) -> String {
+    serde_json::to_string(config).unwrap()
 }
 
 impl Running {
     pub fn connect(&self) -> client::Client {
         client::Client::connect(self.port)
+    }
+
+    /// Gives the running proxy this document.
+    pub fn rewrite(&self, text: &str) {
+        self.config.replace(text);
     }
 
     pub fn metrics(&self) -> String {

@@ -1,11 +1,11 @@
 //! The binary, run as a process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use outrigger_api::config::Protocol;
 
-use super::{client, closed_port, config, wait_until};
+use super::{client, closed_port, config, text, wait_until};
 
 /// A config file that is removed with the test.
 pub struct ConfigFile(pub PathBuf);
@@ -16,6 +16,13 @@ impl ConfigFile {
         std::fs::write(&path, text).unwrap();
         Self(path)
     }
+
+    /// Puts another file in its place, as the kubelet does: a reader sees the old or the new one, whole.
+    pub fn replace(&self, text: &str) {
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &self.0).unwrap();
+    }
 }
 
 impl Drop for ConfigFile {
@@ -24,9 +31,9 @@ impl Drop for ConfigFile {
     }
 }
 
-pub fn command(config: &ConfigFile, admin: u16) -> Command {
+pub fn command(config: &Path, admin: u16) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger-proxy"));
-    command.arg("--config").arg(&config.0).args(["--admin-port", &admin.to_string()]);
+    command.arg("--config").arg(config).args(["--admin-port", &admin.to_string()]);
     command
 }
 
@@ -35,18 +42,25 @@ pub struct Process {
     pub child: Child,
     pub port: u16,
     pub admin: u16,
-    _config: ConfigFile,
+    config: Option<ConfigFile>,
 }
 
 impl Process {
     pub fn start(name: &str, target: u16) -> Self {
-        let (port, admin) = (closed_port(), closed_port());
-        let text = serde_json::to_string(&config(Protocol::Http, port, target)).unwrap();
-        let file = ConfigFile::new(name, &text);
-        let child = command(&file, admin).stderr(Stdio::piped()).spawn().unwrap();
+        let port = closed_port();
+        let file = ConfigFile::new(name, &text(&config(Protocol::Http, port, target)));
+        let mut process = Self::start_by(&file.0, port);
+        process.config = Some(file);
+        process
+    }
+
+    /// By a config that lets it listen on `port`.
+    pub fn start_by(config: &Path, port: u16) -> Self {
+        let admin = closed_port();
+        let child = command(config, admin).stderr(Stdio::piped()).spawn().unwrap();
         wait_until("the proxy is up", || std::net::TcpStream::connect(("127.0.0.1", admin)).is_ok());
         wait_until("the proxy is ready", || client::get(admin, "/ready").status == 200);
-        Self { child, port, admin, _config: file }
+        Self { child, port, admin, config: None }
     }
 
     pub fn signal(&self, name: &str) {

@@ -1,0 +1,117 @@
+//! What the proxy runs by now, as the admin server tells it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use outrigger_api::config::SidecarConfig;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use serde::Serialize;
+
+use crate::config::Loaded;
+
+/// The config in force and, where the file holds one that was refused, why. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Live(Arc<Mutex<Running>>);
+
+/// As `/config` shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Running {
+    /// What is in force.
+    pub(crate) config: SidecarConfig,
+    /// Of the document.
+    hash: String,
+    since: Timestamp,
+    ignored_fields: Vec<String>,
+    /// Why the document that is in the file now is not in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<Refused>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Refused {
+    at: Timestamp,
+    error: String,
+}
+
+impl Live {
+    pub(crate) fn new(loaded: &Loaded) -> Self {
+        Self(Arc::new(Mutex::new(Running::by(loaded))))
+    }
+
+    /// Another config is in force.
+    pub(crate) fn replace(&self, loaded: &Loaded) {
+        *self.lock() = Running::by(loaded);
+    }
+
+    /// The file's new document is not used. Returns whether that, or its cause, is new.
+    pub(crate) fn refuse(&self, error: String) -> bool {
+        let refused = &mut self.lock().refused;
+        let new = refused.as_ref().is_none_or(|known| known.error != error);
+        if new {
+            *refused = Some(Refused { at: Timestamp::now(), error });
+        }
+        new
+    }
+
+    /// The file holds the document in force, perhaps again.
+    pub(crate) fn confirm(&self) {
+        self.lock().refused = None;
+    }
+
+    /// What is in force now, without the token.
+    pub(crate) fn running(&self) -> Running {
+        let mut running = self.lock().clone();
+        "(redacted)".clone_into(&mut running.config.token);
+        running
+    }
+
+    pub(crate) fn with_token<T>(&self, check: impl FnOnce(&str) -> T) -> T {
+        check(&self.lock().config.token)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        // Each change is one assignment: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn by(loaded: &Loaded) -> Self {
+        Self {
+            config: loaded.config.clone(),
+            hash: loaded.hash(),
+            since: Timestamp::now(),
+            ignored_fields: loaded.ignored.clone(),
+            refused: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ConfigCollector(pub(crate) Live);
+
+impl Collector for ConfigCollector {
+    #[allow(clippy::cast_precision_loss)] // seconds since 1970 are far below 2^52
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let running = self.0.running();
+        let taken = ConstGauge::new(u64::from(running.refused.is_none()));
+        let (name, help) = (
+            "config_last_reload_success",
+            "1 if the document in the config's file is in force, 0 if it was refused",
+        );
+        taken.encode(encoder.encode_descriptor(name, help, None, taken.metric_type())?)?;
+        let since = ConstGauge::new(running.since.as_millisecond() as f64 / 1000.0);
+        let (name, help) = (
+            "config_last_reload_timestamp_seconds",
+            "When the config in force was taken, since the Unix epoch",
+        );
+        since.encode(encoder.encode_descriptor(name, help, None, since.metric_type())?)?;
+        let help = "Hash of the config in force: pods with the same one run by the same";
+        let mut info = encoder.encode_descriptor("config_info", help, None, MetricType::Gauge)?;
+        ConstGauge::new(1).encode(info.encode_family(&[("hash", running.hash.as_str())])?)
+    }
+}

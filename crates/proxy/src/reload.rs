@@ -1,0 +1,102 @@
+//! The config's file, looked at while the proxy runs: what the pod's annotation says now is what is done.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use outrigger_api::config::Inbound;
+use outrigger_runtime::bind;
+use outrigger_runtime::log::LogControl;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{self, LoadError, Loaded};
+use crate::live::Live;
+
+/// Between two looks at the file. It is read whole each time, a few kilobytes from memory: inotify sees no change of
+/// what a symbolic link leads to, which is how the kubelet changes it, and a time stamp can miss one.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// What the worker is to serve from now on.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) inbound: Vec<Inbound>,
+    /// For those that it does not serve yet, by the port that they listen on.
+    pub(crate) sockets: Vec<(u16, TcpListener)>,
+}
+
+/// Watches a config's file.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// `None` where a flag has set the level for good.
+    pub(crate) log: Option<LogControl>,
+    pub(crate) live: Live,
+    pub(crate) worker: UnboundedSender<Change>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("failed to listen on port {port} for {name}: {error}")]
+    Bind { port: u16, name: String, error: io::Error },
+}
+
+impl Watch {
+    /// Looks at the file for ever, and puts in force what changes there. A document that can't be used is looked at again
+    /// each time: what it lacks, such as a free port, may come.
+    pub(crate) async fn run(self, started: Loaded) {
+        let mut running = started;
+        let mut looks = interval(INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            match look(&running) {
+                Ok(None) => self.live.confirm(),
+                Ok(Some((loaded, change))) => {
+                    self.put_in_force(&running, &loaded, change);
+                    running = loaded;
+                }
+                Err(error) => {
+                    if self.live.refuse(error.to_string()) {
+                        tracing::warn!(%error, "config refused: the last good one stays in force");
+                    }
+                }
+            }
+        }
+    }
+
+    fn put_in_force(&self, running: &Loaded, loaded: &Loaded, change: Change) {
+        let level = loaded.config.log_level;
+        // Only where the document changes it: a level that somebody has set by hand is not the document's business.
+        if let Some(log) = self.log.as_ref().filter(|_| level != running.config.log_level)
+            && let Err(error) = log.set_level(level.as_str())
+        {
+            tracing::warn!(%error, "log level stays");
+        }
+        // Without a worker there is nothing to serve: the proxy stops.
+        let _ = self.worker.send(change);
+        self.live.replace(loaded);
+        tracing::info!(hash = loaded.hash(), ignored = ?loaded.ignored, "config taken");
+    }
+}
+
+/// The file's document, with its new sockets bound, if it is not the one in force.
+fn look(running: &Loaded) -> Result<Option<(Loaded, Change)>, ReloadError> {
+    let text = config::read(&running.path)?;
+    if text == running.text {
+        return Ok(None);
+    }
+    let loaded = config::parse(&running.path, text)?;
+    let mut sockets = Vec::new();
+    for inbound in &loaded.config.inbound {
+        let port = inbound.listen;
+        if running.config.inbound.iter().all(|known| known.listen != port) {
+            let bound = bind::dual_stack(port);
+            let error = |error| ReloadError::Bind { port, name: inbound.name.clone(), error };
+            sockets.push((port, bound.map_err(error)?));
+        }
+    }
+    let change = Change { inbound: loaded.config.inbound.clone(), sockets };
+    Ok(Some((loaded, change)))
+}
