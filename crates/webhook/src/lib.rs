@@ -17,15 +17,19 @@
 //! | secrets | get, update | Role, `resourceNames` our own | the certificate; created empty by the chart, so no create; PUT with `resourceVersion`, so no patch |
 //! | mutatingwebhookconfigurations | get, patch | `ClusterRole`, `resourceNames` our own | the caBundle, by a JSON patch of that field alone; read back before the certificate is served |
 //! | namespaces | get, list, watch | `ClusterRole` | opt-in label and profile of the pod's namespace; get where the watch is behind |
+//! | events.events.k8s.io | create, patch | `ClusterRole` | what was decided about a pod, on its owner |
 //! | sidecarprofiles.outrigger.dev | get, list, watch | `ClusterRole` | the profiles; get where the watch is behind |
 //!
-//! A pod's way through it: [`server`] (TLS, HTTP) -> [`mutate`] (limits, metrics, log) -> [`review`] (JSON in) ->
-//! [`decision`] (caches, and questions where they are behind) -> `outrigger_inject::inject` -> [`answer`] (JSON out).
+//! A pod's way through it: [`server`] (TLS, HTTP) -> [`mutate`] (metrics, log) -> [`body`] (limits) -> [`review`] (JSON
+//! in) -> [`decision`] (caches, and questions where they are behind) -> `outrigger_inject::inject` -> [`answer`] (JSON
+//! out), and [`events`] for the pod's owner.
 
 pub mod answer;
+pub mod body;
 pub mod certificate;
 mod connections;
 pub mod decision;
+pub mod events;
 pub mod known;
 pub mod lookup;
 pub mod metrics;

@@ -17,8 +17,16 @@ const DURATIONS: [f64; 13] =
     [50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 25e-3, 100e-3, 500e-3, 1.0];
 
 /// The reasons of `error`.
-pub(crate) const ERRORS: [&str; 7] =
-    ["WrongContentType", "UnreadableBody", "BodyTooLarge", "MalformedReview", "NoDecision", "Timeout", "Bug"];
+pub(crate) const ERRORS: [&str; 8] = [
+    "WrongContentType",
+    "UnreadableBody",
+    "BodyTooLarge",
+    "Overloaded",
+    "MalformedReview",
+    "NoDecision",
+    "Timeout",
+    "Bug",
+];
 
 /// Labels of an admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,6 +37,13 @@ pub struct Admitted {
     pub reason: &'static str,
     /// `true` or `false`; `unknown` for an `error`, where mostly no review could be read.
     pub dry_run: &'static str,
+}
+
+/// Labels of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventResult {
+    /// `published`, `failed`, `merged` with one that was waiting, or `dropped`.
+    pub result: &'static str,
 }
 
 /// Labels of a watch.
@@ -53,6 +68,8 @@ pub struct Metrics {
     pub watch_restarts: Family<Watched, Counter>,
     /// Questions asked of the API server because a cache was behind.
     pub lookups: Family<Watched, Counter>,
+    /// Kubernetes Events by what became of them.
+    pub events: Family<EventResult, Counter>,
     /// End of the served certificate, since the Unix epoch.
     pub certificate_expiry: Gauge,
     /// Attempts to bring the certificate in order that failed.
@@ -86,6 +103,7 @@ impl Metrics {
         registry.register("namespaces", "Namespaces in the cache", m.namespaces);
         registry.register("watch_restarts", "Watches started again after a failure", m.watch_restarts);
         registry.register("lookups", "Questions asked because a cache was behind", m.lookups);
+        registry.register("events", "Kubernetes Events by what became of them", m.events);
         let help = "End of the served certificate, since the Unix epoch";
         registry.register("certificate_expiry_timestamp_seconds", help, m.certificate_expiry);
         let help = "Failed attempts to bring the certificate in order";
@@ -112,6 +130,7 @@ impl Metrics {
             namespaces: Gauge::default(),
             watch_restarts: Family::default(),
             lookups: Family::default(),
+            events: Family::default(),
             certificate_expiry: Gauge::default(),
             certificate_failures: Counter::default(),
             ca_bundle_patches: Counter::default(),

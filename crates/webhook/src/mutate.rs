@@ -1,32 +1,34 @@
-//! `POST /mutate`: the body's limit, parsing, the decision, the answer, and a word about each in metrics and log.
+//! `POST /mutate`: the body, parsing, the decision, the answer, and a word about each in metrics, log and Events.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::Bytes;
 use futures::FutureExt;
 use outrigger_inject::Outcome;
 
 use crate::answer;
+use crate::body::{Bodies, BodyError};
 use crate::decision::{Decider, DecisionError, INJECTED};
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::review::{Request, ReviewError};
-
-/// Largest body. An object has at most 1.5 MB in etcd, its JSON somewhat more, and a review may hold two of them.
-const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 /// What the handler works on.
 pub struct Mutate {
     /// Decides about pods.
     pub decider: Decider,
+    /// What bodies may take.
+    pub bodies: Bodies,
+    /// Where it tells owners of pods.
+    pub events: Events,
     /// Where it counts.
     pub metrics: Metrics,
 }
@@ -36,8 +38,8 @@ pub struct Mutate {
 enum MutateError {
     #[error("content type is not understood: it takes application/json")]
     ContentType,
-    #[error("failed to read body: {0}")]
-    Body(#[from] BytesRejection),
+    #[error(transparent)]
+    Body(#[from] BodyError),
     #[error(transparent)]
     Review(#[from] ReviewError),
     #[error(transparent)]
@@ -50,17 +52,10 @@ enum MutateError {
 
 /// The one route of the TLS port. How long it may take, its body included, is [`crate::server`]'s to limit.
 pub fn router(mutate: Mutate) -> Router {
-    Router::new()
-        .route("/mutate", post(answer))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Arc::new(mutate))
+    Router::new().route("/mutate", post(answer)).with_state(Arc::new(mutate))
 }
 
-async fn answer(
-    State(mutate): State<Arc<Mutate>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn answer(State(mutate): State<Arc<Mutate>>, headers: HeaderMap, body: Body) -> Response {
     let reviewed = AssertUnwindSafe(mutate.review(&headers, body)).catch_unwind();
     match reviewed.await.unwrap_or(Err(MutateError::Panic)) {
         Ok(body) => {
@@ -71,23 +66,25 @@ async fn answer(
             let reason = error.code();
             mutate.metrics.count("error", reason, "unknown");
             tracing::warn!(result = "error", reason, %error, "admission");
-            (error.status(), format!("{error}\n")).into_response()
+            let mut response = (error.status(), format!("{error}\n")).into_response();
+            if error.status() == StatusCode::TOO_MANY_REQUESTS {
+                // API servers then ask again by themselves, as long as their own time limit allows.
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            response
         }
     }
 }
 
 impl Mutate {
-    async fn review(
-        &self,
-        headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
-    ) -> Result<Vec<u8>, MutateError> {
+    async fn review(&self, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, MutateError> {
         if !is_json(headers) {
             return Err(MutateError::ContentType);
         }
-        let body = body?;
+        // Held to the end: what is made of the body is larger than the body.
+        let body = self.bodies.read(body).await?;
         let begin = Instant::now();
-        let request = Request::parse(&body)?;
+        let request = Request::parse(&body.bytes)?;
         let answer = self.answer(&request, begin).await;
         self.metrics.admission_duration.observe(begin.elapsed().as_secs_f64());
         answer
@@ -112,6 +109,7 @@ impl Mutate {
             Outcome::Rejected { reason, .. } => ("rejected", reason.code(), None),
         };
         self.record(request, result, reason, profile, begin);
+        self.events.decided(request, &outcome);
         Ok(answer)
     }
 
@@ -136,8 +134,9 @@ impl MutateError {
     fn code(&self) -> &'static str {
         match self {
             Self::ContentType => "WrongContentType",
-            Self::Body(_) if self.status() == StatusCode::PAYLOAD_TOO_LARGE => "BodyTooLarge",
-            Self::Body(_) => "UnreadableBody",
+            Self::Body(BodyError::TooLarge) => "BodyTooLarge",
+            Self::Body(BodyError::Overloaded) => "Overloaded",
+            Self::Body(BodyError::Broken(_)) => "UnreadableBody",
             Self::Review(_) => "MalformedReview",
             Self::Decision(_) => "NoDecision",
             Self::Encode(_) | Self::Panic => "Bug",
@@ -147,8 +146,9 @@ impl MutateError {
     fn status(&self) -> StatusCode {
         match self {
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Body(rejection) => rejection.status(),
-            Self::Review(_) => StatusCode::BAD_REQUEST,
+            Self::Body(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::Overloaded) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Body(BodyError::Broken(_)) | Self::Review(_) => StatusCode::BAD_REQUEST,
             Self::Decision(_) | Self::Encode(_) | Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

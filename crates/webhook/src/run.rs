@@ -15,8 +15,10 @@ use rustls::crypto::SecureRandom;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::body::Bodies;
 use crate::certificate::Policy;
 use crate::decision::Decider;
+use crate::events::Events;
 use crate::known::Known;
 use crate::lookup::Lookup;
 use crate::metrics::Metrics;
@@ -84,6 +86,10 @@ pub async fn run(
         metrics.clone(),
     ));
 
+    let instance = options.pod_name.clone().unwrap_or_else(drawn_name);
+    let events = Events::new(metrics.clone());
+    background.spawn(events.clone().publish(client.clone(), instance));
+
     let (admin_stop, admin_stopping) = shutdown::channel();
     let admin = admin::router(Admin { metrics: Arc::new(registry), readiness: readiness.clone(), log });
     let admin_listener = listen(options.admin_port)?;
@@ -93,8 +99,9 @@ pub async fn run(
 
     let listener = listen(options.port)?;
     let lookup = Lookup::new(client, metrics.clone());
-    let router =
-        mutate::router(Mutate { decider: decider(&options, known, lookup), metrics: metrics.clone() });
+    let decider = decider(&options, known, lookup);
+    let bodies = Bodies::default();
+    let router = mutate::router(Mutate { decider, bodies, events, metrics: metrics.clone() });
     let (close, closing) = shutdown::channel();
     let open = Drain::default();
     let stop = Stop { draining: shutdown.clone(), closing };
@@ -144,10 +151,19 @@ fn rotation(
     }
 }
 
+/// For a process outside a pod: no two replicas may have the same name in the Lease.
+fn drawn_name() -> String {
+    let mut bytes = [0; 4];
+    // Without randomness no token is drawn either, and each admission says so.
+    let _ = random().fill(&mut bytes);
+    format!("outrigger-webhook-{:08x}", u32::from_be_bytes(bytes))
+}
+
+fn random() -> &'static dyn SecureRandom {
+    provider().secure_random
+}
+
 fn decider(options: &Options, known: Known, lookup: Lookup) -> Decider {
-    /// `CryptoProvider` hands out its randomness for ever, but only from a place that lives for ever.
-    static RANDOM: std::sync::LazyLock<&'static dyn SecureRandom> =
-        std::sync::LazyLock::new(|| provider().secure_random);
     Decider {
         known,
         lookup,
@@ -158,7 +174,7 @@ fn decider(options: &Options, known: Known, lookup: Lookup) -> Decider {
             cluster: outrigger_inject::Cluster::default(),
         },
         release_namespace: options.namespace.clone(),
-        random: *RANDOM,
+        random: random(),
     }
 }
 

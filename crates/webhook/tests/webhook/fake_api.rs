@@ -1,5 +1,5 @@
-//! A small Kubernetes API server, as far as the webhook speaks to one: get, list, watch, put and JSON patch over any
-//! object, with `resourceVersion` and its conflicts. No validation, no RBAC.
+//! A small Kubernetes API server, as far as the webhook speaks to one: get, list (in pages, by one label), watch, create,
+//! put and patch over any object, with `resourceVersion` and its conflicts. No validation, no RBAC.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::{Value, json};
@@ -84,6 +85,13 @@ impl FakeApi {
         self.cluster().objects.get(path).cloned().unwrap_or_default()
     }
 
+    /// The objects of a collection.
+    pub(crate) fn objects(&self, collection: &str) -> Vec<Value> {
+        let cluster = self.cluster();
+        let objects = cluster.objects.iter().filter(|(path, _)| belongs(path, collection));
+        objects.map(|(_, object)| object.clone()).collect()
+    }
+
     /// Requests so far whose line (`GET /api/v1/...`) begins so.
     pub(crate) fn requests(&self, begin: &str) -> usize {
         self.cluster().requests.iter().filter(|line| line.starts_with(begin)).count()
@@ -119,9 +127,15 @@ impl FakeApi {
     }
 }
 
-async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Bytes) -> Response {
+async fn answer(
+    State(api): State<FakeApi>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let path = uri.path().to_owned();
-    let query = uri.query().unwrap_or("");
+    let query = &uri.query().unwrap_or("").replace("%2F", "/").replace("%3D", "=");
     api.cluster().requests.push(format!("{method} {path}"));
     if api.cluster().not_installed.iter().any(|resource| path.contains(resource.as_str())) {
         return status(StatusCode::NOT_FOUND, "the server could not find the requested resource");
@@ -133,13 +147,24 @@ async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Byte
     }
     match method {
         Method::GET if query.contains("watch=true") => api.watch(&path, query),
-        Method::GET if is_collection(&path) => api.list(&path),
+        Method::GET if is_collection(&path) => api.list(&path, query),
         Method::GET => match api.object(&path) {
             Value::Null => status(StatusCode::NOT_FOUND, &format!("{path} not found")),
             object => axum::Json(object).into_response(),
         },
         Method::PUT => api.replace(&path, serde_json::from_slice(&body).unwrap()),
-        Method::PATCH => api.patch(&path, &serde_json::from_slice(&body).unwrap()),
+        Method::POST => api.create(&path, serde_json::from_slice(&body).unwrap()),
+        Method::PATCH if headers[CONTENT_TYPE] == "application/json-patch+json" => {
+            let operations: json_patch::Patch = serde_json::from_slice(&body).unwrap();
+            api.patch(&path, |object| json_patch::patch(object, &operations))
+        }
+        Method::PATCH => {
+            let wanted = serde_json::from_slice(&body).unwrap();
+            api.patch(&path, |object| {
+                json_patch::merge(object, &wanted);
+                Ok(())
+            })
+        }
         _ => status(StatusCode::METHOD_NOT_ALLOWED, "the fake has no such method"),
     }
 }
@@ -157,23 +182,54 @@ impl FakeApi {
         axum::Json(self.object(path)).into_response()
     }
 
-    fn patch(&self, path: &str, operations: &json_patch::Patch) -> Response {
+    fn create(&self, collection: &str, object: Value) -> Response {
+        let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap());
+        if !self.object(&path).is_null() {
+            return status(StatusCode::CONFLICT, "it exists already");
+        }
+        self.put(&path, object);
+        (StatusCode::CREATED, axum::Json(self.object(&path))).into_response()
+    }
+
+    fn patch(
+        &self,
+        path: &str,
+        change: impl FnOnce(&mut Value) -> Result<(), json_patch::PatchError>,
+    ) -> Response {
+        let path = path.trim_end_matches("/status");
         let mut object = self.object(path);
         if object.is_null() {
             return status(StatusCode::NOT_FOUND, path);
         }
-        if let Err(error) = json_patch::patch(&mut object, operations) {
+        if let Err(error) = change(&mut object) {
             return status(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string());
         }
         self.put(path, object);
         axum::Json(self.object(path)).into_response()
     }
 
-    fn list(&self, collection: &str) -> Response {
+    fn list(&self, collection: &str, query: &str) -> Response {
+        let parameter =
+            |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let number = |name| parameter(name).and_then(|text| text.parse::<usize>().ok());
+        let labelled = |object: &Value| {
+            let Some(selector) = parameter("labelSelector") else { return true };
+            let (key, wanted) =
+                selector.split_once('=').map_or((selector, None), |(key, value)| (key, Some(value)));
+            let value = object["metadata"]["labels"][key].as_str();
+            value.is_some() && (wanted.is_none() || value == wanted)
+        };
         let cluster = self.cluster();
-        let items: Vec<_> =
-            cluster.objects.iter().filter(|(path, _)| belongs(path, collection)).map(|(_, o)| o).collect();
-        let metadata = json!({"resourceVersion": cluster.version.to_string()});
+        let all =
+            cluster.objects.iter().filter(|(path, _)| belongs(path, collection)).map(|(_, object)| object);
+        let all: Vec<_> = all.filter(|object| labelled(object)).collect();
+        let from = number("continue").unwrap_or(0).min(all.len());
+        let to = number("limit").map_or(all.len(), |limit| all.len().min(from + limit));
+        let items = &all[from..to];
+        let mut metadata = json!({"resourceVersion": cluster.version.to_string()});
+        if to < all.len() {
+            metadata["continue"] = to.to_string().into();
+        }
         let list = json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items});
         axum::Json(list).into_response()
     }
@@ -206,15 +262,16 @@ impl FakeApi {
     }
 }
 
-/// `/api/v1/namespaces/x/secrets/y` belongs to `/api/v1/secrets`.
+/// `/api/v1/namespaces/x/secrets/y` belongs to `/api/v1/secrets`, and to `/api/v1/namespaces/x/secrets`.
 fn belongs(path: &str, collection: &str) -> bool {
     let Some((group, resource)) = collection.rsplit_once('/') else { return false };
     path.starts_with(group) && path.rsplit('/').nth(1) == Some(resource)
 }
 
-/// Collections are read whole; the webhook reads no other.
+/// The collections that the webhook reads.
 fn is_collection(path: &str) -> bool {
-    path.ends_with("/namespaces") || path.ends_with("/sidecarprofiles")
+    let collection = path.rsplit('/').next().unwrap_or_default();
+    ["namespaces", "sidecarprofiles", "nodes", "pods", "events", "secrets"].contains(&collection)
 }
 
 fn namespace(path: &str) -> Option<&str> {

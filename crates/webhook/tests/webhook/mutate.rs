@@ -7,7 +7,9 @@ use base64::Engine as _;
 use http_body_util::BodyExt;
 use kube::Client;
 use outrigger_inject::Settings;
+use outrigger_webhook::body::Bodies;
 use outrigger_webhook::decision::Decider;
+use outrigger_webhook::events::Events;
 use outrigger_webhook::known::{Known, namespace};
 use outrigger_webhook::lookup::Lookup;
 use outrigger_webhook::metrics::{Admitted, Metrics};
@@ -31,16 +33,23 @@ impl rustls::crypto::SecureRandom for Sevens {
     }
 }
 
-/// Knows the namespaces `shop` (enabled) and `quiet` (not labelled), and the profiles `default` and `broken`.
+/// Knows the namespaces `shop` (enabled), `quiet` (not labelled) and `slip` (labelled wrongly), and the profiles `default` and
+/// `broken`.
 fn router(client: Client) -> (Router, Metrics) {
+    router_within(client, Bodies::default())
+}
+
+fn router_within(client: Client, bodies: Bodies) -> (Router, Metrics) {
     let metrics = Metrics::unregistered();
     let known = Known::new(RELEASE);
-    for (name, labels) in [("shop", json!({"outrigger.dev/inject": "enabled"})), ("quiet", json!({}))] {
+    for (name, label) in [("shop", Some("enabled")), ("quiet", None), ("slip", Some("enable"))] {
+        let labels = label.map(|label| json!({"outrigger.dev/inject": label}));
         let metadata = serde_json::from_value(json!({"name": name, "labels": labels})).unwrap();
         known.write().namespaces.insert(name.into(), namespace(metadata));
     }
     known.write().profiles.set(RELEASE, "default", &json!({}));
-    known.write().profiles.set("shop", "broken", &json!({"proxi": {}, "interception": "magic"}));
+    let broken = json!({"inbound": [{"port": 0}], "proxy": {"resources": {"requests": {"cpu": "1 core"}}}});
+    known.write().profiles.set("shop", "broken", &broken);
     let decider = Decider {
         known,
         lookup: Lookup::new(client, metrics.clone()),
@@ -53,7 +62,8 @@ fn router(client: Client) -> (Router, Metrics) {
         release_namespace: RELEASE.into(),
         random: &Sevens,
     };
-    (mutate::router(Mutate { decider, metrics: metrics.clone() }), metrics)
+    let events = Events::new(metrics.clone());
+    (mutate::router(Mutate { decider, bodies, events, metrics: metrics.clone() }), metrics)
 }
 
 async fn setup() -> (FakeApi, Router, Metrics) {
@@ -142,14 +152,30 @@ async fn malformed_requests_are_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn body_may_have_eight_mebibytes_and_no_more() {
+async fn body_may_have_four_mebibytes_and_no_more() {
     let (_api, router, _) = setup().await;
     let mut review = review("shop", &json!({}));
-    review["request"]["oldObject"] = "x".repeat(8 * 1024 * 1024 - 2000).into();
+    review["request"]["oldObject"] = "x".repeat(4 * 1024 * 1024 - 2000).into();
     assert_eq!(answer(&router, &review).await["response"]["allowed"], true);
-    review["request"]["oldObject"] = "x".repeat(8 * 1024 * 1024).into();
+    review["request"]["oldObject"] = "x".repeat(4 * 1024 * 1024).into();
     let (status, message) = post(&router, "application/json", review.to_string()).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{message}");
+}
+
+#[tokio::test]
+async fn over_the_budget_large_bodies_are_put_off_and_small_ones_pass() {
+    let (_api, client) = cluster::installed().await;
+    let (router, metrics) = router_within(client, Bodies::within(0));
+    let mut large = review("shop", &json!({}));
+    large["request"]["oldObject"] = "x".repeat(100_000).into();
+    let request = Request::post("/mutate").header("content-type", "application/json");
+    let response =
+        router.clone().oneshot(request.body(Body::from(large.to_string())).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
+    let labels = Admitted { result: "error", reason: "Overloaded", dry_run: "unknown" };
+    assert_eq!(metrics.admissions.get_or_create(&labels).get(), 1);
+    assert!(!patch(&answer(&router, &review("shop", &json!({}))).await).is_empty());
 }
 
 #[tokio::test]
@@ -181,7 +207,9 @@ async fn namespace_is_asked_for_where_the_cache_contradicts_the_call() {
     let (api, router, _) = setup().await;
     put_namespace(&api, "quiet", &json!({"outrigger.dev/inject": "enabled"}));
     put_namespace(&api, "new", &json!({"outrigger.dev/inject": "enabled"}));
-    for namespace in ["quiet", "new"] {
+    // A wrong value was believed, and a pod made just after it was mended was left without sidecars.
+    put_namespace(&api, "slip", &json!({"outrigger.dev/inject": "enabled"}));
+    for namespace in ["quiet", "new", "slip"] {
         let answer = answer(&router, &review(namespace, &json!({}))).await;
         assert!(!patch(&answer).is_empty());
         assert_eq!(api.requests(&format!("GET /api/v1/namespaces/{namespace}")), 1);

@@ -9,7 +9,7 @@ use outrigger_runtime::log;
 use outrigger_runtime::shutdown::{self, Trigger};
 use outrigger_webhook::options::TlsMode;
 use outrigger_webhook::{Options, RunError, run};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -109,6 +109,40 @@ async fn fresh_installation_becomes_ready_admits_and_stops() {
     }
     webhook.trigger.request();
     tokio::time::timeout(DEADLINE, webhook.task).await.unwrap().unwrap().unwrap();
+}
+
+/// One owner, three pods and a dry run: one Event on the owner, which counts; a refusal is another.
+#[tokio::test]
+async fn owner_of_a_pod_is_told_what_was_decided_and_nothing_of_dry_runs() {
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
+    let (api, client) = cluster::installed().await;
+    let webhook = Webhook::start(client).await;
+    webhook.ready().await;
+    let bundle = &bundles(&api)[0];
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d", "uid": "u1", "controller": true}]);
+    let of_owner = |extra: Value| {
+        let mut metadata = json!({"generateName": "web-5d-", "ownerReferences": owner});
+        json_patch::merge(&mut metadata, &extra);
+        review("shop", &metadata)
+    };
+    let mut dry = of_owner(json!({"labels": {"outrigger.dev/inject": "maybe"}}));
+    dry["request"]["dryRun"] = true.into();
+    webhook.admit(bundle, &dry).await;
+    webhook.admit(bundle, &of_owner(json!({"labels": {"outrigger.dev/inject": "disabled"}}))).await;
+    webhook.admit(bundle, &of_owner(json!({}))).await;
+    until("the first Event", async || api.objects(EVENTS).len() == 1).await;
+    let event = &api.objects(EVENTS)[0];
+    assert_eq!((&event["reason"], &event["type"]), (&json!("Injected"), &json!("Normal")));
+    assert_eq!(
+        (&event["regarding"]["kind"], &event["regarding"]["uid"]),
+        (&json!("ReplicaSet"), &json!("u1"))
+    );
+    webhook.admit(bundle, &of_owner(json!({}))).await;
+    until("the series", async || api.objects(EVENTS)[0]["series"]["count"] == 2).await;
+    webhook.admit(bundle, &of_owner(json!({"annotations": {"outrigger.dev/profile": "none"}}))).await;
+    until("the refusal", async || api.objects(EVENTS).len() == 2).await;
+    let refusal = &api.objects(EVENTS)[1];
+    assert_eq!((&refusal["reason"], &refusal["type"]), (&json!("ProfileNotFound"), &json!("Warning")));
 }
 
 #[tokio::test]
