@@ -25,9 +25,15 @@ pub const STATUS_ANNOTATION: &str = "outrigger.dev/status";
 /// Annotation set on an injected pod: the sidecar config, as JSON ([`crate::config::SidecarConfig`]).
 pub const CONFIG_ANNOTATION: &str = "outrigger.dev/config";
 
+/// Annotation that says which container `kubectl logs` and `exec` mean without `-c`. Set to the app where the pod has none.
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubectl-kubernetes-io-default-container>
+pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
+
 /// The profile of a pod that names none.
 pub const DEFAULT_PROFILE: &str = "default";
 
+/// How the name of every container and volume begins that Outrigger adds to a pod.
+pub const PREFIX_OF_ITEMS: &str = "outrigger-";
 /// Container of the traffic proxy.
 pub const PROXY_CONTAINER: &str = "outrigger-proxy";
 /// Volume that holds the sidecar config, a downward-API view of [`CONFIG_ANNOTATION`].

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// One reason for skipping or refusing a pod.
 ///
 /// The code stands unchanged in the admission response, the metric label, the log line and the CLI's report.
@@ -88,6 +90,42 @@ impl Reason {
             Self::NativeSidecarsUnavailable => "NativeSidecarsUnavailable",
             Self::MalformedPod => "MalformedPod",
         }
+    }
+
+    /// What a user changes to get another decision, as one sentence for every pod of that reason.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::NotOptedIn => "label the pod or its namespace with outrigger.dev/inject=enabled",
+            Self::OptedOut => "take the label outrigger.dev/inject=disabled off, or set it to enabled",
+            Self::AlreadyInjected => "nothing to do: the sidecars are there",
+            Self::HostNetwork => "set hostNetwork to false",
+            Self::MirrorPod => "run `outrigger inject` on the static pod's file on its node",
+            Self::WindowsPod => "nothing to do: the sidecars run on Linux only",
+            Self::NothingToIntercept => {
+                "give a TCP port of a container a name that the profile selects, or let the profile bring a shared volume"
+            }
+            Self::ProfileNotFound => {
+                "create the profile in the pod's namespace, or name one that exists in the annotation outrigger.dev/profile"
+            }
+            Self::InvalidProfile => "mend the profile; kubectl get sidecarprofiles -A lists them",
+            Self::InvalidLabel => "set the label outrigger.dev/inject to enabled or disabled",
+            Self::InvalidAnnotation => "mend the annotations, or take them off for the profile's own values",
+            Self::NameCollision => "rename the pod's container or volume",
+            Self::PortCollision => "let the pod use another port",
+            Self::MountCollision => "let the profile's sharedVolume, or the container, use another path",
+            Self::ContainerNotFound => {
+                "let the profile's sharedVolume name containers that the pod has, or let the pod use another profile"
+            }
+            Self::MalformedPod => {
+                "mend the manifest; kubectl apply --dry-run=server says what is wrong with it"
+            }
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
     }
 }
 

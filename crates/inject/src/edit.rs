@@ -34,17 +34,16 @@ impl<'a> Edit<'a> {
         self.add(&format!("{list}/-"), item);
     }
 
-    /// Adds an item at the start of a list.
-    pub(crate) fn prepend(&mut self, list: &str, item: Value) {
+    /// Adds an item to a list, at a place that it has or at its end.
+    pub(crate) fn insert_item(&mut self, list: &str, index: usize, item: Value) {
         self.ensure(list, json!([]));
-        self.add(&format!("{list}/0"), item);
+        self.add(&format!("{list}/{index}"), item);
     }
 
     /// Sets one key of a map and leaves the others.
     pub(crate) fn insert(&mut self, map: &str, key: &str, value: Value) {
         self.ensure(map, json!({}));
-        // RFC 6901 section 3: `/` in a key is written `~1`.
-        self.add(&format!("{map}/{}", key.replace('~', "~0").replace('/', "~1")), value);
+        self.add(&format!("{map}/{}", escape(key)), value);
     }
 
     /// Removes a field that is there.
@@ -70,11 +69,17 @@ impl<'a> Edit<'a> {
         self.add(path, empty);
     }
 
-    fn add(&mut self, path: &str, value: Value) {
+    /// Adds a field, or replaces it; its parent is there.
+    pub(crate) fn add(&mut self, path: &str, value: Value) {
         self.operations.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
     }
 }
 
-fn pointer(path: &str) -> PointerBuf {
+/// A key as it stands in a JSON pointer: `/` is written `~1` (RFC 6901 section 3).
+pub(crate) fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+pub(crate) fn pointer(path: &str) -> PointerBuf {
     PointerBuf::parse(path).expect("paths are made of field names, indices and escaped keys")
 }

@@ -37,9 +37,11 @@ pub(crate) fn check_opt_in(pod: Pod, namespace: &Namespace) -> Result<(), Refusa
 /// Whether the pod is of a kind that injection leaves alone.
 pub(crate) fn check_kind(pod: Pod) -> Result<(), Refusal> {
     let skip = |reason, message: &str| Err(Refusal::skipped(reason, message));
-    // The annotation alone is no proof: it is copied with a template, the container is not.
     if pod.annotation(STATUS_ANNOTATION).is_some() && pod.container(PROXY_CONTAINER).is_some() {
-        return skip(Reason::AlreadyInjected, "the pod carries the sidecars already");
+        return skip(
+            Reason::AlreadyInjected,
+            "the pod carries sidecars and stays as it is: its status annotation can't be read",
+        );
     }
     if pod.annotation("kubernetes.io/config.mirror").is_some() {
         return skip(Reason::MirrorPod, "a static pod runs from a file on its node; inject that file");

@@ -8,22 +8,33 @@
 mod cluster;
 mod edit;
 mod eligibility;
+mod explain;
 pub mod manifest;
 mod outcome;
 mod overrides;
+mod owned;
+mod place;
 mod plan;
 mod pod;
 mod ports;
 mod probes;
 mod profiles;
 mod proxy_container;
+mod rendered;
+mod renewal;
+mod sentences;
 mod shared_volume;
+mod standing;
+mod status;
 mod uninject;
 
 pub use cluster::{Cluster, Version, VersionError};
+pub use explain::{Choice, Decision, Explanation, OptIn, Override, ProfileChoice, explain};
 pub use outcome::{MovedPort, MovedProbe, Outcome, Placement, Report};
+pub use place::Place;
 pub use plan::{inject, profile_name};
 pub use profiles::Profiles;
+pub use standing::{Standing, standing};
 pub use uninject::{UninjectError, uninject};
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! What `inject` answers.
 
+use std::collections::BTreeMap;
+
 use json_patch::Patch;
 use outrigger_api::Reason;
 use serde::{Deserialize, Serialize};
@@ -82,12 +84,23 @@ pub struct Report {
     /// Containers that got the shared volume, as `container:path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
+    /// The container that the pod's annotation `kubectl.kubernetes.io/default-container` was made to name; none where the
+    /// user had given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_container: Option<String>,
     /// Lists and maps that were not there before, as JSON pointers: taking the sidecars out takes these too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created: Vec<String>,
     /// The same for those that were null before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nulls: Vec<String>,
+    /// Hashes of what was written into the containers and volumes that were added, by name and field. A later version
+    /// compares them with what it would write.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rendered: BTreeMap<String, BTreeMap<String, String>>,
+    /// What a pod that had sidecars lacked and now gets, one sentence each; empty for one that had none.
+    #[serde(skip)]
+    pub renewed: Vec<String>,
     /// What the user should know, though the pod was injected.
     #[serde(skip)]
     pub warnings: Vec<String>,

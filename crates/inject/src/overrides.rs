@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::Namespace;
 use crate::outcome::Refusal;
+use crate::place;
 use crate::pod::Pod;
 
 /// The annotations that override, without their prefix. One for each arm of [`set`].
-const KNOBS: [&str; 10] = [
+pub(crate) const KNOBS: [&str; 10] = [
     "native-sidecars",
     "interception",
     "inbound-ports",
@@ -45,9 +46,7 @@ pub(crate) fn apply(
     let mut errors = not_text(pod);
     for knob in KNOBS {
         let key = format!("{PREFIX}{knob}");
-        let Some(value) =
-            pod.annotation(&key).or_else(|| namespace.annotations.get(&key).map(String::as_str))
-        else {
+        let Some((value, _)) = place::annotation(pod, namespace, &key) else {
             continue;
         };
         if let Err(message) = set(&mut effective, knob, value.trim()) {

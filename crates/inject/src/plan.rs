@@ -4,8 +4,8 @@ use json_patch::Patch;
 use outrigger_api::Reason;
 use outrigger_api::config::{self, Inbound, SidecarConfig};
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_PROFILE, INJECTED_LABEL, PROFILE_ANNOTATION, PROXY_CONTAINER,
-    SHARED_VOLUME, STATUS_ANNOTATION,
+    CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, INJECTED_LABEL,
+    PROFILE_ANNOTATION, PROXY_CONTAINER, SHARED_VOLUME, STATUS_ANNOTATION,
 };
 use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
 use serde_json::Value;
@@ -16,13 +16,20 @@ use crate::outcome::{MovedProbe, Placement, Refusal};
 use crate::overrides::{self, Effective};
 use crate::pod::{Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
-use crate::{Context, Namespace, Outcome, Report, eligibility, probes, proxy_container, shared_volume};
+use crate::{
+    Context, Namespace, Outcome, Report, eligibility, probes, proxy_container, rendered, shared_volume,
+};
 
 /// Decides about one pod and says what to change.
 ///
-/// The pod may be the template of a workload: neither a name nor a namespace in its metadata is needed.
+/// The pod may be the template of a workload: neither a name nor a namespace in its metadata is needed. A pod that
+/// carries sidecars already gets what it lacks, and no patch where it lacks nothing.
 pub fn inject(pod: &Value, context: &Context) -> Outcome {
-    match patch(pod, context) {
+    let decided = match status::read(pod) {
+        Ok(status) => renewal::decide(pod, &status, context),
+        Err(_) => plan(pod, context),
+    };
+    match decided {
         Ok((patch, report)) => Outcome::Injected { patch, report: Box::new(report) },
         Err(refusal) => refusal.into(),
     }
@@ -35,7 +42,8 @@ pub fn profile_name<'a>(pod: &'a Value, namespace: &'a Namespace) -> &'a str {
     on_pod.or_else(on_namespace).unwrap_or(DEFAULT_PROFILE)
 }
 
-fn patch(json: &Value, context: &Context) -> Result<(Patch, Report), Refusal> {
+/// The patch for a pod without sidecars.
+pub(crate) fn plan(json: &Value, context: &Context) -> Result<(Patch, Report), Refusal> {
     let pod = Pod::new(json)?;
     eligibility::check_opt_in(pod, context.namespace)?;
     eligibility::check_kind(pod)?;
@@ -133,13 +141,23 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     let mut edit = Edit::new(pod);
     edit_containers(&mut edit, &mut report, pod, &plan);
     let Plan { effective, takeover, config, .. } = plan;
-    edit.append("/spec/volumes", proxy_container::config_volume());
+    let config_volume = proxy_container::config_volume();
+    report.rendered.insert(CONFIG_VOLUME.to_owned(), rendered::fields(&config_volume));
+    edit.append("/spec/volumes", config_volume);
     if let (Some(spec), false) = (&effective.profile.shared_volume, report.mounts.is_empty()) {
-        edit.append("/spec/volumes", shared_volume::volume(spec));
+        let volume = shared_volume::volume(spec);
+        report.rendered.insert(SHARED_VOLUME.to_owned(), rendered::fields(&volume));
+        edit.append("/spec/volumes", volume);
         report.volumes.push(SHARED_VOLUME.to_owned());
     }
     let resources = &effective.profile.proxy.resources;
-    edit.prepend(INIT_CONTAINERS, proxy_container::container(context.settings, resources, &takeover.moved));
+    let proxy = proxy_container::container(context.settings, resources, &takeover.moved);
+    report.rendered.insert(PROXY_CONTAINER.to_owned(), rendered::fields(&proxy));
+    edit.insert_item(INIT_CONTAINERS, 0, proxy);
+    if let (None, Some(app)) = (pod.annotation(DEFAULT_CONTAINER_ANNOTATION), pod.containers().next()) {
+        edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
+        report.default_container = Some(app.name.to_owned());
+    }
     edit.insert("/metadata/labels", INJECTED_LABEL, "true".into());
     edit.insert("/metadata/annotations", CONFIG_ANNOTATION, json_text(&config).into());
     report.ports = takeover.moved;

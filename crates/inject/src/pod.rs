@@ -82,6 +82,11 @@ impl<'a> Pod<'a> {
         Ok(pod)
     }
 
+    /// A pod of which only single fields are read, whatever its form.
+    pub(crate) fn unchecked(json: &'a Value) -> Self {
+        Self { json }
+    }
+
     pub(crate) fn at(self, pointer: &str) -> Option<&'a Value> {
         self.json.pointer(pointer)
     }

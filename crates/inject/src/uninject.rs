@@ -1,9 +1,11 @@
 //! The way back: a pod without what injection brought.
 
-use outrigger_api::names::{CONFIG_ANNOTATION, INJECTED_LABEL, SHARED_VOLUME, STATUS_ANNOTATION};
+use outrigger_api::names::{
+    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, INJECTED_LABEL, SHARED_VOLUME, STATUS_ANNOTATION,
+};
 use serde_json::Value;
 
-use crate::{MovedPort, MovedProbe, Report};
+use crate::{MovedPort, MovedProbe, Report, status};
 
 /// Why a pod could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -14,14 +16,21 @@ pub enum UninjectError {
     /// The status annotation is not ours, or of a version that this one can't read.
     #[error("failed to read annotation {STATUS_ANNOTATION}: {0}")]
     Status(#[from] serde_json::Error),
+    /// The status annotation claims a container or volume of the user's.
+    #[error("annotation {STATUS_ANNOTATION} lists {0}, which Outrigger never adds")]
+    NotOurs(String),
 }
 
 /// Takes out what the status annotation lists, and restores what it says was replaced. On a pod as `inject` left it
 /// the result equals the original; what others added since stays.
 pub fn uninject(pod: &mut Value) -> Result<Report, UninjectError> {
-    let status =
-        pod["metadata"]["annotations"][STATUS_ANNOTATION].as_str().ok_or(UninjectError::NotInjected)?;
-    let report: Report = serde_json::from_str(status)?;
+    let report = status::read(pod)?;
+    take_out(pod, &report);
+    Ok(report)
+}
+
+/// Takes out what the report lists, and restores what it says was replaced.
+pub(crate) fn take_out(pod: &mut Value, report: &Report) {
     for list in ["/spec/containers", "/spec/initContainers"] {
         drop_named(pod.pointer_mut(list), &report.containers);
     }
@@ -38,6 +47,10 @@ pub fn uninject(pod: &mut Value) -> Result<Report, UninjectError> {
     for annotation in [CONFIG_ANNOTATION, STATUS_ANNOTATION] {
         drop_key(pod.pointer_mut("/metadata/annotations"), annotation);
     }
+    let default_container = &pod["metadata"]["annotations"][DEFAULT_CONTAINER_ANNOTATION];
+    if report.default_container.as_deref().is_some_and(|ours| default_container == ours) {
+        drop_key(pod.pointer_mut("/metadata/annotations"), DEFAULT_CONTAINER_ANNOTATION);
+    }
     for path in report.nulls.iter().rev() {
         if let Some(value) = pod.pointer_mut(path).filter(|value| is_empty(value)) {
             *value = Value::Null;
@@ -51,7 +64,6 @@ pub fn uninject(pod: &mut Value) -> Result<Report, UninjectError> {
             drop_key(pod.pointer_mut(parent), field);
         }
     }
-    Ok(report)
 }
 
 fn restore_port(pod: &mut Value, moved: &MovedPort) {

@@ -32,7 +32,7 @@ pub(crate) struct Scenario {
     pub(crate) pod: Value,
     namespace: Namespace,
     profiles: Profiles,
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Scenario {

@@ -1,0 +1,183 @@
+//! How the decision about a pod was reached, for people and for tools.
+
+use outrigger_api::Reason;
+use outrigger_api::names::{INJECT_LABEL, PREFIX, PROFILE_ANNOTATION};
+use outrigger_api::profile::Interception;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::outcome::Refusal;
+use crate::overrides::{self, KNOBS};
+use crate::place::{self, Place};
+use crate::pod::Pod;
+use crate::{Context, Report, plan, profile_name, status, uninject};
+
+/// The steps to a decision about one pod.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// Whether the pod carries sidecars already. Everything else here is about the pod without them.
+    pub injected: bool,
+    /// The label that decides; none where neither the pod nor its namespace has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opt_in: Option<OptIn>,
+    /// The profile.
+    pub profile: ProfileChoice,
+    /// Annotations that override single values of the profile.
+    pub overrides: Vec<Override>,
+    /// How traffic would reach the proxy; none where there is no sound profile to say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interception: Option<Choice>,
+    /// What becomes of the pod.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
+/// The label that opts in or out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OptIn {
+    /// Its key, [`INJECT_LABEL`].
+    pub label: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Which profile, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileChoice {
+    /// Its name.
+    pub name: String,
+    /// Where the annotation stands that names it; none for the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named_by: Option<Place>,
+    /// The profile found, as `namespace/name`; none where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// An annotation that overrides one value of the profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Override {
+    /// Its key.
+    pub annotation: String,
+    /// Its value, sound or not.
+    pub value: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Something chosen, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Choice {
+    /// What was chosen.
+    pub value: String,
+    /// Why, as a sentence.
+    pub why: String,
+}
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "camelCase")]
+pub enum Decision {
+    /// It gets sidecars.
+    Injected {
+        /// What is added and replaced.
+        report: Box<Report>,
+        /// What the user should know.
+        warnings: Vec<String>,
+    },
+    /// It stays without.
+    Skipped {
+        /// Why.
+        reason: Reason,
+        /// The case at hand.
+        message: String,
+        /// What to change.
+        remedy: &'static str,
+    },
+    /// It is refused.
+    Rejected {
+        /// Why.
+        reason: Reason,
+        /// Every fault, one sentence each.
+        errors: Vec<String>,
+        /// What to change.
+        remedy: &'static str,
+    },
+}
+
+/// Explains the decision about a pod, or about the template of one. Sidecars that it has are thought away, so that the
+/// explanation of a running pod says what it got and why.
+pub fn explain(pod: &Value, context: &Context) -> Explanation {
+    let mut bare = pod.clone();
+    let status = status::read(pod).ok();
+    if let Some(status) = &status {
+        uninject::take_out(&mut bare, status);
+    }
+    let view = Pod::unchecked(&bare);
+    let profile = profile_choice(&bare, context);
+    Explanation {
+        injected: status.is_some(),
+        opt_in: opt_in(view, context),
+        interception: interception(view, &profile, context),
+        overrides: KNOBS.iter().filter_map(|knob| given(view, context, knob)).collect(),
+        profile,
+        decision: decision(&bare, context),
+    }
+}
+
+fn opt_in(pod: Pod, context: &Context) -> Option<OptIn> {
+    let found = |value: &str, place| OptIn { label: INJECT_LABEL, value: value.to_owned(), place };
+    let on_pod = pod.at("/metadata/labels/outrigger.dev~1inject");
+    let on_pod = on_pod.map(|value| found(value.as_str().unwrap_or("no text"), Place::Pod));
+    on_pod.or_else(|| context.namespace.labels.get(INJECT_LABEL).map(|value| found(value, Place::Namespace)))
+}
+
+fn profile_choice(pod: &Value, context: &Context) -> ProfileChoice {
+    let name = profile_name(pod, context.namespace);
+    let found = context.profiles.find(&context.namespace.name, name);
+    ProfileChoice {
+        name: name.to_owned(),
+        named_by: place::annotation(Pod::unchecked(pod), context.namespace, PROFILE_ANNOTATION)
+            .map(|(_, place)| place),
+        id: found.map(|found| format!("{}/{name}", found.namespace)),
+    }
+}
+
+fn given(pod: Pod, context: &Context, knob: &str) -> Option<Override> {
+    let annotation = format!("{PREFIX}{knob}");
+    let (value, place) = place::annotation(pod, context.namespace, &annotation)?;
+    Some(Override { value: value.to_owned(), annotation, place })
+}
+
+fn interception(pod: Pod, profile: &ProfileChoice, context: &Context) -> Option<Choice> {
+    let found = context.profiles.find(&context.namespace.name, &profile.name)?;
+    let spec = found.parsed.as_ref().ok()?;
+    let effective = overrides::apply(spec.clone(), pod, context.namespace).ok()?;
+    let why = match effective.profile.interception {
+        Interception::Auto => "auto: the only mode so far",
+        Interception::Ports => "asked for by the profile or an annotation",
+    };
+    Some(Choice { value: "ports".to_owned(), why: why.to_owned() })
+}
+
+fn decision(pod: &Value, context: &Context) -> Decision {
+    match plan::plan(pod, context) {
+        Ok((_, mut report)) => {
+            let warnings = std::mem::take(&mut report.warnings);
+            Decision::Injected { report: Box::new(report), warnings }
+        }
+        Err(Refusal::Skipped { reason, message }) => {
+            Decision::Skipped { reason, message, remedy: reason.remedy() }
+        }
+        Err(Refusal::Rejected { reason, errors }) => {
+            Decision::Rejected { reason, errors, remedy: reason.remedy() }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What injection owns in one container or volume: where two versions of it differ.
+
+use outrigger_api::names::PREFIX_OF_ITEMS;
+use outrigger_api::quantity::Quantity;
+use serde_json::Value;
+
+use crate::edit::{Edit, escape};
+use crate::sentences::differs;
+
+/// One field of the user's that injection owns, and that is not as it would be.
+pub(crate) struct Change<'a> {
+    /// JSON pointer in the container.
+    path: String,
+    now: Option<&'a Value>,
+    wanted: Option<&'a Value>,
+}
+
+impl Change<'_> {
+    pub(crate) fn sentence(&self) -> String {
+        differs(&self.path[1..].replace('/', "."), self.now, self.wanted)
+    }
+
+    pub(crate) fn apply(&self, edit: &mut Edit, container: &str) {
+        let path = format!("{container}{}", self.path);
+        match (self.now, self.wanted) {
+            (Some(_), Some(wanted)) => edit.replace(&path, wanted.clone()),
+            (Some(_), None) => edit.remove(&path),
+            (None, Some(wanted)) => edit.add(&path, wanted.clone()),
+            (None, None) => {}
+        }
+    }
+}
+
+/// Where two versions of a container of the user's differ. Both come from one document, so all of it is ours.
+pub(crate) fn changes<'a>(path: &str, now: &'a Value, wanted: &'a Value, found: &mut Vec<Change<'a>>) {
+    let change = |path: String, now, wanted| Change { path, now, wanted };
+    match (now, wanted) {
+        (now, wanted) if now == wanted => {}
+        (Value::Object(now), Value::Object(wanted)) => {
+            for (key, wanted) in wanted {
+                let path = format!("{path}/{}", escape(key));
+                match now.get(key) {
+                    Some(now) => changes(&path, now, wanted, found),
+                    None => found.push(change(path, None, Some(wanted))),
+                }
+            }
+            for (key, now) in now.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
+                found.push(change(format!("{path}/{}", escape(key)), Some(now), None));
+            }
+        }
+        (Value::Array(now), Value::Array(wanted)) if is_ours_among_others(now, wanted) => {
+            // From the end, so that the places of the others stay.
+            for (index, item) in
+                now.iter().enumerate().rev().filter(|(_, item)| is_ours(item) && !wanted.contains(item))
+            {
+                found.push(change(format!("{path}/{index}"), Some(item), None));
+            }
+            for item in wanted.iter().filter(|item| is_ours(item) && !now.contains(item)) {
+                found.push(change(format!("{path}/-"), None, Some(item)));
+            }
+        }
+        (Value::Array(now), Value::Array(wanted)) if now.len() == wanted.len() => {
+            for (index, (now, wanted)) in now.iter().zip(wanted).enumerate() {
+                changes(&format!("{path}/{index}"), now, wanted, found);
+            }
+        }
+        (now, wanted) => found.push(change(path.to_owned(), Some(now), Some(wanted))),
+    }
+}
+
+/// Lists that injection adds to, as `volumeMounts`: ours stand at their end, or where others have put theirs behind it.
+fn is_ours_among_others(now: &[Value], wanted: &[Value]) -> bool {
+    now.iter().chain(wanted).any(is_ours)
+}
+
+fn is_ours(item: &Value) -> bool {
+    item["name"].as_str().is_some_and(|name| name.starts_with(PREFIX_OF_ITEMS))
+}
+
+/// Whether a field holds what is wanted, defaults of the API server and additions of others aside.
+pub(crate) fn covers(now: Option<&Value>, wanted: &Value) -> bool {
+    match (now, wanted) {
+        (None, wanted) => wanted.is_null(),
+        (Some(now), wanted) if now == wanted => true,
+        (Some(Value::Object(now)), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| covers(now.get(key), wanted))
+        }
+        (Some(Value::Array(now)), Value::Array(wanted)) if wanted.iter().all(Value::is_object) => {
+            wanted.iter().all(|wanted| now.iter().any(|now| covers(Some(now), wanted)))
+        }
+        (Some(Value::String(now)), Value::String(wanted)) => same_quantity(now, wanted),
+        _ => false,
+    }
+}
+
+/// The API server rewrites `1000m` as `1`.
+fn same_quantity(now: &str, wanted: &str) -> bool {
+    let (Ok(now), Ok(wanted)) = (Quantity::parse(now), Quantity::parse(wanted)) else { return false };
+    !now.exceeds(&wanted) && !wanted.exceeds(&now)
+}
+
+/// A field of a container of ours, with the variables and mounts that other webhooks gave it (as that of EKS pod
+/// identity does to every container) and without mounts of volumes that are no more.
+pub(crate) fn with_what_others_added(
+    field: &str,
+    now: Option<&Value>,
+    wanted: &Value,
+    volumes: &[Value],
+) -> Value {
+    let (Some(now), Some(wanted_items)) = (now.and_then(Value::as_array), wanted.as_array()) else {
+        return wanted.clone();
+    };
+    let key = match field {
+        "env" => "name",
+        "volumeMounts" => "mountPath",
+        _ => return wanted.clone(),
+    };
+    let others = now.iter().filter(|item| {
+        let has_volume = || volumes.iter().any(|volume| volume["name"] == item["name"]);
+        let free = !wanted_items.iter().any(|wanted| wanted[key] == item[key]);
+        free && (field == "env" || (!is_ours(item) && has_volume()))
+    });
+    wanted_items.iter().chain(others).cloned().collect()
+}
