@@ -116,6 +116,9 @@ impl Reason {
             Self::ContainerNotFound => {
                 "let the profile's sharedVolume name containers that the pod has, or let the pod use another profile"
             }
+            Self::NativeSidecarsUnavailable => {
+                "let the profile, or the annotation outrigger.dev/native-sidecars, say auto or never"
+            }
             Self::MalformedPod => {
                 "mend the manifest; kubectl apply --dry-run=server says what is wrong with it"
             }

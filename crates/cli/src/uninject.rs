@@ -27,7 +27,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let (mark, text) = match uninject(workload.pod) {
             Ok(report) => (Mark::Done, format!("uninjected: {}", report.containers.join(", "))),
             Err(error @ UninjectError::NotInjected) => (Mark::Skipped, format!("skipped: {error}")),
-            Err(error @ UninjectError::Status(_)) => (Mark::Failed, format!("failed: {error}")),
+            Err(error @ (UninjectError::Status(_) | UninjectError::NotOurs(_))) => {
+                (Mark::Failed, format!("failed: {error}"))
+            }
         };
         lines.line(mark, &format!("{name} {text}"));
     }

@@ -17,7 +17,7 @@ pub(crate) struct Change<'a> {
 
 impl Change<'_> {
     pub(crate) fn sentence(&self) -> String {
-        differs(&self.path[1..].replace('/', "."), self.now, self.wanted)
+        differs(&self.path[1..].trim_end_matches("/-").replace('/', "."), self.now, self.wanted)
     }
 
     pub(crate) fn apply(&self, edit: &mut Edit, container: &str) {

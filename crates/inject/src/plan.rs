@@ -17,7 +17,8 @@ use crate::overrides::{self, Effective};
 use crate::pod::{Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
 use crate::{
-    Context, Namespace, Outcome, Report, eligibility, probes, proxy_container, rendered, shared_volume,
+    Context, Namespace, Outcome, Report, eligibility, probes, proxy_container, rendered, renewal,
+    shared_volume, status,
 };
 
 /// Decides about one pod and says what to change.

@@ -175,8 +175,8 @@ impl Comparison<'_> {
             {
                 continue;
             }
-            // `resources` is where a value that is gone matters, and where nothing is filled in that we gave.
-            let found = differences(field, there, value, field == "resources");
+            // Nobody adds ports to a sidecar of ours; elsewhere what we did not write may be a default.
+            let found = differences(field, there, value, field == "ports");
             let found = if found.is_empty() { vec![format!("{field} would be written anew")] } else { found };
             self.structural.extend(found.iter().map(|found| format!("{what}: {found}")));
             let value = owned::with_what_others_added(field, there, value, items(self.wanted, VOLUMES));
