@@ -106,11 +106,12 @@ impl Namespace {
     }
 
     /// Creates a profile, right or wrong: untyped, because the types would refuse a wrong one before the API server could.
-    pub async fn create_profile(&self, name: &str, spec: Value) {
+    /// Returns it as it is stored.
+    pub async fn create_profile(&self, name: &str, spec: Value) -> kube::Result<DynamicObject> {
         let kind = ApiResource::erase::<SidecarProfile>(&());
         let profiles: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.name, &kind);
         let profile = DynamicObject::new(name, &kind).data(json!({ "spec": spec }));
-        profiles.create(&PostParams::default(), &profile).await.expect("the schema takes the profile");
+        profiles.create(&PostParams::default(), &profile).await
     }
 
     /// What would be created: passes admission like any other, and is not kept.

@@ -224,7 +224,7 @@ async fn a_dry_run_shows_the_sidecar_and_creates_nothing() {
 #[tokio::test]
 async fn a_missing_profile_is_refused_with_those_that_exist() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.create_profile("web", json!({})).await;
+        ns.create_profile("web", json!({})).await.unwrap();
         eventually("a refusal that names both profiles", DEADLINE, || async {
             let refused = ns.dry_run(with(server_pod("web"), using_profile("wbe"))).await;
             let message = refused.expect_err("there is no such profile").to_string();
@@ -238,35 +238,10 @@ async fn a_missing_profile_is_refused_with_those_that_exist() {
     .await;
 }
 
-/// Faults that the CRD's schema can't express, so that such a profile can exist.
-#[tokio::test]
-async fn a_wrong_profile_is_refused_with_every_fault() {
-    in_namespace(&[ENABLED], |ns| async move {
-        let wrong = json!({
-            "proxy": {"resources": {"requests": {"memory": "1Gi", "cpu": "fast"}}},
-            "inbound": [{"port": "http"}, {"port": "http"}],
-            "sharedVolume": {"mounts": [{"container": "app", "path": "data"}]},
-        });
-        ns.create_profile("wrong", wrong).await;
-        let refused = ns.dry_run(with(server_pod("web"), using_profile("wrong"))).await;
-        let message = refused.expect_err("the profile is wrong").to_string();
-        let faults = [
-            "spec.proxy.resources.requests.memory",
-            "spec.proxy.resources.requests.cpu",
-            "spec.inbound[1].port",
-            "spec.sharedVolume.mounts[0].path",
-        ];
-        for wanted in faults {
-            assert!(message.contains(wanted), "no {wanted:?} in {message:?}");
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_pod_picks_a_profile_of_its_namespace() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.create_profile("chatty", json!({"proxy": {"logLevel": "debug"}})).await;
+        ns.create_profile("chatty", json!({"proxy": {"logLevel": "debug"}})).await.unwrap();
         let pod = ns.dry_run(with(server_pod("web"), using_profile("chatty"))).await.unwrap();
         assert_eq!(config(&pod).profile, format!("{}/chatty", ns.name));
         assert_eq!(config(&pod).log_level, LogLevel::Debug);
@@ -277,7 +252,7 @@ async fn a_pod_picks_a_profile_of_its_namespace() {
 #[tokio::test]
 async fn a_namespace_picks_the_profile_of_its_pods() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.create_profile("chatty", json!({"proxy": {"logLevel": "debug"}})).await;
+        ns.create_profile("chatty", json!({"proxy": {"logLevel": "debug"}})).await.unwrap();
         ns.annotate(names::PROFILE_ANNOTATION, "chatty").await;
         eventually("the webhook to see the annotation", DEADLINE, || async {
             let profile = config(&ns.dry_run(server_pod("web")).await?).profile;
@@ -311,7 +286,7 @@ async fn the_shared_volume_is_where_the_profile_asks() {
             {"container": "app", "path": "/var/shared"},
             {"container": "second", "path": "/data", "readOnly": true},
         ]);
-        ns.create_profile("shared", json!({"sharedVolume": {"mounts": mounts}})).await;
+        ns.create_profile("shared", json!({"sharedVolume": {"mounts": mounts}})).await.unwrap();
         let mut pod = server_pod("web");
         let containers = pod["spec"]["containers"].as_array_mut().unwrap();
         let second = with(containers[0].clone(), json!({"name": "second", "ports": null, "readinessProbe": null, "args": ["serve", "--port", "8081"]}));

@@ -11,6 +11,10 @@ pub mod quantity;
 pub mod reason;
 
 mod faults;
+#[cfg(feature = "crd")]
+mod schema;
+#[cfg(feature = "crd")]
+mod status;
 
 pub use faults::Fault;
 pub use reason::Reason;

@@ -52,3 +52,11 @@ pub const ADMIN_PORT: u16 = 15190;
 pub const FIRST_LISTEN_PORT: u16 = 15200;
 /// User and group of the sidecars.
 pub const SIDECAR_UID: i64 = 15180;
+
+/// Whether the text is a DNS label (RFC 1123 section 2.1), as the names of containers are.
+pub fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}

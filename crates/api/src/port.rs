@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+#[cfg(feature = "crd")]
+use crate::schema::rule;
+
 /// A container port, as users write it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PortRef {
@@ -101,7 +104,18 @@ impl schemars::JsonSchema for PortRef {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"x-kubernetes-int-or-string": true})
+        schemars::json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "nullable": false,
+            // Of what is refused: what a rule costs is reckoned from it. As in `is_port_name`.
+            "maxLength": 63,
+            "x-kubernetes-validations": [rule(
+                "type(self) == int ? self >= 1 && self <= 65535 : self == '*' \
+                 || self.matches('^0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$') \
+                 || (self.size() <= 15 && self.matches('^([0-9]+-?)*[a-z](-?[a-z0-9])*$'))",
+                "it takes a port name (at most 15 of a-z, 0-9 and -, with a letter), a number from 1 to 65535, or \"*\"",
+            )],
+        })
     }
 }
 

@@ -7,8 +7,19 @@ use serde_json::Value;
 
 use crate::Fault;
 use crate::faults;
+use crate::names::is_label;
 use crate::port::PortRef;
 use crate::quantity::Quantity;
+#[cfg(feature = "crd")]
+use crate::schema::{rule, without_default};
+#[cfg(feature = "crd")]
+pub use crate::status::SidecarProfileStatus;
+
+/// The most entries that a list of a profile may have: without a bound the API server refuses rules about lists, whose
+/// cost it could not foresee.
+pub const MAX_ENTRIES: usize = 64;
+/// The longest path in a profile, in bytes.
+pub const MAX_PATH: usize = 1024;
 
 /// What a pod gets when it is injected. Every field has a default, so `spec: {}` is a complete profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +35,10 @@ use crate::quantity::Quantity;
         namespaced,
         shortname = "scp",
         category = "outrigger",
+        status = "SidecarProfileStatus",
         printcolumn = r#"{"name":"Interception","type":"string","jsonPath":".spec.interception"}"#,
+        printcolumn = r#"{"name":"Pods","type":"integer","description":"Pods that use it","jsonPath":".status.pods"}"#,
+        printcolumn = r#"{"name":"Valid","type":"string","description":"Whether pods can use it","jsonPath":".status.conditions[?(@.type=='Valid')].status"}"#,
         printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
     )
 )]
@@ -37,12 +51,23 @@ pub struct SidecarProfileSpec {
     /// The proxy's own container.
     pub proxy: ProxySpec,
     /// The ports to take over; the first entry that matches a port decides. Default: every named port.
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_ENTRIES),
+            extend("x-kubernetes-validations" = [rule(
+                "self.all(a, self.exists_one(b, string(a.port) == string(b.port)))",
+                "a port appears twice: only the first entry would count",
+            )])
+        )
+    )]
     pub inbound: Vec<InboundSpec>,
     /// Whether probes and lifecycle handlers of ports that are taken over go through the proxy's admin server, which asks
     /// the app. Default: true.
     pub rewrite_probes: bool,
     /// An emptyDir shared by the pod's containers, mounted where asked. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "SharedVolumeSpec"))]
     pub shared_volume: Option<SharedVolumeSpec>,
 }
 
@@ -88,7 +113,11 @@ pub struct ProxySpec {
 /// Resource requests and limits of a sidecar. One value given leaves the defaults of the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "crd",
+    derive(schemars::JsonSchema),
+    schemars(extend("x-kubernetes-validations" = [at_most_the_limit("cpu"), at_most_the_limit("memory")]))
+)]
 pub struct Resources {
     /// What is reserved.
     pub requests: Requests,
@@ -115,6 +144,7 @@ pub struct Requests {
 pub struct Limits {
     /// CPU. Default: none, because throttling a proxy slows its app.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "Quantity"))]
     pub cpu: Option<Quantity>,
     /// Memory. Default: `64Mi`.
     pub memory: Quantity,
@@ -183,19 +213,57 @@ pub enum ProtocolSpec {
 pub struct SharedVolumeSpec {
     /// The most that it may hold; the kubelet evicts a pod that writes more. Default: no limit of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "Quantity"))]
     pub size_limit: Option<Quantity>,
     /// Where it is mounted.
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_ENTRIES),
+            extend("x-kubernetes-validations" = [rule(
+                "self.all(a, self.exists_one(b, a.container == b.container \
+                 && (a.path == b.path || a.path + '/' == b.path || a.path == b.path + '/')))",
+                "a container has two mounts on the same path",
+            )])
+        )
+    )]
     pub mounts: Vec<SharedMount>,
 }
 
 /// One place where the shared volume is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "crd",
+    derive(schemars::JsonSchema),
+    schemars(extend("required" = ["container", "path"]))
+)]
 pub struct SharedMount {
     /// Name of the container.
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = 63),
+            transform = without_default,
+            extend("x-kubernetes-validations" = [rule(
+                "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "it takes the name of a container of the pod: a-z, 0-9 and -",
+            )])
+        )
+    )]
     pub container: String,
     /// Absolute path in that container.
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_PATH),
+            transform = without_default,
+            extend("x-kubernetes-validations" = [rule(
+                "self.startsWith('/') && self != '/' && !self.contains(':')",
+                "it takes an absolute path without ':', not \"/\"",
+            )])
+        )
+    )]
     pub path: String,
     /// Whether that container may only read.
     pub read_only: bool,
@@ -230,13 +298,30 @@ fn default_quantity(text: &str) -> Quantity {
     Quantity::parse(text).expect("the default quantities are valid")
 }
 
+/// As [`Resources::faults`], for the API server.
+#[cfg(feature = "crd")]
+fn at_most_the_limit(resource: &str) -> Value {
+    let request = format!("self.requests.{resource}");
+    let limit = format!("self.limits.{resource}");
+    // What is no quantity is told by the quantity's own rule.
+    let rule = format!(
+        "!has({request}) || !has({limit}) || !isQuantity(string({request})) || !isQuantity(string({limit})) \
+         || quantity(string({request})).compareTo(quantity(string({limit}))) <= 0"
+    );
+    serde_json::json!({
+        "rule": rule,
+        "message": format!("the request exceeds limits.{resource}"),
+        "fieldPath": format!(".requests.{resource}"),
+    })
+}
+
 impl SidecarProfileSpec {
     /// Reads the `spec` of a profile and finds every fault in it, in the order of the document.
     ///
     /// The API server has checked the schema of a stored profile; a profile from a file, or one stored before the
     /// schema changed, has been checked by nobody.
     pub fn parse(spec: &Value) -> Result<Self, Vec<Fault>> {
-        let spec = if spec.is_null() { Value::Object(serde_json::Map::new()) } else { spec.clone() };
+        let spec = if spec.is_null() { Value::Object(serde_json::Map::new()) } else { without_nulls(spec) };
         let (profile, mut faults) = faults::deserialize::<Self>(spec, "spec");
         // A field that could not be read has its default now, which is nobody's fault.
         let later: Vec<_> =
@@ -251,6 +336,7 @@ impl SidecarProfileSpec {
         for (field, message) in self.proxy.resources.faults() {
             faults.push(Fault::new(format!("spec.proxy.resources.{field}"), message));
         }
+        faults.extend(too_many("spec.inbound", self.inbound.len()));
         let mut ports = BTreeSet::new();
         for (i, inbound) in self.inbound.iter().enumerate() {
             if !ports.insert(inbound.port.to_string()) {
@@ -258,8 +344,10 @@ impl SidecarProfileSpec {
                 faults.push(Fault::new(format!("spec.inbound[{i}].port"), message));
             }
         }
+        let mounts = self.shared_volume.iter().flat_map(|volume| &volume.mounts);
+        faults.extend(too_many("spec.sharedVolume.mounts", mounts.clone().count()));
         let mut places = BTreeSet::new();
-        for (i, mount) in self.shared_volume.iter().flat_map(|volume| &volume.mounts).enumerate() {
+        for (i, mount) in mounts.enumerate() {
             let at = format!("spec.sharedVolume.mounts[{i}]");
             faults.extend(mount.check(&at));
             if !places.insert((&mount.container, mount.path.trim_end_matches('/'))) {
@@ -271,16 +359,38 @@ impl SidecarProfileSpec {
     }
 }
 
+/// As the API server drops them before it fills in the defaults.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), without_nulls(value)))
+            .collect(),
+        Value::Array(list) => list.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+fn too_many(field: &str, entries: usize) -> Option<Fault> {
+    let message = || format!("{entries} entries: at most {MAX_ENTRIES}");
+    (entries > MAX_ENTRIES).then(|| Fault::new(field, message()))
+}
+
 impl SharedMount {
     fn check(&self, at: &str) -> Vec<Fault> {
         let mut faults = Vec::new();
-        if self.container.is_empty() {
-            let message = "empty: it takes the name of a container of the pod";
+        if !is_label(&self.container) {
+            let message = format!("{:?} is no container name: at most 63 of a-z, 0-9 and -", self.container);
             faults.push(Fault::new(format!("{at}.container"), message));
         }
-        if !self.path.starts_with('/') || self.path.contains(':') || self.path == "/" {
+        if !self.path.starts_with('/')
+            || self.path.contains(':')
+            || self.path == "/"
+            || self.path.len() > MAX_PATH
+        {
             let message = format!(
-                "{:?} can't be mounted on: it takes an absolute path without ':', not \"/\"",
+                "{:?} can't be mounted on: it takes an absolute path without ':', not \"/\", of at most {MAX_PATH} bytes",
                 self.path
             );
             faults.push(Fault::new(format!("{at}.path"), message));

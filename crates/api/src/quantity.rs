@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "crd")]
+use crate::schema::rule;
+
 /// A non-negative resource quantity in the form of Kubernetes, kept as it was written.
 ///
 /// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
@@ -95,7 +98,17 @@ impl schemars::JsonSchema for Quantity {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"x-kubernetes-int-or-string": true})
+        // As `Quantity::parse`, which leaves out the exponents and signs of `isQuantity`.
+        schemars::json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "nullable": false,
+            "maxLength": 63,
+            "x-kubernetes-validations": [rule(
+                "type(self) == int ? self >= 0 && self < 1000000000000000 : \
+                 self.matches('^([0-9]{1,15}|[0-9]{0,13}[.][0-9]{1,13}|[0-9]{1,13}[.])(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$')",
+                "it takes a number with a unit, as 10m, 0.5, 64Mi or 1G",
+            )],
+        })
     }
 }
 
