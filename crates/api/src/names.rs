@@ -48,6 +48,8 @@ pub const CONFIG_FILE: &str = "config.json";
 
 /// Port of a sidecar's admin server: metrics, probes, stats.
 pub const ADMIN_PORT: u16 = 15190;
+/// Its name among the container's ports, for monitors.
+pub const ADMIN_PORT_NAME: &str = "outrigger-admin";
 /// First port of the listeners that take over an app's named ports; one more for each.
 pub const FIRST_LISTEN_PORT: u16 = 15200;
 /// User and group of the sidecars.

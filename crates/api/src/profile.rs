@@ -261,10 +261,27 @@ pub struct SharedMount {
             extend("x-kubernetes-validations" = [rule(
                 "self.startsWith('/') && self != '/' && !self.contains(':')",
                 "it takes an absolute path without ':', not \"/\"",
+            ), rule(
+                "!self.matches('^/+var/+run/+secrets/+kubernetes[.]io/+serviceaccount(/|$)')",
+                "the app's service account token is mounted there",
             )])
         )
     )]
     pub path: String,
+    /// Path in the volume that is mounted instead of the whole of it. Relative, without `..`. The kubelet makes it where it
+    /// is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_PATH),
+            extend("x-kubernetes-validations" = [rule(
+                "self != '' && !self.startsWith('/') && !self.matches('(^|/)[.][.](/|$)')",
+                "it takes a relative path without \"..\"",
+            )])
+        )
+    )]
+    pub sub_path: Option<String>,
     /// Whether that container may only read.
     pub read_only: bool,
 }
@@ -395,6 +412,23 @@ impl SharedMount {
             );
             faults.push(Fault::new(format!("{at}.path"), message));
         }
+        // The API server mounts the app's token only where nothing else is mounted.
+        let parts: Vec<_> = self.path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if parts.starts_with(&["var", "run", "secrets", "kubernetes.io", "serviceaccount"]) {
+            let message = format!("{:?} is where the app's service account token is mounted", self.path);
+            faults.push(Fault::new(format!("{at}.path"), message));
+        }
+        let is_relative = |path: &str| {
+            !path.is_empty()
+                && path.len() <= MAX_PATH
+                && !path.starts_with('/')
+                && path.split('/').all(|part| part != "..")
+        };
+        if let Some(path) = self.sub_path.as_deref().filter(|path| !is_relative(path)) {
+            let message =
+                format!("{path:?} is no path in the volume: it takes a relative one without \"..\"");
+            faults.push(Fault::new(format!("{at}.subPath"), message));
+        }
         faults
     }
 }
@@ -446,9 +480,10 @@ mod tests {
             "proxy": {"logLevel": "loud", "resources": {"requests": {"memory": "1Gi", "cpu": "1 core"}}},
             "inbound": [{"port": "http"}, {"port": 0}, {"protocol": "tcp"}, {"port": "http"}],
             "sharedVolume": {"mounts": [
-                {"container": "app", "path": "data"},
+                {"container": "app", "path": "data", "subPath": "../up"},
                 {"container": "app", "path": "/a"},
                 {"container": "app", "path": "/a/"},
+                {"container": "app", "path": "/var/run/secrets/kubernetes.io/serviceaccount/x"},
             ]},
         });
         let faults = SidecarProfileSpec::parse(&spec).unwrap_err();

@@ -20,6 +20,7 @@ mod ports;
 mod probes;
 mod profiles;
 mod proxy_container;
+mod remains;
 mod rendered;
 mod renewal;
 mod sentences;

@@ -1,5 +1,7 @@
 //! The way from a pod to its patch, read top to bottom.
 
+use std::collections::HashMap;
+
 use json_patch::Patch;
 use outrigger_api::Reason;
 use outrigger_api::config::{self, Inbound, SidecarConfig};
@@ -171,7 +173,8 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
 }
 
 fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {
-    let pointer = |name: &str| pod.container(name).expect("the plan is made of the pod's containers").pointer;
+    let pointers: HashMap<_, _> = pod.containers().map(|found| (found.name, found.pointer)).collect();
+    let pointer = |name: &str| pointers[name];
     for port in &plan.takeover.moved {
         edit.remove(&format!("{}/ports/{}/name", pointer(&port.container), port.index));
     }

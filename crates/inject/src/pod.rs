@@ -119,9 +119,12 @@ impl<'a> Pod<'a> {
         self.containers().find(|container| container.name == name)
     }
 
+    pub(crate) fn volumes(self) -> &'a [Value] {
+        self.json["spec"]["volumes"].as_array().map_or(&[], Vec::as_slice)
+    }
+
     pub(crate) fn volume_names(self) -> impl Iterator<Item = &'a str> {
-        let volumes = self.json["spec"]["volumes"].as_array().map_or(&[][..], Vec::as_slice);
-        volumes.iter().filter_map(|volume| volume["name"].as_str())
+        self.volumes().iter().filter_map(|volume| volume["name"].as_str())
     }
 }
 

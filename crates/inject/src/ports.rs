@@ -4,11 +4,11 @@
 //! sidecars alike (from Kubernetes 1.33 on: kubernetes#128850). Moving the name from the app's port to the proxy's brings the traffic to the proxy with no
 //! privilege and no change to the Service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use outrigger_api::Reason;
 use outrigger_api::config::Protocol;
-use outrigger_api::names::{ADMIN_PORT, FIRST_LISTEN_PORT};
+use outrigger_api::names::{ADMIN_PORT, ADMIN_PORT_NAME, FIRST_LISTEN_PORT};
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, ProtocolSpec};
 
@@ -25,15 +25,14 @@ pub(crate) struct Takeover {
 pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal> {
     let declared: BTreeSet<u16> =
         pod.containers().flat_map(Container::tcp_ports).map(|port| port.number).collect();
+    let collision = |message: String| Refusal::rejected(Reason::PortCollision, message);
     if declared.contains(&ADMIN_PORT) {
-        return Err(Refusal::rejected(
-            Reason::PortCollision,
-            format!(
-                "port {ADMIN_PORT} is the sidecar's admin port and a container of the pod declares it; use another"
-            ),
-        ));
+        return Err(collision(format!(
+            "port {ADMIN_PORT} is the sidecar's admin port and a container of the pod declares it; use another"
+        )));
     }
-    let mut free = (FIRST_LISTEN_PORT..).filter(|port| !declared.contains(port));
+    let mut free = (FIRST_LISTEN_PORT..=u16::MAX).filter(|port| !declared.contains(port));
+    let mut names = HashSet::new();
     let mut takeover = Takeover { moved: Vec::new(), warnings: Vec::new() };
     for container in pod.containers().filter(|container| container.is_long_running()) {
         for port in container.tcp_ports() {
@@ -44,7 +43,13 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
                 takeover.warnings.push(unnamed(container.name, port.number));
                 continue;
             };
-            if takeover.moved.iter().any(|moved| moved.name == name) {
+            if name == ADMIN_PORT_NAME {
+                return Err(collision(format!(
+                    "port name {name} of container {} is that of the sidecar's admin port; use another",
+                    container.name
+                )));
+            }
+            if !names.insert(name) {
                 takeover.warnings.push(format!(
                     "port {name} of container {} stays outside the proxy: another container has a port of that name, \
                      and Services follow the first",
@@ -62,7 +67,9 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
                 index: port.index,
                 name: name.to_owned(),
                 port: port.number,
-                listen: free.next().expect("a pod declares fewer ports than there are"),
+                listen: free
+                    .next()
+                    .ok_or_else(|| collision("no port is left for the proxy to listen on".into()))?,
                 protocol: resolve(protocol, name),
             });
         }

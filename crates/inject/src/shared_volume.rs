@@ -26,14 +26,9 @@ pub(crate) fn plan<'a>(
                 ),
             ));
         };
-        if mount_paths(container).any(|path| path.trim_end_matches('/') == mount.path.trim_end_matches('/')) {
-            return Err(Refusal::rejected(
-                Reason::MountCollision,
-                format!(
-                    "container {} already mounts something on {}; let the profile use another path",
-                    mount.container, mount.path
-                ),
-            ));
+        if let Some(why) = collision(pod, container, mount) {
+            let message = format!("{why}; let the profile's sharedVolume use another path");
+            return Err(Refusal::rejected(Reason::MountCollision, message));
         }
         mounts.push((container, mount));
     }
@@ -47,13 +42,45 @@ pub(crate) fn volume(spec: &SharedVolumeSpec) -> Value {
 
 pub(crate) fn mount(spec: &SharedMount) -> Value {
     let mut mount = json!({"name": SHARED_VOLUME, "mountPath": spec.path});
+    if let Some(path) = &spec.sub_path {
+        mount["subPath"] = path.as_str().into();
+    }
     if spec.read_only {
         mount["readOnly"] = true.into();
     }
     mount
 }
 
-fn mount_paths(container: Container<'_>) -> impl Iterator<Item = &str> {
+/// What keeps the shared volume from being mounted there. The API server refuses two mounts on one path. One mount in another is
+/// fine: the inner one's directory is made in the outer one, which takes an outer one that can be written to.
+fn collision(pod: Pod, container: Container, ours: &SharedMount) -> Option<String> {
+    let of_ours: Vec<_> = components(&ours.path).collect();
     let mounts = container.json["volumeMounts"].as_array().map_or(&[][..], Vec::as_slice);
-    mounts.iter().filter_map(|mount| mount["mountPath"].as_str())
+    mounts.iter().find_map(|theirs| {
+        let path = theirs["mountPath"].as_str()?;
+        let of_theirs: Vec<_> = components(path).collect();
+        let (name, our_path) = (container.name, &ours.path);
+        if of_theirs == of_ours {
+            return Some(format!("container {name} already mounts something on {our_path}"));
+        }
+        if of_ours.starts_with(&of_theirs) && is_read_only(pod, theirs) {
+            return Some(format!("container {name} mounts a read-only volume on {path}, in which {our_path} can't be made"));
+        }
+        (of_theirs.starts_with(&of_ours) && ours.read_only).then(|| {
+            format!("container {name} mounts something on {path}, which can't be made in {our_path}, read-only there")
+        })
+    })
+}
+
+/// The parts of a path: `/srv//www/` and `/srv/./www` are one.
+fn components(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".")
+}
+
+/// Whether nothing can be made in a mount: it says so, or its volume is of a kind that is always mounted so.
+fn is_read_only(pod: Pod, mount: &Value) -> bool {
+    let kinds = ["configMap", "secret", "projected", "downwardAPI"];
+    let volume = || pod.volumes().iter().find(|volume| volume["name"] == mount["name"]);
+    mount["readOnly"] == true
+        || volume().is_some_and(|volume| kinds.iter().any(|kind| volume.get(kind).is_some()))
 }

@@ -35,12 +35,17 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
         drop_named(pod.pointer_mut(list), &report.containers);
     }
     drop_named(pod.pointer_mut("/spec/volumes"), &report.volumes);
-    report.ports.iter().for_each(|port| restore_port(pod, port));
+    for port in &report.ports {
+        if let Some(container) = container_mut(pod, &port.container) {
+            restore_port(container, port);
+        }
+    }
     report.probes.iter().for_each(|probe| restore_probe(pod, probe));
     for mount in &report.mounts {
-        let container = mount.split_once(':').map_or("", |(container, _)| container);
-        if let Some(container) = container_mut(pod, container) {
-            drop_named(container.get_mut("volumeMounts"), &[SHARED_VOLUME.to_owned()]);
+        let (container, path) = mount.split_once(':').unwrap_or_default();
+        let mounts = container_mut(pod, container).and_then(|container| container.get_mut("volumeMounts"));
+        if let Some(mounts) = mounts.and_then(Value::as_array_mut) {
+            mounts.retain(|mount| mount["name"] != SHARED_VOLUME || mount["mountPath"] != path);
         }
     }
     drop_key(pod.pointer_mut("/metadata/labels"), INJECTED_LABEL);
@@ -66,14 +71,19 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
     }
 }
 
-fn restore_port(pod: &mut Value, moved: &MovedPort) {
-    let Some(container) = container_mut(pod, &moved.container) else {
+/// The port may stand in another place by now: others add ports too.
+fn restore_port(container: &mut Value, moved: &MovedPort) {
+    let Some(ports) = container.get_mut("ports").and_then(Value::as_array_mut) else {
         return;
     };
-    let port = container.pointer_mut(&format!("/ports/{}", moved.index));
-    if let Some(port) = port.filter(|port| port["containerPort"] == moved.port && port.get("name").is_none())
-    {
-        port["name"] = moved.name.as_str().into();
+    let is_nameless = |port: &Value| port["containerPort"] == moved.port && port.get("name").is_none();
+    let index = if ports.get(moved.index).is_some_and(is_nameless) {
+        Some(moved.index)
+    } else {
+        ports.iter().position(is_nameless)
+    };
+    if let Some(port) = index.and_then(|index| ports[index].as_object_mut()) {
+        port.insert("name".to_owned(), moved.name.as_str().into());
     }
 }
 

@@ -139,6 +139,11 @@ fn is_object_name(name: &str) -> bool {
     begins_well && name.len() <= 253 && name.chars().all(allowed)
 }
 
+/// Rejected, or skipped where the pod has sidecars that stay.
 fn lacks_profile(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Rejected { reason: Reason::ProfileNotFound, .. })
+    matches!(
+        outcome,
+        Outcome::Rejected { reason: Reason::ProfileNotFound, .. }
+            | Outcome::Skipped { reason: Reason::ProfileNotFound, .. }
+    )
 }
