@@ -24,10 +24,29 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* `include "outrigger.labelsAnd" (list . .Values.podLabels)`: ours win. */}}
+{{- define "outrigger.labelsAnd" -}}
+{{- mergeOverwrite (deepCopy (index . 1)) (include "outrigger.labels" (index . 0) | fromYaml) | toYaml }}
+{{- end }}
+
 {{/* `include "outrigger.image" (list . .Values.image)` */}}
 {{- define "outrigger.image" -}}
 {{- $root := index . 0 }}{{ $image := index . 1 -}}
-{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}
+{{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/*
+The Secret with the certificate. Each mode has its own name: another owner must not find what the one before left, nor
+helm remove what cert-manager made.
+*/}}
+{{- define "outrigger.secret" -}}
+{{- if eq .Values.tls.mode "secret" }}{{ .Values.tls.secretName -}}
+{{- else }}{{ include "outrigger.webhook" . }}-{{ ternary "tls" "certificate" (eq .Values.tls.mode "certManager") }}{{ end -}}
+{{- end }}
+
+{{/* The fewest replicas that there may be. */}}
+{{- define "outrigger.replicas" -}}
+{{ if .Values.autoscaling.enabled }}{{ .Values.autoscaling.minReplicas }}{{ else }}{{ .Values.replicas }}{{ end }}
 {{- end }}
 
 {{/* What Pod Security `restricted` asks of a container, and a read-only root. */}}
