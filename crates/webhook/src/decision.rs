@@ -1,7 +1,7 @@
 //! One pod: what the caches and, where they are behind, the API server say about it, and what `inject` makes of that.
 
 use outrigger_api::{Reason, names};
-use outrigger_inject::{Context, Namespace, Outcome, Settings, inject, profile_name};
+use outrigger_inject::{Context, Namespace, Outcome, inject, profile_name};
 use rustls::crypto::SecureRandom;
 use serde_json::Value;
 
@@ -31,8 +31,6 @@ pub struct Decider {
     pub known: Known,
     /// What to do where they are behind.
     pub lookup: Lookup,
-    /// How this installation injects.
-    pub settings: Settings,
     /// Namespace whose profiles serve all.
     pub release_namespace: String,
     /// For the tokens.
@@ -60,8 +58,8 @@ impl Decider {
     }
 
     fn inject(&self, pod: &Value, namespace: &Namespace, caches: &Caches, token: &str) -> Outcome {
-        let profiles = &caches.profiles;
-        inject(pod, &Context { namespace, profiles, settings: &self.settings, token })
+        let Caches { profiles, settings, .. } = caches;
+        inject(pod, &Context { namespace, profiles, settings, token })
     }
 
     /// By the namespace as it is now. It is not put into the cache: the watch brings it, in the right order.
@@ -101,9 +99,12 @@ impl Decider {
         for place in [&namespace.name, &self.release_namespace] {
             if let Some(spec) = self.lookup.profile(place, name).await? {
                 // A copy with one more: this happens once, then the watch has brought it.
-                let mut profiles = self.known.read().profiles.clone();
+                let (mut profiles, settings) = {
+                    let caches = self.known.read();
+                    (caches.profiles.clone(), caches.settings.clone())
+                };
                 profiles.set(place, name, &spec);
-                let context = Context { namespace, profiles: &profiles, settings: &self.settings, token };
+                let context = Context { namespace, profiles: &profiles, settings: &settings, token };
                 return Ok(inject(pod, &context));
             }
         }

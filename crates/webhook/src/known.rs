@@ -5,28 +5,30 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kube::core::ObjectMeta;
 use outrigger_api::names;
-use outrigger_inject::{Namespace, Profiles};
+use outrigger_inject::{Namespace, Profiles, Settings};
 
-/// Namespaces and profiles. Clones share them.
+/// Namespaces, profiles and versions. Clones share them.
 ///
 /// A lock rather than a copy on each change: readers hold it for one decision, and all run on one thread.
 #[derive(Clone, Debug)]
 pub struct Known(Arc<RwLock<Caches>>);
 
-/// The two caches.
+/// What an admission goes by.
 #[derive(Debug)]
 pub struct Caches {
     /// By name.
     pub namespaces: HashMap<String, Namespace>,
     /// All profiles of the cluster.
     pub profiles: Profiles,
+    /// How this installation injects, and into what kind of cluster.
+    pub settings: Settings,
 }
 
 impl Known {
-    /// Knows nothing yet.
-    pub fn new(release_namespace: &str) -> Self {
+    /// Knows nothing of the cluster yet.
+    pub fn new(release_namespace: &str, settings: Settings) -> Self {
         let profiles = Profiles::new(release_namespace);
-        Self(Arc::new(RwLock::new(Caches { namespaces: HashMap::new(), profiles })))
+        Self(Arc::new(RwLock::new(Caches { namespaces: HashMap::new(), profiles, settings })))
     }
 
     /// For one decision; never across an await.

@@ -7,7 +7,8 @@
 //! Ready when all of these hold; `/ready` names the ones that don't:
 //! - `certificate`: an API server that went by our webhook configuration as it stood at the last look would accept what
 //!   we serve. The looks are at most 30 s apart, and there is no watch: for that we would need the right to list;
-//! - `namespaces`, `profiles`: both caches have been complete once;
+//! - `namespaces`, `profiles`, `nodes`: these caches have been complete once;
+//! - `version of the API server`: it has told;
 //! - `customresourcedefinition sidecarprofiles.outrigger.dev`: the cluster knows the resource.
 //!
 //! What it may do in the cluster, and why:
@@ -16,6 +17,7 @@
 //! |---|---|---|---|
 //! | secrets | get, update | Role, `resourceNames` our own | the certificate; created empty by the chart, so no create; PUT with `resourceVersion`, so no patch |
 //! | mutatingwebhookconfigurations | get, patch | `ClusterRole`, `resourceNames` our own | the caBundle, by a JSON patch of that field alone; read back before the certificate is served |
+//! | nodes | list, watch | `ClusterRole` | the oldest kubelet: what kind of containers pods get |
 //! | namespaces | get, list, watch | `ClusterRole` | opt-in label and profile of the pod's namespace; get where the watch is behind |
 //! | events.events.k8s.io | create, patch | `ClusterRole` | what was decided about a pod, on its owner |
 //! | sidecarprofiles.outrigger.dev | get, list, watch | `ClusterRole` | the profiles; get where the watch is behind |
@@ -31,9 +33,11 @@ mod connections;
 pub mod decision;
 pub mod events;
 pub mod known;
+pub mod lease;
 pub mod lookup;
 pub mod metrics;
 pub mod mutate;
+pub mod nodes;
 pub mod options;
 pub mod review;
 pub mod rotation;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::{Api, Client};
-use outrigger_inject::Settings;
+use outrigger_inject::{Cluster, Settings};
 use outrigger_runtime::admin::{self, Admin};
 use outrigger_runtime::bind;
 use outrigger_runtime::log::LogControl;
@@ -23,6 +23,7 @@ use crate::known::Known;
 use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::mutate::{self, Mutate};
+use crate::nodes;
 use crate::options::Options;
 use crate::rotation::Rotation;
 use crate::secret::Store;
@@ -66,7 +67,7 @@ pub async fn run(
     let mut registry = outrigger_runtime::metrics::Metrics::new(VERSION);
     let metrics = Metrics::register(registry.own());
     let readiness = Readiness::default();
-    let known = Known::new(&options.namespace);
+    let known = Known::new(&options.namespace, settings(&options));
     let served = Served::default();
 
     let mut background = JoinSet::new();
@@ -85,6 +86,15 @@ pub async fn run(
         readiness.condition("customresourcedefinition sidecarprofiles.outrigger.dev"),
         metrics.clone(),
     ));
+
+    background.spawn(nodes::oldest_node(
+        client.clone(),
+        known.clone(),
+        readiness.condition("nodes"),
+        metrics.clone(),
+    ));
+    let version = readiness.condition("version of the API server");
+    background.spawn(nodes::server_version(client.clone(), known.clone(), version));
 
     let instance = options.pod_name.clone().unwrap_or_else(drawn_name);
     let events = Events::new(metrics.clone());
@@ -163,19 +173,18 @@ fn random() -> &'static dyn SecureRandom {
     provider().secure_random
 }
 
-fn decider(options: &Options, known: Known, lookup: Lookup) -> Decider {
-    Decider {
-        known,
-        lookup,
-        settings: Settings {
-            sidecar_image: options.sidecar_image.clone(),
-            image_pull_policy: options.image_pull_policy.clone(),
-            version: VERSION.into(),
-            cluster: outrigger_inject::Cluster::default(),
-        },
-        release_namespace: options.namespace.clone(),
-        random: random(),
+fn settings(options: &Options) -> Settings {
+    Settings {
+        sidecar_image: options.sidecar_image.clone(),
+        image_pull_policy: options.image_pull_policy.clone(),
+        version: VERSION.into(),
+        // Unknown until the API server and the nodes tell; until then we are not ready.
+        cluster: Cluster::default(),
     }
+}
+
+fn decider(options: &Options, known: Known, lookup: Lookup) -> Decider {
+    Decider { known, lookup, release_namespace: options.namespace.clone(), random: random() }
 }
 
 fn listen(port: u16) -> Result<TcpListener, RunError> {

@@ -102,7 +102,7 @@ fn set(profiles: &mut Profiles, object: &DynamicObject) {
 }
 
 /// The next event that is no failure. The watch itself starts again after one, and the backoff slows that down.
-async fn next<K>(
+pub(crate) async fn next<K>(
     events: &mut (impl Stream<Item = watcher::Result<Event<K>>> + Unpin),
     resource: &'static str,
     metrics: &Metrics,

@@ -9,6 +9,7 @@ pub(crate) const RELEASE: &str = "outrigger";
 pub(crate) const SECRET: &str = "/api/v1/namespaces/outrigger/secrets/outrigger-webhook-certificate";
 pub(crate) const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/outrigger-webhook";
+pub(crate) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/outrigger/leases/outrigger-webhook";
 pub(crate) const NAME: &str = "outrigger-webhook.outrigger.svc";
 
 /// As the chart leaves it, with one labelled namespace, `shop`.
@@ -24,6 +25,13 @@ pub(crate) async fn installed() -> (FakeApi, Client) {
     };
     let webhooks = [entry("namespaces.outrigger.dev"), entry("pods.outrigger.dev")];
     api.put(CONFIGURATION, json!({"metadata": {"labels": {"kept": "yes"}}, "webhooks": webhooks}));
+    api.put(
+        "/version",
+        json!({"major": "1", "minor": "34+", "gitVersion": "v1.34.1-x", "platform": "linux/amd64"}),
+    );
+    put_node(&api, "old", "v1.33.2");
+    put_node(&api, "new", "v1.34.1");
+    api.put(LEASE, json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}));
     put_namespace(&api, RELEASE, &json!({}));
     put_namespace(&api, "shop", &json!({"outrigger.dev/inject": "enabled"}));
     put_profile(&api, RELEASE, "default", &json!({}));
@@ -38,6 +46,11 @@ pub(crate) fn client(api: &FakeApi) -> Client {
 pub(crate) fn put_namespace(api: &FakeApi, name: &str, labels: &Value) {
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"labels": labels}});
     api.put(&format!("/api/v1/namespaces/{name}"), object);
+}
+
+pub(crate) fn put_node(api: &FakeApi, name: &str, version: &str) {
+    let status = json!({"nodeInfo": {"kubeletVersion": version}, "images": [{"names": ["large"]}]});
+    api.put(&format!("/api/v1/nodes/{name}"), json!({"apiVersion": "v1", "kind": "Node", "status": status}));
 }
 
 pub(crate) fn put_profile(api: &FakeApi, namespace: &str, name: &str, spec: &Value) {

@@ -4,7 +4,9 @@
 
 mod cluster;
 mod fake_api;
+mod lease;
 mod mutate;
+mod nodes;
 mod rotation;
 mod server;
 mod whole;

@@ -6,7 +6,6 @@ use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use http_body_util::BodyExt;
 use kube::Client;
-use outrigger_inject::Settings;
 use outrigger_webhook::body::Bodies;
 use outrigger_webhook::decision::Decider;
 use outrigger_webhook::events::Events;
@@ -21,6 +20,7 @@ use tower::ServiceExt;
 
 use crate::cluster::{self, RELEASE, put_namespace, put_profile, review};
 use crate::fake_api::FakeApi;
+use crate::nodes::settings;
 
 /// Not random, so that answers can be compared.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ fn router(client: Client) -> (Router, Metrics) {
 
 fn router_within(client: Client, bodies: Bodies) -> (Router, Metrics) {
     let metrics = Metrics::unregistered();
-    let known = Known::new(RELEASE);
+    let known = Known::new(RELEASE, settings());
     for (name, label) in [("shop", Some("enabled")), ("quiet", None), ("slip", Some("enable"))] {
         let labels = label.map(|label| json!({"outrigger.dev/inject": label}));
         let metadata = serde_json::from_value(json!({"name": name, "labels": labels})).unwrap();
@@ -53,12 +53,6 @@ fn router_within(client: Client, bodies: Bodies) -> (Router, Metrics) {
     let decider = Decider {
         known,
         lookup: Lookup::new(client, metrics.clone()),
-        settings: Settings {
-            sidecar_image: "sidecar:1".into(),
-            image_pull_policy: None,
-            version: "0".into(),
-            cluster: outrigger_inject::Cluster::default(),
-        },
         release_namespace: RELEASE.into(),
         random: &Sevens,
     };
