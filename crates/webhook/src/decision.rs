@@ -46,7 +46,7 @@ impl Decider {
         let token = self.token()?;
         let outcome = {
             let caches = self.known.read();
-            caches.namespaces.get(namespace).map(|namespace| self.inject(pod, namespace, &caches, &token))
+            caches.namespaces.get(namespace).map(|namespace| decide(pod, namespace, &caches, &token))
         };
         match outcome {
             Some(outcome) if !contradicts_call(&outcome, pod) && !lacks_profile(&outcome) => Ok(outcome),
@@ -57,16 +57,11 @@ impl Decider {
         }
     }
 
-    fn inject(&self, pod: &Value, namespace: &Namespace, caches: &Caches, token: &str) -> Outcome {
-        let Caches { profiles, settings, .. } = caches;
-        inject(pod, &Context { namespace, profiles, settings, token })
-    }
-
     /// By the namespace as it is now. It is not put into the cache: the watch brings it, in the right order.
     async fn with_namespace(&self, pod: &Value, name: &str, token: &str) -> Result<Outcome, DecisionError> {
         let fresh = if is_object_name(name) { self.lookup.namespace(name).await? } else { None };
         let fresh = fresh.ok_or_else(|| DecisionError::NamespaceNotFound(name.to_owned()))?;
-        let outcome = self.inject(pod, &fresh, &self.known.read(), token);
+        let outcome = decide(pod, &fresh, &self.known.read(), token);
         if lacks_profile(&outcome) {
             return self.with_fresh_profile(pod, &fresh, token, outcome).await;
         }
@@ -117,6 +112,11 @@ impl Decider {
         self.random.fill(&mut bytes).map_err(|_| DecisionError::NoRandomness)?;
         Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
     }
+}
+
+fn decide(pod: &Value, namespace: &Namespace, caches: &Caches, token: &str) -> Outcome {
+    let Caches { profiles, settings, .. } = caches;
+    inject(pod, &Context { namespace, profiles, settings, token })
 }
 
 /// Whether the outcome is one that users ask for, so that it deserves no warning.

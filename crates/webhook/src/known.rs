@@ -6,12 +6,16 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use kube::core::ObjectMeta;
 use outrigger_api::names;
 use outrigger_inject::{Namespace, Profiles, Settings};
+use tokio::sync::Notify;
 
 /// Namespaces, profiles and versions. Clones share them.
 ///
 /// A lock rather than a copy on each change: readers hold it for one decision, and all run on one thread.
 #[derive(Clone, Debug)]
-pub struct Known(Arc<RwLock<Caches>>);
+pub struct Known {
+    caches: Arc<RwLock<Caches>>,
+    changed: Arc<Notify>,
+}
 
 /// What an admission goes by.
 #[derive(Debug)]
@@ -28,18 +32,25 @@ impl Known {
     /// Knows nothing of the cluster yet.
     pub fn new(release_namespace: &str, settings: Settings) -> Self {
         let profiles = Profiles::new(release_namespace);
-        Self(Arc::new(RwLock::new(Caches { namespaces: HashMap::new(), profiles, settings })))
+        let caches = RwLock::new(Caches { namespaces: HashMap::new(), profiles, settings });
+        Self { caches: Arc::new(caches), changed: Arc::default() }
     }
 
     /// For one decision; never across an await.
     pub fn read(&self) -> RwLockReadGuard<'_, Caches> {
         // A panic elsewhere leaves no half-written entry behind.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.caches.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For one change; never across an await.
+    /// For one change; never across an await. Only where there is one, because it wakes who waits for [`Known::changed`].
     pub fn write(&self) -> RwLockWriteGuard<'_, Caches> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.changed.notify_one();
+        self.caches.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change since the last wait. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 }
 

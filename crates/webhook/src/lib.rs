@@ -19,6 +19,10 @@
 //! | mutatingwebhookconfigurations | get, patch | `ClusterRole`, `resourceNames` our own | the caBundle, by a JSON patch of that field alone; read back before the certificate is served |
 //! | nodes | list, watch | `ClusterRole` | the oldest kubelet: what kind of containers pods get |
 //! | namespaces | get, list, watch | `ClusterRole` | opt-in label and profile of the pod's namespace; get where the watch is behind |
+//! | pods | list | `ClusterRole` | how those that run stand beside what they would get now |
+//! | pods | patch | `ClusterRole`, with live reload | the sidecar config of those that run |
+//! | sidecarprofiles/status | patch | `ClusterRole` | whether a profile is valid, how many pods use it |
+//! | leases | get, update | Role, `resourceNames` our own | which replica looks after running pods; created empty by the chart |
 //! | events.events.k8s.io | create, patch | `ClusterRole` | what was decided about a pod, on its owner |
 //! | sidecarprofiles.outrigger.dev | get, list, watch | `ClusterRole` | the profiles; get where the watch is behind |
 //!
@@ -27,11 +31,13 @@
 //! out), and [`events`] for the pod's owner.
 
 pub mod answer;
+mod audit;
 pub mod body;
 pub mod certificate;
 mod connections;
 pub mod decision;
 pub mod events;
+mod finisher;
 pub mod known;
 pub mod lease;
 pub mod lookup;
@@ -39,6 +45,9 @@ pub mod metrics;
 pub mod mutate;
 pub mod nodes;
 pub mod options;
+pub mod overseer;
+mod pages;
+mod profile_status;
 pub mod review;
 pub mod rotation;
 mod run;

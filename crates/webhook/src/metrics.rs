@@ -46,6 +46,28 @@ pub struct EventResult {
     pub result: &'static str,
 }
 
+/// Labels of pods that run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodStanding {
+    /// Their namespace, or `_other` for those beyond the first 200.
+    pub namespace: String,
+    /// `current`, `reconfigurable`, `outdated`, `missing` or `refused`.
+    pub standing: &'static str,
+}
+
+/// Labels of something that was done to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// `done` or `failed`.
+    pub result: &'static str,
+}
+
+impl Outcome {
+    pub(crate) fn of<T, E>(result: &Result<T, E>) -> Self {
+        Self { result: if result.is_ok() { "done" } else { "failed" } }
+    }
+}
+
 /// Labels of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Watched {
@@ -70,6 +92,18 @@ pub struct Metrics {
     pub lookups: Family<Watched, Counter>,
     /// Kubernetes Events by what became of them.
     pub events: Family<EventResult, Counter>,
+    /// Pods that run, by how they stand beside what they would get now.
+    pub pods: Family<PodStanding, Gauge>,
+    /// Looks at all pods that came to their end.
+    pub audits: Counter,
+    /// Looks that failed.
+    pub audit_failures: Counter,
+    /// Pods brought up to date as they ran.
+    pub reloads: Family<Outcome, Counter>,
+    /// Proxies that were told that the work is done.
+    pub finishes: Family<Outcome, Counter>,
+    /// Whether this replica looks after running pods.
+    pub leading: Gauge,
     /// End of the served certificate, since the Unix epoch.
     pub certificate_expiry: Gauge,
     /// Attempts to bring the certificate in order that failed.
@@ -104,6 +138,13 @@ impl Metrics {
         registry.register("watch_restarts", "Watches started again after a failure", m.watch_restarts);
         registry.register("lookups", "Questions asked because a cache was behind", m.lookups);
         registry.register("events", "Kubernetes Events by what became of them", m.events);
+        let help = "Pods that run, by how they stand beside what they would get now";
+        registry.register("pods", help, m.pods);
+        registry.register("audits", "Looks at all pods that came to their end", m.audits);
+        registry.register("audit_failures", "Looks at all pods that failed", m.audit_failures);
+        registry.register("reloads", "Pods brought up to date as they ran", m.reloads);
+        registry.register("finishes", "Proxies told that the work of their pod is done", m.finishes);
+        registry.register("leading", "Whether this replica looks after running pods", m.leading);
         let help = "End of the served certificate, since the Unix epoch";
         registry.register("certificate_expiry_timestamp_seconds", help, m.certificate_expiry);
         let help = "Failed attempts to bring the certificate in order";
@@ -131,6 +172,12 @@ impl Metrics {
             watch_restarts: Family::default(),
             lookups: Family::default(),
             events: Family::default(),
+            pods: Family::default(),
+            audits: Counter::default(),
+            audit_failures: Counter::default(),
+            reloads: Family::default(),
+            finishes: Family::default(),
+            leading: Gauge::default(),
             certificate_expiry: Gauge::default(),
             certificate_failures: Counter::default(),
             ca_bundle_patches: Counter::default(),

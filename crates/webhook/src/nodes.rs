@@ -131,12 +131,11 @@ fn set(
     version: Option<Version>,
     whose: &str,
 ) {
-    let mut known = known.write();
-    let field = field(&mut known.settings.cluster);
-    // Only then: a kubelet's heartbeat brings its node every few seconds.
-    if *field != version {
+    // Mostly it is what it was: a kubelet's heartbeat brings its node every few seconds.
+    let mut cluster = known.read().settings.cluster;
+    if *field(&mut cluster) != version {
+        *field(&mut known.write().settings.cluster) = version;
         let version = version.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
         tracing::info!(whose, version, "version of Kubernetes");
     }
-    *field = version;
 }

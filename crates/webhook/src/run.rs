@@ -20,11 +20,13 @@ use crate::certificate::Policy;
 use crate::decision::Decider;
 use crate::events::Events;
 use crate::known::Known;
+use crate::lease::Candidate;
 use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::mutate::{self, Mutate};
 use crate::nodes;
 use crate::options::Options;
+use crate::overseer::Overseer;
 use crate::rotation::Rotation;
 use crate::secret::Store;
 use crate::served::Served;
@@ -37,6 +39,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long requests may go on after the last connection was accepted. With the delay before it, this stays within a
 /// pod's default grace period of 30 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How often a replica that is to lead looks whether it is ready.
+const READY_POLL: Duration = Duration::from_millis(200);
 
 /// Why the webhook can't run.
 #[derive(Debug, thiserror::Error)]
@@ -72,33 +77,16 @@ pub async fn run(
 
     let mut background = JoinSet::new();
     background.spawn(rotation(&options, &client, &served, &readiness, &metrics).run(shutdown.clone()));
-    background.spawn(watch::namespaces(
-        client.clone(),
-        known.clone(),
-        readiness.condition("namespaces"),
-        metrics.clone(),
-    ));
-    background.spawn(watch::profiles(
-        client.clone(),
-        options.namespace.clone(),
-        known.clone(),
-        readiness.condition("profiles"),
-        readiness.condition("customresourcedefinition sidecarprofiles.outrigger.dev"),
-        metrics.clone(),
-    ));
-
-    background.spawn(nodes::oldest_node(
-        client.clone(),
-        known.clone(),
-        readiness.condition("nodes"),
-        metrics.clone(),
-    ));
-    let version = readiness.condition("version of the API server");
-    background.spawn(nodes::server_version(client.clone(), known.clone(), version));
-
-    let instance = options.pod_name.clone().unwrap_or_else(drawn_name);
+    watch_cluster(&mut background, &options, &client, &known, &readiness, &metrics);
     let events = Events::new(metrics.clone());
-    background.spawn(events.clone().publish(client.clone(), instance));
+    let instance = options.pod_name.clone().unwrap_or_else(drawn_name);
+    background.spawn(events.clone().publish(client.clone(), instance.clone()));
+    let overseer = overseer(&options, &client, &known, &events, &metrics);
+    let (leading, lead) = tokio::sync::watch::channel(false);
+    background.spawn(overseer.run(lead));
+    let leases = Api::namespaced(client.clone(), &options.namespace);
+    let candidate = Candidate::new(leases, &options.lease, &instance);
+    let mut candidacy = tokio::spawn(stand(candidate, leading, readiness.clone(), shutdown.clone()));
 
     let (admin_stop, admin_stopping) = shutdown::channel();
     let admin = admin::router(Admin { metrics: Arc::new(registry), readiness: readiness.clone(), log });
@@ -126,6 +114,7 @@ pub async fn run(
         () = shutdown.requested() => {}
         // They run for ever, so this is a panic. Without them we would look well and go stale.
         _ = background.join_next() => return Err(RunError::Background),
+        _ = &mut candidacy => return Err(RunError::Background),
     }
     readiness.drain();
     tokio::time::sleep(options.shutdown_delay).await;
@@ -135,9 +124,71 @@ pub async fn run(
     if left > 0 {
         tracing::warn!(left, "connections were still in a request at the deadline");
     }
+    // It hands the Lease on.
+    let _ = candidacy.await;
     admin_stop.request();
     let _ = admin.await;
     Ok(())
+}
+
+/// Keeps what admissions go by.
+fn watch_cluster(
+    background: &mut JoinSet<()>,
+    options: &Options,
+    client: &Client,
+    known: &Known,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) {
+    background.spawn(watch::namespaces(
+        client.clone(),
+        known.clone(),
+        readiness.condition("namespaces"),
+        metrics.clone(),
+    ));
+    background.spawn(watch::profiles(
+        client.clone(),
+        options.namespace.clone(),
+        known.clone(),
+        readiness.condition("profiles"),
+        readiness.condition("customresourcedefinition sidecarprofiles.outrigger.dev"),
+        metrics.clone(),
+    ));
+    let nodes = readiness.condition("nodes");
+    background.spawn(nodes::oldest_node(client.clone(), known.clone(), nodes, metrics.clone()));
+    let version = readiness.condition("version of the API server");
+    background.spawn(nodes::server_version(client.clone(), known.clone(), version));
+}
+
+/// Stands for the Lease once it is ready: a leader that knows half of the profiles would find every pod outdated.
+async fn stand(
+    candidate: Candidate,
+    leading: tokio::sync::watch::Sender<bool>,
+    readiness: Readiness,
+    stop: Shutdown,
+) {
+    while !readiness.missing().is_empty() && !stop.is_requested() {
+        tokio::time::sleep(READY_POLL).await;
+    }
+    candidate.run(leading, stop).await;
+}
+
+fn overseer(
+    options: &Options,
+    client: &Client,
+    known: &Known,
+    events: &Events,
+    metrics: &Metrics,
+) -> Overseer {
+    Overseer {
+        client: client.clone(),
+        known: known.clone(),
+        configuration: options.webhook_configuration.clone(),
+        events: events.clone(),
+        metrics: metrics.clone(),
+        interval: options.audit_interval,
+        live_reload: options.live_reload,
+    }
 }
 
 fn rotation(

@@ -7,6 +7,7 @@ mod fake_api;
 mod lease;
 mod mutate;
 mod nodes;
+mod overseer;
 mod rotation;
 mod server;
 mod whole;

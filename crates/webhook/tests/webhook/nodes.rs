@@ -44,5 +44,7 @@ async fn oldest_node_is_known_as_nodes_come_go_and_are_upgraded() {
     put_node(&api, "joining", "");
     put_node(&api, "oldest", "v1.27.0");
     oldest(27).await;
-    tasks.each_ref().map(tokio::task::JoinHandle::abort);
+    for task in tasks {
+        task.abort();
+    }
 }

@@ -18,17 +18,21 @@ use crate::cluster::{self, CONFIGURATION, RELEASE, bundles, put_namespace, put_p
 use crate::server::{connect, exchange};
 use crate::{DEADLINE, until};
 
-struct Webhook {
-    tls: SocketAddr,
+pub(crate) struct Webhook {
+    pub(crate) tls: SocketAddr,
     admin: SocketAddr,
-    trigger: Trigger,
-    task: JoinHandle<Result<(), RunError>>,
+    pub(crate) trigger: Trigger,
+    pub(crate) task: JoinHandle<Result<(), RunError>>,
 }
 
 impl Webhook {
-    async fn start(client: Client) -> Self {
+    pub(crate) async fn start(client: Client) -> Self {
+        Self::start_with(client, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(client: Client, change: impl FnOnce(&mut Options)) -> Self {
         let (port, admin_port) = (free_port().await, free_port().await);
-        let options = Options {
+        let mut options = Options {
             namespace: RELEASE.into(),
             service: "outrigger-webhook".into(),
             secret: "outrigger-webhook-certificate".into(),
@@ -47,6 +51,7 @@ impl Webhook {
             log_level: "info".into(),
             log_format: log::Format::Text,
         };
+        change(&mut options);
         let (trigger, shutdown) = shutdown::channel();
         let task = tokio::spawn(run(options, client, log::detached(), shutdown));
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -54,7 +59,7 @@ impl Webhook {
     }
 
     /// Status and body of an admin page; 503 where nobody listens yet.
-    async fn page(&self, path: &str) -> (StatusCode, String) {
+    pub(crate) async fn page(&self, path: &str) -> (StatusCode, String) {
         let Ok(mut stream) = TcpStream::connect(self.admin).await else {
             return (StatusCode::SERVICE_UNAVAILABLE, String::new());
         };
@@ -66,12 +71,12 @@ impl Webhook {
         (status, answer)
     }
 
-    async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         until("ready", async || self.page("/ready").await.0 == StatusCode::OK).await;
     }
 
     /// As an API server would ask, trusting the configuration's caBundle.
-    async fn admit(&self, bundle: &str, review: &serde_json::Value) -> String {
+    pub(crate) async fn admit(&self, bundle: &str, review: &serde_json::Value) -> String {
         let mut stream = connect(self.tls, bundle.as_bytes(), rustls::ALL_VERSIONS).await.unwrap();
         let body = review.to_string();
         let head = "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";

@@ -1,0 +1,245 @@
+//! Where the pods that run stand, beside what they would get if they were created now.
+//!
+//! Everything here is calculated; [`crate::overseer`] asks the API server and acts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use json_patch::Patch;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::ObjectReference;
+use outrigger_api::names::{ENABLED, INJECT_LABEL, STATUS_ANNOTATION};
+use outrigger_inject::{Context, Report, Standing, standing};
+use serde_json::Value;
+
+use crate::events::owner;
+use crate::known::Known;
+use crate::pages::{Page, Place};
+
+/// Namespaces with series of their own in the metric. The pods of the others are summed up as [`OTHER`].
+const NAMESPACES: usize = 200;
+/// The namespace of that sum. No namespace has an underscore in its name.
+const OTHER: &str = "_other";
+/// Label by which a namespace is told from another in selectors.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// One pod that runs, and is ours to look at.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) owner: Option<ObjectReference>,
+    /// The profile of its sidecars, as `namespace/name`, where it has sidecars.
+    pub(crate) profile: Option<String>,
+    pub(crate) standing: &'static str,
+    pub(crate) differences: Vec<String>,
+    /// What brings it up to date as it runs.
+    pub(crate) patch: Option<Patch>,
+}
+
+/// The pods that are looked at: every one of a namespace that asks for injection, those that ask for it themselves, and
+/// those that have it.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    asking: BTreeSet<String>,
+    excluded: BTreeSet<String>,
+}
+
+/// How many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pods: BTreeMap<(String, &'static str), i64>,
+    /// Pods by the profile that they use.
+    pub(crate) profiles: BTreeMap<String, i64>,
+}
+
+impl Scope {
+    /// By the namespaces' labels, without the namespaces for which the configuration has no API server call us.
+    pub(crate) fn new(known: &Known, configuration: &MutatingWebhookConfiguration) -> Self {
+        let excluded = excluded(configuration);
+        let caches = known.read();
+        let asks = |name: &&String| {
+            caches.namespaces[*name].labels.get(INJECT_LABEL).is_some_and(|value| value == ENABLED)
+        };
+        let asking = caches.namespaces.keys().filter(asks).filter(|name| !excluded.contains(*name)).cloned();
+        Self { asking: asking.collect(), excluded }
+    }
+
+    /// Where to list, so that no pod is seen twice by [`Scope::contains`].
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        use outrigger_api::names::INJECTED_LABEL;
+        let labels = [Place::Label(INJECT_LABEL, ENABLED), Place::Label(INJECTED_LABEL, "true")];
+        self.asking.iter().cloned().map(Place::Namespace).chain(labels)
+    }
+
+    /// Whether the pod counts where it was listed.
+    fn contains(&self, pod: &Value, place: &Place) -> bool {
+        let namespace = text(pod, "/metadata/namespace");
+        match place {
+            Place::Namespace(_) => true,
+            _ if self.excluded.contains(namespace) || self.asking.contains(namespace) => false,
+            Place::Label(key, _) => {
+                *key == INJECT_LABEL || pod["metadata"]["labels"][INJECT_LABEL] != ENABLED
+            }
+        }
+    }
+
+    /// Judges the pods of a page, and says how to go on.
+    pub(crate) fn judge(
+        &self,
+        page: &Page,
+        place: &Place,
+        known: &Known,
+    ) -> Result<(Vec<Found>, Option<String>), serde_json::Error> {
+        let mut found = Vec::new();
+        let next = page.each(|pod| {
+            if runs(&pod) && self.contains(&pod, place) {
+                found.extend(look(&pod, known));
+            }
+        })?;
+        Ok((found, next))
+    }
+}
+
+impl Census {
+    pub(crate) fn count(&mut self, found: &Found) {
+        *self.pods.entry((found.namespace.clone(), found.standing)).or_default() += 1;
+        if let Some(profile) = &found.profile {
+            *self.profiles.entry(profile.clone()).or_default() += 1;
+        }
+    }
+
+    /// By namespace and standing, as the metric gives them.
+    pub(crate) fn series(&self) -> BTreeMap<(&str, &'static str), i64> {
+        let names: BTreeSet<_> = self.pods.keys().map(|(namespace, _)| namespace.as_str()).collect();
+        let own: BTreeSet<_> = names.into_iter().take(NAMESPACES).collect();
+        let mut series = BTreeMap::new();
+        for ((namespace, standing), count) in &self.pods {
+            let namespace = own.get(namespace.as_str()).copied().unwrap_or(OTHER);
+            *series.entry((namespace, *standing)).or_default() += count;
+        }
+        series
+    }
+
+    /// By standing.
+    pub(crate) fn totals(&self) -> BTreeMap<&'static str, i64> {
+        let mut totals = BTreeMap::new();
+        for ((_, standing), count) in &self.pods {
+            *totals.entry(*standing).or_default() += count;
+        }
+        totals
+    }
+}
+
+/// None for a pod that is rightly without sidecars.
+fn look(pod: &Value, known: &Known) -> Option<Found> {
+    let namespace = text(pod, "/metadata/namespace");
+    let judged = {
+        // For one pod, so that a watch that has news never waits for a page.
+        let caches = known.read();
+        let (profiles, settings) = (&caches.profiles, &caches.settings);
+        let namespace = caches.namespaces.get(namespace)?;
+        standing(pod, &Context { namespace, profiles, settings, token: "" })
+    };
+    let (standing, differences, patch) = match judged {
+        Standing::Outside { .. } => return None,
+        Standing::Missing => ("missing", Vec::new(), None),
+        Standing::Current => ("current", Vec::new(), None),
+        Standing::Refused { reason, errors } => {
+            ("refused", errors.into_iter().map(|error| format!("{reason}: {error}")).collect(), None)
+        }
+        Standing::Reconfigurable { patch, differences } => ("reconfigurable", differences, Some(patch)),
+        Standing::Outdated { differences } => ("outdated", differences, None),
+    };
+    let status = pod["metadata"]["annotations"][STATUS_ANNOTATION].as_str();
+    let report = status.and_then(|status| serde_json::from_str::<Report>(status).ok());
+    Some(Found {
+        namespace: namespace.to_owned(),
+        name: text(pod, "/metadata/name").to_owned(),
+        owner: owner(pod, namespace),
+        profile: report.map(|report| report.profile),
+        standing,
+        differences,
+        patch,
+    })
+}
+
+/// Whether it has not ended, and is not about to.
+pub(crate) fn runs(pod: &Value) -> bool {
+    let ended = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+    !ended && pod["metadata"].get("deletionTimestamp").is_none()
+}
+
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The namespaces that every entry of the configuration leaves out by name: the chart's `excludedNamespaces` and the
+/// release's own. A pod there is not injected whatever its label says.
+fn excluded(configuration: &MutatingWebhookConfiguration) -> BTreeSet<String> {
+    let entries = configuration.webhooks.iter().flatten().map(|entry| {
+        let selectors =
+            entry.namespace_selector.iter().flat_map(|selector| selector.match_expressions.iter().flatten());
+        let by_name = selectors.filter(|rule| rule.key == NAME_LABEL && rule.operator == "NotIn");
+        by_name.flat_map(|rule| rule.values.iter().flatten().cloned()).collect::<BTreeSet<_>>()
+    });
+    entries.reduce(|one, other| &one & &other).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(namespace: &str, standing: &'static str) -> Found {
+        Found {
+            namespace: namespace.into(),
+            name: "web".into(),
+            owner: None,
+            profile: Some("outrigger/default".into()),
+            standing,
+            differences: Vec::new(),
+            patch: None,
+        }
+    }
+
+    #[test]
+    fn series_are_bounded_and_no_pod_is_lost() {
+        let mut census = Census::default();
+        for number in 0..NAMESPACES + 50 {
+            census.count(&found(&format!("team-{number:04}"), "current"));
+            census.count(&found(&format!("team-{number:04}"), "missing"));
+        }
+        let series = census.series();
+        assert_eq!(series.len(), 2 * NAMESPACES + 2);
+        assert_eq!(series[&(OTHER, "missing")], 50);
+        assert_eq!(series[&("team-0000", "missing")], 1);
+        assert_eq!(census.totals()["current"], 250);
+        assert_eq!(census.profiles["outrigger/default"], 500);
+    }
+
+    #[test]
+    fn namespaces_left_out_by_every_entry_are_excluded() {
+        let entry = |names: &[&str]| {
+            let rules = json!([
+                {"key": "outrigger.dev/inject", "operator": "NotIn", "values": ["disabled"]},
+                {"key": NAME_LABEL, "operator": "NotIn", "values": names},
+            ]);
+            json!({
+                "name": "x", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                "namespaceSelector": {"matchExpressions": rules},
+            })
+        };
+        let configuration = json!({"webhooks": [entry(&["kube-system", "own"]), entry(&["own", "other"])]});
+        let excluded = excluded(&serde_json::from_value(configuration).unwrap());
+        assert_eq!(excluded, BTreeSet::from(["own".to_owned()]));
+    }
+
+    #[test]
+    fn pods_that_have_ended_or_are_going_do_not_run() {
+        assert!(runs(&json!({"metadata": {}, "status": {"phase": "Running"}})));
+        assert!(runs(&json!({"metadata": {}})));
+        assert!(!runs(&json!({"metadata": {}, "status": {"phase": "Succeeded"}})));
+        assert!(!runs(&json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})));
+    }
+}

@@ -1,0 +1,116 @@
+//! A profile's `status`: whether it is valid, and how many pods use it.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use outrigger_api::Reason;
+use outrigger_api::profile::SidecarProfileSpec;
+use serde_json::{Value, json};
+
+use crate::audit::Census;
+use crate::watch::profile_resource;
+
+/// Profiles in one page of the list.
+const PAGE: u32 = 100;
+/// Longest message of a condition, in bytes.
+/// <https://kubernetes.io/docs/reference/kubernetes-api/definitions/condition-v1-meta/>
+const MESSAGE_LIMIT: usize = 32_768;
+
+/// Writes the status of every profile whose status is another.
+///
+/// As raw JSON: a profile that does not fit our types is the one whose status matters most.
+pub(crate) async fn write(client: &Client, census: &Census) -> kube::Result<()> {
+    let all: Api<DynamicObject> = Api::all_with(client.clone(), &profile_resource());
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let list = all.list(&params).await?;
+        for profile in &list.items {
+            let (namespace, name) = (profile.namespace().unwrap_or_default(), profile.name_any());
+            let pods = census.profiles.get(&format!("{namespace}/{name}")).copied().unwrap_or(0);
+            let Some(status) = change(profile, pods, Timestamp::now()) else { continue };
+            let place: Api<DynamicObject> =
+                Api::namespaced_with(client.clone(), &namespace, &profile_resource());
+            let patch = Patch::Merge(json!({"status": status}));
+            match place.patch_status(&name, &PatchParams::default(), &patch).await {
+                Ok(_) => {}
+                // Deleted meanwhile, or a CRD of before there was a status: helm does not upgrade those.
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    tracing::debug!(
+                        namespace,
+                        name,
+                        why = status.message,
+                        "failed to write status of profile"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What the status has to be, if it is not that.
+fn change(profile: &DynamicObject, pods: i64, now: Timestamp) -> Option<Value> {
+    let status = &profile.data["status"];
+    let before =
+        status["conditions"].as_array().and_then(|all| all.iter().find(|one| one["type"] == "Valid"));
+    let (valid, reason, message) = match SidecarProfileSpec::parse(&profile.data["spec"]) {
+        Ok(_) => ("True", "Valid", "pods can use it".to_owned()),
+        Err(faults) => {
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            let mut message = faults.join("; ");
+            message.truncate(message.floor_char_boundary(MESSAGE_LIMIT));
+            ("False", Reason::InvalidProfile.code(), message)
+        }
+    };
+    let since =
+        before.filter(|before| before["status"] == valid).map(|before| before["lastTransitionTime"].clone());
+    let generation = profile.metadata.generation.unwrap_or_default();
+    let wanted = json!({
+        "observedGeneration": generation,
+        "pods": pods,
+        "conditions": [{
+            "type": "Valid",
+            "status": valid,
+            "observedGeneration": generation,
+            "lastTransitionTime": since.unwrap_or_else(|| now.to_string().into()),
+            "reason": reason,
+            "message": message,
+        }],
+    });
+    (*status != wanted).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(spec: &Value, status: &Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "outrigger.dev/v1alpha1", "kind": "SidecarProfile",
+            "metadata": {"name": "web", "namespace": "shop", "generation": 3}, "spec": spec, "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn status_is_written_once_and_keeps_the_time_of_its_last_turn() {
+        let first = change(&profile(&json!({}), &Value::Null), 2, Timestamp::UNIX_EPOCH).unwrap();
+        let condition = &first["conditions"][0];
+        assert_eq!((&first["pods"], &first["observedGeneration"]), (&json!(2), &json!(3)));
+        assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("Valid")));
+        assert_eq!(change(&profile(&json!({}), &first), 2, Timestamp::now()), None);
+
+        let more = change(&profile(&json!({}), &first), 3, Timestamp::now()).unwrap();
+        assert_eq!(more["conditions"], first["conditions"]);
+
+        let broken = change(&profile(&json!({"proxi": {}}), &first), 3, Timestamp::now()).unwrap();
+        let broken = &broken["conditions"][0];
+        assert_eq!((&broken["status"], &broken["reason"]), (&json!("False"), &json!("InvalidProfile")));
+        assert!(broken["message"].as_str().unwrap().contains("spec.proxi"), "{broken}");
+        assert_ne!(broken["lastTransitionTime"], condition["lastTransitionTime"]);
+    }
+}
