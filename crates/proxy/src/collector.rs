@@ -4,7 +4,6 @@
 //! lets anybody fill the memory of Prometheus. No pod or namespace either: scraping adds those.
 
 use std::fmt::Error;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
@@ -13,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::latency::{BOUNDS, Snapshot};
-use crate::metrics::{CLASSES, PortMetrics, Ports};
+use crate::metrics::{CLASSES, Counter, PortMetrics, Ports};
 use crate::reason::{OTHER, Reason};
 
 /// The only direction so far. The label is there from the start, because a label that appears later breaks every query
@@ -59,7 +58,7 @@ impl ProxyCollector {
                 let labels = [
                     DIRECTION,
                     ("port", &port.name),
-                    ("method", key.method),
+                    ("method", key.method.label()),
                     ("code", &code),
                     ("reason", key.reason.as_str()),
                 ];
@@ -105,12 +104,12 @@ impl ProxyCollector {
         encoder: &mut DescriptorEncoder,
         (name, help): (&str, &str),
         has_it: impl Fn(&PortMetrics) -> bool,
-        value: impl Fn(&PortMetrics) -> &AtomicU64,
+        value: impl Fn(&PortMetrics) -> &Counter,
     ) -> Result<(), Error> {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for port in self.0.all().iter().filter(|port| has_it(port)) {
             let labels = [DIRECTION, ("port", port.name.as_str())];
-            ConstCounter::new(value(port).load(Relaxed)).encode(family.encode_family(&labels)?)?;
+            ConstCounter::new(value(port).get()).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

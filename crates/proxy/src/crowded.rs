@@ -3,9 +3,10 @@
 use std::io;
 use std::rc::Rc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::http1;
 use crate::limits::TURN_AWAY;
 use crate::listener::Port;
 use crate::observe::Exchange;
@@ -30,25 +31,15 @@ pub(crate) fn count(port: &Rc<Port>) {
     }
 }
 
-/// Answers a client's request with a 503. By hand, because serving it would take the memory that there is none of.
-pub(crate) async fn turn_away(stream: TcpStream) {
+/// Answers a client's request with a 503. Not by serving it: that would take the memory that there is none of.
+pub(crate) async fn turn_away(mut stream: TcpStream) {
     // A client that takes longer, or is gone, misses nothing but the explanation.
-    let _ = tokio::time::timeout(TURN_AWAY, answer(stream)).await;
-}
-
-async fn answer(mut stream: TcpStream) -> io::Result<()> {
-    // Clients do not expect an answer before they have asked.
-    stream.readable().await?;
-    let ((status, _), body) = (REASON.answer(), REASON.body());
-    let head = format!(
-        "HTTP/1.1 {status}\r\n{}: {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n",
-        Reason::HEADER,
-        REASON.as_str(),
-        body.len()
-    );
-    stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes()).await?;
-    stream.shutdown().await?;
-    // Bytes left unread would make a reset of the close, which can overtake the answer.
-    while stream.read(&mut [0; 512]).await? > 0 {}
-    Ok(())
+    let _ = tokio::time::timeout(TURN_AWAY, async {
+        // Clients do not expect an answer before they have asked.
+        stream.readable().await?;
+        stream.write_all(&http1::own_answer(REASON, true, true)).await?;
+        http1::linger(stream).await;
+        Ok::<_, io::Error>(())
+    })
+    .await;
 }

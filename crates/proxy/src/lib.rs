@@ -10,13 +10,12 @@
 //! end of `X-Forwarded-For` would otherwise take a load balancer for the client. Its peer is the pod's own address.
 
 mod admin;
-mod body;
+mod buffer;
 mod collector;
 pub mod config;
 mod connect;
 mod crowded;
 mod forward;
-mod headers;
 pub mod hook;
 mod http1;
 mod identify;
@@ -25,13 +24,14 @@ mod latency;
 pub mod limits;
 mod listener;
 mod live;
+mod method;
 mod metrics;
 mod observe;
 mod pool;
 pub mod proxy;
 mod reason;
 mod reload;
+mod seat;
 mod stats;
 mod tcp;
-mod upgrade;
 mod worker;

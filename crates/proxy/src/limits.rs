@@ -5,9 +5,11 @@ use std::time::Duration;
 /// The limits of one proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a client may take for a request's head, and stay idle between two. Default: 90 s, longer than the 60 s
-    /// after which most callers drop an idle connection (a proxy that drops first makes them send into a closed one),
-    /// and short enough that clients who send a byte now and then don't hold memory for long.
+    /// How long a client's connection may be idle, before its first request and between two. Default: 90 s, longer than the
+    /// 60 s after which most callers drop an idle connection: a proxy that drops first makes them send into a closed one.
+    pub idle: Duration,
+    /// How long a client may take for a request's head from its first byte. Default: 10 s; a head comes in one packet or two,
+    /// and clients who send a byte now and then would hold memory for long.
     pub head: Duration,
     /// How long the app may take to accept a connection. Default: 3 s, so that one lost SYN, resent after 1 s, is no error.
     pub connect: Duration,
@@ -30,7 +32,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            head: Duration::from_secs(90),
+            idle: Duration::from_secs(90),
+            head: Duration::from_secs(10),
             connect: Duration::from_secs(3),
             pool_idle: Duration::from_millis(1500),
             connections: 1000,
@@ -40,12 +43,11 @@ impl Default for Limits {
     }
 }
 
-/// Largest head of a message, and most bytes held for one direction of a connection. 64 KiB: what Node, nginx and Tomcat
-/// accept is at most a half of it. hyper's own limit is 400 KiB a direction.
+/// Largest head of a message. 64 KiB: what Node, nginx and Tomcat accept is at most a half of it.
 pub(crate) const MAX_BUFFER: usize = 64 * 1024;
 
-/// Most headers of a message. hyper's own limit is 100, which a session of cookies and traces reaches: apps on Go have
-/// none, Node's is 2000. hyper keeps 64 bytes for each while it parses a head, so this takes as much as the head itself.
+/// Most headers of a message. 100, as many servers have it, is reached by a session of cookies and traces: apps on Go have
+/// no limit, Node's is 2000.
 pub(crate) const MAX_HEADERS: usize = 1000;
 
 /// How many clients at a time are told that there are too many, and for how long each. More are closed without a word.

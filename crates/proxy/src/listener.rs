@@ -19,6 +19,7 @@ use crate::limits::{Limits, TURNED_AWAY};
 use crate::metrics::{PortMetrics, RequestCounters};
 use crate::pool::Pool;
 use crate::reason::Reason;
+use crate::seat::Seats;
 
 /// Between two warnings with the same reason.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
@@ -81,14 +82,19 @@ impl Port {
 #[derive(Debug)]
 pub(crate) struct Listener {
     port: RefCell<Rc<Port>>,
-    stop: (Trigger, Shutdown),
+    pub(crate) seats: Rc<Seats>,
+    stopping: Cell<bool>,
     close: (Trigger, Shutdown),
 }
 
 impl Listener {
     pub(crate) fn new(port: Port) -> Self {
-        let port = RefCell::new(Rc::new(port));
-        Self { port, stop: shutdown::channel(), close: shutdown::channel() }
+        Self {
+            port: RefCell::new(Rc::new(port)),
+            seats: Rc::default(),
+            stopping: Cell::new(false),
+            close: shutdown::channel(),
+        }
     }
 
     /// The port that it stands for now.
@@ -102,7 +108,8 @@ impl Listener {
 
     /// Lets its connections end: those under way after their answer, new ones after one request.
     pub(crate) fn stop(&self) {
-        self.stop.0.request();
+        self.stopping.set(true);
+        self.seats.stop();
     }
 
     /// As [`stop`](Self::stop), and takes no new ones.
@@ -111,9 +118,9 @@ impl Listener {
         self.close.0.request();
     }
 
-    /// Requested when connections are to end.
-    pub(crate) fn stopping(&self) -> &Shutdown {
-        &self.stop.1
+    /// Whether connections are to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
     }
 }
 
@@ -132,7 +139,7 @@ pub(crate) async fn accept(socket: TcpListener, listener: Rc<Listener>, served: 
             let (listener, served) = (Rc::clone(&listener), served.clone());
             let in_flight = served.start();
             tokio::task::spawn_local(async move {
-                inbound::serve(stream, &listener, &served).await;
+                inbound::serve(stream, &listener).await;
                 drop(in_flight);
             });
             continue;

@@ -1,22 +1,22 @@
 //! Idle connections to one app port, kept for the next request.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
+use std::mem::MaybeUninit;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
+use socket2::SockRef;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::body::RequestBody;
-
-/// One connection to the app, ready to take a request.
-pub(crate) type Sender = SendRequest<RequestBody>;
-
 /// The idle connections of one port, the last used first: under falling load the others reach their timeout. One
-/// thread's own, so it needs no lock; hyper-util's pool has one, and a task a connection.
+/// thread's own, so it needs no lock.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    idle: RefCell<Vec<(Sender, Instant)>>,
+    idle: RefCell<Vec<(TcpStream, Instant)>>,
     timeout: Duration,
     reaping: Cell<bool>,
 }
@@ -26,21 +26,16 @@ impl Pool {
         Self { idle: RefCell::default(), timeout, reaping: Cell::new(false) }
     }
 
-    /// A connection that can take a request now.
-    pub(crate) fn take(&self) -> Option<Sender> {
+    /// A connection that the app has not closed, as far as is known. With `ask`, the kernel is asked, which costs a system
+    /// call: for requests that must not be sent twice.
+    pub(crate) fn take(&self, ask: bool) -> Option<TcpStream> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|(sender, _)| !sender.is_closed());
-        // One whose connection task has not yet seen the end of its last answer stays for later.
-        let ready = idle.iter().rposition(|(sender, _)| sender.is_ready())?;
-        Some(idle.remove(ready).0)
+        std::iter::from_fn(|| idle.pop()).map(|(stream, _)| stream).find(|stream| is_quiet(stream, ask))
     }
 
     /// Keeps a connection whose answer has ended.
-    pub(crate) fn put(self: &Rc<Self>, sender: Sender) {
-        if sender.is_closed() {
-            return;
-        }
-        self.idle.borrow_mut().push((sender, Instant::now()));
+    pub(crate) fn put(self: &Rc<Self>, stream: TcpStream) {
+        self.idle.borrow_mut().push((stream, Instant::now()));
         // A task only while something is idle: an idle proxy has no timer running.
         if !self.reaping.replace(true) {
             tokio::task::spawn_local(Rc::clone(self).reap());
@@ -55,24 +50,19 @@ impl Pool {
             };
             tokio::time::sleep_until(oldest + self.timeout).await;
             let now = Instant::now();
-            self.idle
-                .borrow_mut()
-                .retain(|(sender, since)| !sender.is_closed() && now - *since < self.timeout);
+            self.idle.borrow_mut().retain(|(_, since)| now - *since < self.timeout);
         }
         self.reaping.set(false);
     }
 }
 
-/// A connection that an answer is still read from.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pub(crate) pool: Rc<Pool>,
-    pub(crate) sender: Sender,
-}
-
-impl Lease {
-    /// The answer has ended: the connection may be used again. Dropped instead, the connection is closed.
-    pub(crate) fn give_back(self) {
-        self.pool.put(self.sender);
+/// Whether nothing has come: an app has nothing to say on an idle connection but that it closes it.
+fn is_quiet(stream: &TcpStream, ask: bool) -> bool {
+    if ask {
+        let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+        return peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     }
+    // The runtime knows, as of its last look at its events. Where it is not sure, this asks the kernel too.
+    let mut context = Context::from_waker(Waker::noop());
+    stream.poll_peek(&mut context, &mut ReadBuf::new(&mut [0])).is_pending()
 }

@@ -1,6 +1,6 @@
-//! The closed sets behind label values: why a request failed, and its method.
+//! The closed sets behind label values: why a request failed.
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 /// Why a request did not simply get the app's answer, or why a relayed connection ended early. It is the `reason` label,
 /// and where we answer in the app's place, the header [`Reason::HEADER`].
@@ -22,6 +22,10 @@ pub(crate) enum Reason {
     ClientClosed,
     /// The client's request is not HTTP/1.
     BadRequest,
+    /// The client's request has a head that is larger than there may be.
+    HeadTooLarge,
+    /// The client took too long for a request's head.
+    HeadTimeout,
     /// CONNECT, which an inbound proxy has no use for.
     MethodRefused,
     /// There are as many connections as there may be.
@@ -30,7 +34,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -39,6 +43,8 @@ impl Reason {
         Self::ProtocolError,
         Self::ClientClosed,
         Self::BadRequest,
+        Self::HeadTooLarge,
+        Self::HeadTimeout,
         Self::MethodRefused,
         Self::TooManyConnections,
     ];
@@ -56,6 +62,8 @@ impl Reason {
             Self::ProtocolError => "protocol_error",
             Self::ClientClosed => "client_closed",
             Self::BadRequest => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HeadTimeout => "head_timeout",
             Self::MethodRefused => "method_refused",
             Self::TooManyConnections => "too_many_connections",
         }
@@ -80,7 +88,14 @@ impl Reason {
             Self::TooManyConnections => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the proxy has as many connections as its memory allows")
             }
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "the request's body is not framed as HTTP/1 says"),
+            Self::BadRequest => {
+                (StatusCode::BAD_REQUEST, "the request is not HTTP/1, or can be read in two ways")
+            }
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "the request's head exceeds 64 KiB or 1,000 headers",
+            ),
+            Self::HeadTimeout => (StatusCode::REQUEST_TIMEOUT, "the request's head did not come in time"),
             // Never reaches a client: it is gone. `None` is no failure.
             Self::ClientClosed | Self::None => (StatusCode::BAD_REQUEST, "the client closed the connection"),
         }
@@ -89,23 +104,6 @@ impl Reason {
     /// The body of that answer.
     pub(crate) fn body(self) -> String {
         format!("outrigger: {} ({})\n", self.answer().1, self.as_str())
-    }
-}
-
-/// The `method` label: the methods of RFC 9110 and PATCH by name, all others as `_OTHER`, because a client chooses the
-/// method and must not choose our label values.
-pub(crate) fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::PATCH => "PATCH",
-        Method::TRACE => "TRACE",
-        Method::CONNECT => "CONNECT",
-        _ => OTHER,
     }
 }
 

@@ -1,7 +1,6 @@
 //! `/stats`: one snapshot of a proxy for the collector and the dashboard, as JSON.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
@@ -79,11 +78,11 @@ fn port_stats(port: &PortMetrics) -> PortStats {
         direction: "inbound",
         http: port.is_http().then(|| http_stats(port)),
         tcp: TcpStats {
-            connections_opened: port.opened.load(Relaxed),
+            connections_opened: port.opened.get(),
             connections_open: port.open_connections(),
             errors: tcp_errors(port),
-            read_bytes: port.read.load(Relaxed),
-            written_bytes: port.written.load(Relaxed),
+            read_bytes: port.read.get(),
+            written_bytes: port.written.get(),
         },
     }
 }
@@ -112,8 +111,8 @@ fn http_stats(port: &PortMetrics) -> HttpStats {
         code_classes: CLASSES.into_iter().zip(by_class.iter().map(Snapshot::count)).collect(),
         errors,
         in_flight: port.active(),
-        request_body_bytes: port.request_body_bytes.load(Relaxed),
-        response_body_bytes: port.response_body_bytes.load(Relaxed),
+        request_body_bytes: port.request_body_bytes.get(),
+        response_body_bytes: port.response_body_bytes.get(),
         duration: DurationStats {
             count: all.count(),
             sum_seconds: all.sum_seconds,

@@ -18,6 +18,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 fn metrics_are_valid_text_with_the_contracted_names() {
     let proxy = http(answering(OK));
     proxy.connect().get("/");
+    assert_eq!(proxy.requests("GET", "200", ""), 1);
     let text = proxy.metrics();
     assert!(text.ends_with("# EOF\n"));
     for wanted in [
@@ -77,6 +78,7 @@ fn duration_is_the_apps_time() {
     }));
     proxy.connect().get("/");
     drop(answer_now);
+    assert_eq!(proxy.requests("GET", "200", ""), 1);
     let stats = stats(&proxy, TOKEN).1;
     let sum = stats["ports"][0]["http"]["duration"]["sumSeconds"].as_f64().unwrap();
     assert!((0.2..2.0).contains(&sum), "{sum}");
@@ -119,6 +121,7 @@ fn stats_tell_requests_errors_bytes_and_quantiles() {
     }
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde");
     client.answer();
+    assert_eq!(proxy.requests("POST", "200", ""), 1);
     let stats = stats(&proxy, TOKEN).1;
     let port = &stats["ports"][0];
     assert_eq!(port["port"], "web");

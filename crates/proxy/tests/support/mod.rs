@@ -120,8 +120,10 @@ impl Running {
         line.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// How many requests were counted with these labels.
+    /// How many requests were counted with these labels, once none is in flight: a request is counted when its answer's last
+    /// byte was written, and the client may be faster.
     pub fn requests(&self, method: &str, code: &str, reason: &str) -> u64 {
+        wait_until("what clients have seen is counted", || self.active() == 0);
         self.metric(&format!(
             r#"http_requests_total{{direction="inbound",port="web",method="{method}",code="{code}",reason="{reason}"}}"#
         ))

@@ -1,0 +1,153 @@
+//! One client's connection: its requests, one after the other.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::buffer::{Buffer, SIZE};
+use crate::connect;
+use crate::http1::answer;
+use crate::http1::exchange::{Next, exchange};
+use crate::http1::head::{self, HeadError, RequestHead};
+use crate::limits::MAX_BUFFER;
+use crate::listener::Listener;
+use crate::observe::Exchange;
+use crate::reason::Reason;
+use crate::seat::{Called, Seat};
+use crate::tcp::{self, Open};
+
+/// How long, and for how much, we read on after an answer that ends the connection: what is left unread makes a reset of
+/// the close, which can overtake the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client's connection between two requests.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    /// What was read beyond the request before: the next, of a client that does not wait for answers.
+    pub(crate) unread: Vec<u8>,
+}
+
+/// Serves one client's connection until either side closes it. When the listener stops, the request under way finishes; on a
+/// connection that came later, one more.
+pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Seat) {
+    let mut client = Client { stream, unread: Vec::new() };
+    loop {
+        let (message, head) = match next_request(&mut client, listener, seat).await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(refusal) => return refuse(client.stream, listener, refusal).await,
+        };
+        let port = listener.port();
+        match exchange(&mut client, message, &head, listener, &port).await {
+            Next::Request => {}
+            Next::Close => return,
+            Next::Linger => return linger(client.stream).await,
+            Next::Reset => return connect::reset(&client.stream),
+            Next::Relay { app, from_app } => {
+                let open = Open::count(&port.metrics);
+                return tcp::relay(client.stream, &client.unread, app, &from_app, open).await;
+            }
+        }
+    }
+}
+
+/// Waits for the next request's head. `None` where there is none to come. Until its first byte is there, no buffer is held.
+async fn next_request(
+    client: &mut Client,
+    listener: &Listener,
+    seat: &Seat,
+) -> Result<Option<(Buffer, RequestHead)>, Refusal> {
+    let limits = listener.port().limits;
+    if client.unread.is_empty() {
+        let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
+        if seat.wait(Instant::now() + limits.idle, true, readable).await.is_err() {
+            return Ok(None);
+        }
+    }
+    let mut message = Buffer::borrow();
+    message.append(&mut client.unread);
+    let mut deadline = None;
+    let mut looked_at = 0;
+    loop {
+        // RFC 9112 2.2: an empty line before a request is no part of it.
+        let empty_lines = message.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        message.drain(..empty_lines);
+        // Once more only when its end may have come: a head that comes byte by byte is not read anew for each.
+        if looked_at == 0 || contains_end(&message[looked_at.min(message.len()).saturating_sub(3)..]) {
+            if let Some(head) = head::request(&message)? {
+                return Ok(Some((message, head)));
+            }
+            looked_at = message.len();
+        }
+        if message.len() >= MAX_BUFFER {
+            return Err(Refusal::TooLarge);
+        }
+        if message.len() == message.capacity() {
+            message.reserve(SIZE);
+        }
+        let read = match deadline {
+            // The client was readable, so this returns at once.
+            None => client.stream.read_buf(&mut *message).await,
+            Some(deadline) => match seat.wait(deadline, false, client.stream.read_buf(&mut *message)).await {
+                Ok(read) => read,
+                Err(Called::Late | Called::Stop) => return Err(Refusal::Late),
+            },
+        };
+        if !matches!(read, Ok(length) if length > 0) {
+            return Ok(None);
+        }
+        deadline = deadline.or_else(|| Some(Instant::now() + limits.head));
+    }
+}
+
+fn contains_end(bytes: &[u8]) -> bool {
+    bytes.windows(4).any(|window| window == b"\r\n\r\n")
+}
+
+/// Why a request is refused before it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Malformed,
+    TooLarge,
+    Late,
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        tracing::debug!(%error, "request refused");
+        match error {
+            HeadError::Malformed(_) => Self::Malformed,
+            HeadError::TooManyHeaders => Self::TooLarge,
+        }
+    }
+}
+
+async fn refuse(mut client: TcpStream, listener: &Listener, refusal: Refusal) {
+    let reason = match refusal {
+        Refusal::Malformed => Reason::BadRequest,
+        Refusal::TooLarge => Reason::HeadTooLarge,
+        Refusal::Late => Reason::HeadTimeout,
+    };
+    let mut exchange = Exchange::unknown(&listener.port());
+    exchange.answered(reason.answer().0.as_u16());
+    exchange.end(reason);
+    if client.write_all(&answer::of(reason, true, true)).await.is_ok() {
+        linger(client).await;
+    }
+}
+
+/// Closes a connection on which more may come than is read.
+pub(crate) async fn linger(mut client: TcpStream) {
+    let _ = tokio::time::timeout(LINGER, async {
+        client.shutdown().await?;
+        let mut unread = Buffer::borrow();
+        while client.read_buf(&mut *unread).await? > 0 {
+            unread.clear();
+        }
+        Ok::<_, std::io::Error>(())
+    })
+    .await;
+}

@@ -1,0 +1,69 @@
+//! A head's lines taken out and added in place, before its bytes are passed on.
+
+use std::ops::Range;
+
+/// Takes `remove`, in order and counted from `start`, out of the head that stands at `start` in `message`, and adds lines at
+/// its end. Returns where it starts now: what follows it, often much longer, stays where it is.
+pub(crate) fn rewrite(
+    message: &mut Vec<u8>,
+    start: usize,
+    length: usize,
+    remove: &[Range<usize>],
+    add: &[&[u8]],
+) -> usize {
+    if remove.is_empty() && add.is_empty() {
+        return start;
+    }
+    let head = &message[start..start + length];
+    let mut edited = Vec::with_capacity(length + add.iter().map(|line| line.len()).sum::<usize>());
+    let mut at = 0;
+    for line in remove {
+        edited.extend_from_slice(&head[at..line.start]);
+        at = line.end;
+    }
+    let empty_line = length - 2;
+    edited.extend_from_slice(&head[at..empty_line]);
+    for line in add {
+        edited.extend_from_slice(line);
+    }
+    edited.extend_from_slice(b"\r\n");
+    let end = start + length;
+    if let Some(start) = end.checked_sub(edited.len()) {
+        message[start..end].copy_from_slice(&edited);
+        return start;
+    }
+    message.splice(..end, edited);
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n";
+
+    fn rewritten(before: &str, remove: &[&str], add: &[&[u8]]) -> String {
+        let mut message = format!("{before}{HEAD}body").into_bytes();
+        let line = |line: &&str| HEAD.find(line).map(|start| start..start + line.len()).unwrap();
+        let remove: Vec<_> = remove.iter().map(line).collect();
+        let start = rewrite(&mut message, before.len(), HEAD.len(), &remove, add);
+        String::from_utf8(message[start..].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn lines_go_and_come_and_the_rest_stays() {
+        let long: &[u8] = b"Long: 0123456789012345678901234567890123456789\r\n";
+        for before in ["", "0123456789"] {
+            assert_eq!(rewritten(before, &[], &[]), format!("{HEAD}body"));
+            assert_eq!(
+                rewritten(before, &["A: 1\r\n", "C: 3\r\n"], &[b"D: 4\r\n"]),
+                "GET / HTTP/1.1\r\nB: 2\r\nD: 4\r\n\r\nbody"
+            );
+            let grown = String::from_utf8(long.to_vec()).unwrap();
+            assert_eq!(
+                rewritten(before, &["B: 2\r\n"], &[long]),
+                format!("GET / HTTP/1.1\r\nA: 1\r\nC: 3\r\n{grown}\r\nbody")
+            );
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! One request and its answer: the way from top to bottom.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::buffer::Buffer;
+use crate::forward::{self, Sent};
+use crate::http1::answer;
+use crate::http1::connection::Client;
+use crate::http1::edit;
+use crate::http1::framing::{Body, Framing};
+use crate::http1::head::RequestHead;
+use crate::http1::request_body::{self, Unsent};
+use crate::http1::response::{self, Answered, Asked, Stage, Upload};
+use crate::listener::{Listener, Port};
+use crate::method::Method;
+use crate::observe::Exchange;
+use crate::reason::Reason;
+
+/// How a client's connection goes on.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Request,
+    Close,
+    /// Close, and read what the client still sends.
+    Linger,
+    /// Let the client see that it is broken.
+    Reset,
+    /// Both sides speak another protocol.
+    Relay {
+        app: TcpStream,
+        from_app: Vec<u8>,
+    },
+}
+
+/// A request's way through the proxy: forward, then observe. `message` begins with its head.
+pub(crate) async fn exchange(
+    client: &mut Client,
+    mut message: Buffer,
+    head: &RequestHead,
+    listener: &Listener,
+    port: &Rc<Port>,
+) -> Next {
+    let mut exchange = Exchange::start(port, head.method);
+    let mut body = Body::new(head.framing);
+    let mut data = 0;
+    let Ok(taken) = body.take(&message[head.length..], |content| data += content.len()) else {
+        return own_answer(client, exchange, head, false, Reason::BadRequest).await;
+    };
+    port.metrics.request_body_bytes.add(data as u64);
+    client.unread.extend_from_slice(&message[head.length + taken..]);
+    message.truncate(head.length + taken);
+    let keep = || head.hop.persists(head.version) && !port.is_leaving() && !listener.is_stopping();
+    if head.method == Method::Connect {
+        return own_answer(client, exchange, head, false, Reason::MethodRefused).await;
+    }
+
+    let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, added(head));
+    let again = head.method.is_safe() && head.framing == Framing::None;
+    let Sent { mut app, replay } = match forward::send(port, &message[start..], again).await {
+        Ok(sent) => sent,
+        Err(reason) => return own_answer(client, exchange, head, body.is_ended() && keep(), reason).await,
+    };
+    drop(message);
+    exchange.sent();
+
+    let upload = Cell::new(if body.is_ended() { Upload::Done } else { Upload::Running });
+    let asked = Asked { head, upload, stage: Cell::new(Stage::Silent), keep: &keep };
+    let mut outcome = answer_beside_body(client, &mut app, &asked, &mut body, &mut exchange).await;
+    // The app had closed its idle connection when the request came.
+    if let (Err(Reason::Reset), Stage::Silent, Some(request)) = (&outcome, asked.stage.get(), replay) {
+        outcome = match forward::fresh(port, &request).await {
+            Ok(fresh) => {
+                app = fresh;
+                answer_beside_body(client, &mut app, &asked, &mut body, &mut exchange).await
+            }
+            Err(reason) => Err(reason),
+        };
+    }
+    let body_sent = asked.upload.get() == Upload::Done;
+    match outcome {
+        Ok(Answered::Whole { app: app_persists, client: client_persists }) => {
+            exchange.end(Reason::None);
+            if app_persists && body_sent {
+                port.pool.put(app);
+            }
+            match (client_persists, body_sent) {
+                (true, true) => Next::Request,
+                (false, true) => Next::Close,
+                (_, false) => Next::Linger,
+            }
+        }
+        Ok(Answered::Switched { from_app }) => {
+            exchange.end(Reason::None);
+            Next::Relay { app, from_app }
+        }
+        Err(reason) => match asked.stage.get() {
+            Stage::Silent | Stage::Head => {
+                own_answer(client, exchange, head, body_sent && keep(), reason).await
+            }
+            Stage::Body => ended(exchange, reason, Next::Close),
+            Stage::UntilClose => ended(exchange, reason, Next::Reset),
+        },
+    }
+}
+
+/// Lines that the head needs in place of those that concerned the client's connection.
+fn added(head: &RequestHead) -> &'static [&'static [u8]] {
+    match (head.hop.upgrade, head.hop.trailers) {
+        (false, false) => &[],
+        (true, false) => &[b"Connection: Upgrade\r\n"],
+        (false, true) => &[b"TE: trailers\r\n", b"Connection: TE\r\n"],
+        (true, true) => &[b"TE: trailers\r\n", b"Connection: Upgrade, TE\r\n"],
+    }
+}
+
+/// Passes on the answer while what is left of the request's body still goes up: an app may answer before it has read all,
+/// or while.
+async fn answer_beside_body(
+    client: &mut Client,
+    app: &mut TcpStream,
+    asked: &Asked<'_>,
+    body: &mut Body,
+    exchange: &mut Exchange,
+) -> Result<Answered, Reason> {
+    let port = exchange.port();
+    let (client_read, client_write) = client.stream.split();
+    let (app_read, app_write) = app.split();
+    let mut upload =
+        pin!(request_body::pass(client_read, app_write, body, &mut client.unread, &port.metrics));
+    let mut answer = pin!(response::pass(app_read, client_write, asked, exchange));
+    loop {
+        tokio::select! {
+            biased;
+            answered = answer.as_mut() => return answered,
+            sent = upload.as_mut(), if asked.upload.get() == Upload::Running => match sent {
+                Ok(()) => asked.upload.set(Upload::Done),
+                Err(Unsent::App) => asked.upload.set(Upload::Broken),
+                Err(Unsent::Client(reason)) => return Err(reason),
+            },
+        }
+    }
+}
+
+fn ended(exchange: Exchange, reason: Reason, next: Next) -> Next {
+    exchange.end(reason);
+    next
+}
+
+/// Answers in the app's place.
+async fn own_answer(
+    client: &mut Client,
+    mut exchange: Exchange,
+    head: &RequestHead,
+    keep: bool,
+    reason: Reason,
+) -> Next {
+    // A client that is gone gets no answer: leave the status that says so.
+    if reason == Reason::ClientClosed {
+        exchange.end(reason);
+        return Next::Close;
+    }
+    exchange.answered(reason.answer().0.as_u16());
+    exchange.end(reason);
+    let bytes = answer::of(reason, head.method != Method::Head, !keep);
+    match (client.stream.write_all(&bytes).await, keep) {
+        (Err(_), _) => Next::Close,
+        (Ok(()), true) => Next::Request,
+        (Ok(()), false) => Next::Linger,
+    }
+}

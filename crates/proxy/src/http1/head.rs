@@ -1,0 +1,299 @@
+//! Heads of messages, read from the bytes that are passed on: where they end, how their body is framed, and what of
+//! them concerns the connection alone.
+//!
+//! `httparse` knows the grammar. It takes a bare line feed for the end of a line, which other parsers don't, so that is
+//! refused here.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use httparse::{EMPTY_HEADER, Header};
+
+use crate::http1::framing::Framing;
+use crate::limits::MAX_HEADERS;
+use crate::method::Method;
+
+/// Headers that are read without an allocation.
+const FEW: usize = 64;
+
+/// Why a head can't be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadError {
+    /// Not HTTP/1, or such that two parsers could read two messages.
+    #[error("{0}")]
+    Malformed(&'static str),
+    #[error("more than {MAX_HEADERS} headers")]
+    TooManyHeaders,
+}
+
+/// The versions of HTTP/1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+}
+
+/// A request's head. Positions are those in the bytes that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestHead {
+    pub(crate) length: usize,
+    pub(crate) method: Method,
+    pub(crate) target: Range<usize>,
+    pub(crate) version: Version,
+    pub(crate) framing: Framing,
+    pub(crate) hop: Hop,
+}
+
+/// An answer's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseHead {
+    pub(crate) length: usize,
+    pub(crate) status: u16,
+    pub(crate) version: Version,
+    pub(crate) framing: Framing,
+    pub(crate) hop: Hop,
+}
+
+/// What a head says about the connection that it came by, RFC 9110 7.6.1.
+#[allow(clippy::struct_excessive_bools)] // independent options of a header, not a state
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hop {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    /// Asks or agrees to switch to another protocol. Not to `h2c`: what followed would be requests that nobody counts,
+    /// and the client is content with HTTP/1.
+    pub(crate) upgrade: bool,
+    /// The client takes trailers. So do we.
+    pub(crate) trailers: bool,
+    /// Lines that are not passed on, in their order.
+    pub(crate) remove: Vec<Range<usize>>,
+    /// The line that names the framing as chunked.
+    pub(crate) chunked: Option<Range<usize>>,
+}
+
+impl Hop {
+    /// Whether the connection may be used again after this message.
+    pub(crate) fn persists(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+}
+
+/// Reads a request's head; `None` where it has not come whole.
+pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, HeadError> {
+    let mut few = [const { MaybeUninit::uninit() }; FEW];
+    let mut many;
+    let mut request = httparse::Request::new(&mut []);
+    let status = match request.parse_with_uninit_headers(bytes, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            many = vec![EMPTY_HEADER; MAX_HEADERS];
+            request = httparse::Request::new(&mut many);
+            request.parse(bytes)
+        }
+        status => status,
+    };
+    let httparse::Status::Complete(length) = status.map_err(refused)? else {
+        return Ok(None);
+    };
+    let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    let version = version(request.version);
+    let fields = Fields::read(&bytes[..length], request.headers)?;
+    if fields.hosts > 1 {
+        return Err(HeadError::Malformed("more than one Host"));
+    }
+    let framing = match (fields.encoding, fields.length) {
+        (Encoding::None, None) => Framing::None,
+        (Encoding::None, Some(length)) => Framing::Length(length),
+        (_, Some(_)) => return Err(HeadError::Malformed("both Content-Length and Transfer-Encoding")),
+        (Encoding::Chunked, None) if version == Version::Http11 => Framing::Chunked,
+        (_, None) => return Err(HeadError::Malformed("Transfer-Encoding other than chunked in HTTP/1.1")),
+    };
+    let target = position(bytes, target.as_bytes());
+    let method = Method::of(method);
+    Ok(Some(RequestHead { length, method, target, version, framing, hop: fields.hop }))
+}
+
+/// Reads the head of the answer to a request; `None` where it has not come whole.
+pub(crate) fn response(bytes: &[u8], asked: Method) -> Result<Option<ResponseHead>, HeadError> {
+    let mut few = [const { MaybeUninit::uninit() }; FEW];
+    let mut many;
+    let mut response = httparse::Response::new(&mut []);
+    let lenient = httparse::ParserConfig::default();
+    let status = match lenient.parse_response_with_uninit_headers(&mut response, bytes, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            many = vec![EMPTY_HEADER; MAX_HEADERS];
+            response = httparse::Response::new(&mut many);
+            response.parse(bytes)
+        }
+        status => status,
+    };
+    let httparse::Status::Complete(length) = status.map_err(refused)? else {
+        return Ok(None);
+    };
+    let status = response.code.unwrap_or_default();
+    let version = version(response.version);
+    let mut fields = Fields::read(&bytes[..length], response.headers)?;
+    let bodiless = asked == Method::Head || matches!(status, 100..=199 | 204 | 304);
+    let framing = match (fields.encoding, fields.length) {
+        _ if bodiless => Framing::None,
+        (Encoding::Chunked, _) => {
+            // RFC 9112 6.3: chunked counts, and whoever passes it on removes the other.
+            fields.hop.remove.extend(fields.length_line);
+            fields.hop.remove.sort_by_key(|line| line.start);
+            Framing::Chunked
+        }
+        (Encoding::None, Some(length)) => Framing::Length(length),
+        // An unknown coding ends with the connection, whatever Content-Length says.
+        (Encoding::None | Encoding::Other, _) => Framing::UntilClose,
+    };
+    Ok(Some(ResponseHead { length, status, version, framing, hop: fields.hop }))
+}
+
+fn refused(error: httparse::Error) -> HeadError {
+    match error {
+        httparse::Error::TooManyHeaders => HeadError::TooManyHeaders,
+        _ => HeadError::Malformed("not HTTP/1"),
+    }
+}
+
+fn version(minor: Option<u8>) -> Version {
+    if minor == Some(0) { Version::Http10 } else { Version::Http11 }
+}
+
+/// Where a part of `bytes` stands in them.
+fn position(bytes: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+    start..start + part.len()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    None,
+    Chunked,
+    Other,
+}
+
+/// What the fields of a head say to us.
+struct Fields {
+    hosts: usize,
+    length: Option<u64>,
+    length_line: Option<Range<usize>>,
+    encoding: Encoding,
+    hop: Hop,
+}
+
+impl Fields {
+    fn read(head: &[u8], headers: &[Header<'_>]) -> Result<Self, HeadError> {
+        let mut fields =
+            Self { hosts: 0, length: None, length_line: None, encoding: Encoding::None, hop: Hop::default() };
+        let mut named = false;
+        let (mut upgrade, mut te) = (None, None);
+        check_lines(head, headers)?;
+        for (number, Header { name, value }) in headers.iter().enumerate() {
+            let line = || line(head, headers, number);
+            // By length first: most headers are none of these.
+            match name.len() {
+                2 if name.eq_ignore_ascii_case("te") => {
+                    te = Some(te.unwrap_or(false) || lists(value, b"trailers"));
+                    fields.hop.remove.push(line());
+                }
+                4 if name.eq_ignore_ascii_case("host") => fields.hosts += 1,
+                7 if name.eq_ignore_ascii_case("upgrade") => upgrade = Some((*value, line())),
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    fields.connection(value, &mut named);
+                    fields.hop.remove.push(line());
+                }
+                10 if name.eq_ignore_ascii_case("keep-alive") => fields.hop.remove.push(line()),
+                14 if name.eq_ignore_ascii_case("content-length") => fields.content_length(value, line())?,
+                16 if name.eq_ignore_ascii_case("proxy-connection") => fields.hop.remove.push(line()),
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    fields.transfer_encoding(value, line());
+                }
+                _ => {}
+            }
+        }
+        fields.hop.trailers = te.unwrap_or(false);
+        match upgrade {
+            Some((protocol, _)) if fields.hop.upgrade && !protocol.eq_ignore_ascii_case(b"h2c") => {}
+            Some((_, line)) => {
+                fields.hop.upgrade = false;
+                fields.hop.remove.push(line);
+            }
+            None => fields.hop.upgrade = false,
+        }
+        if named {
+            fields.remove_named(head, headers);
+        }
+        fields.hop.remove.sort_by_key(|line| line.start);
+        fields.hop.remove.dedup();
+        Ok(fields)
+    }
+
+    fn connection(&mut self, value: &[u8], named: &mut bool) {
+        for option in options(value) {
+            match option.len() {
+                5 if option.eq_ignore_ascii_case(b"close") => self.hop.close = true,
+                7 if option.eq_ignore_ascii_case(b"upgrade") => self.hop.upgrade = true,
+                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.hop.keep_alive = true,
+                _ => *named = true,
+            }
+        }
+    }
+
+    /// The fields that `Connection` names. Without Host and those that frame the message it would mean something else,
+    /// and TE has a rule of its own.
+    fn remove_named(&mut self, head: &[u8], headers: &[Header<'_>]) {
+        const KEPT: [&str; 5] = ["host", "content-length", "transfer-encoding", "te", "upgrade"];
+        let connection = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
+        for name in connection.flat_map(|header| options(header.value)) {
+            for (number, header) in headers.iter().enumerate() {
+                let kept = KEPT.iter().any(|kept| header.name.eq_ignore_ascii_case(kept));
+                if !kept && header.name.as_bytes().eq_ignore_ascii_case(name) {
+                    self.hop.remove.push(line(head, headers, number));
+                }
+            }
+        }
+    }
+
+    fn content_length(&mut self, value: &[u8], line: Range<usize>) -> Result<(), HeadError> {
+        // By hand, because `parse` would take `+4`.
+        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let length =
+            std::str::from_utf8(value).ok().filter(|_| digits).and_then(|digits| digits.parse().ok());
+        let length = length.ok_or(HeadError::Malformed("Content-Length is not a number"))?;
+        if self.length.replace(length).is_some() {
+            return Err(HeadError::Malformed("more than one Content-Length"));
+        }
+        self.length_line = Some(line);
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8], line: Range<usize>) {
+        let chunked = self.encoding == Encoding::None && value.eq_ignore_ascii_case(b"chunked");
+        self.encoding = if chunked { Encoding::Chunked } else { Encoding::Other };
+        self.hop.chunked = chunked.then_some(line);
+    }
+}
+
+/// The options of a `Connection` header.
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
+}
+
+fn lists(value: &[u8], wanted: &[u8]) -> bool {
+    options(value).any(|option| option.eq_ignore_ascii_case(wanted))
+}
+
+/// The line of a header, with its end.
+fn line(head: &[u8], headers: &[Header<'_>], number: usize) -> Range<usize> {
+    let start = |header: &Header<'_>| position(head, header.name.as_bytes()).start;
+    let end = headers.get(number + 1).map_or(head.len() - 2, start);
+    start(&headers[number])..end
+}
+
+/// Refuses lines that end in a line feed alone.
+fn check_lines(head: &[u8], headers: &[Header<'_>]) -> Result<(), HeadError> {
+    let starts = headers.iter().map(|header| position(head, header.name.as_bytes()).start);
+    let empty_line = head.len().saturating_sub(2);
+    let whole = starts.chain([empty_line, head.len()]).all(|end| head[..end].ends_with(b"\r\n"));
+    if whole { Ok(()) } else { Err(HeadError::Malformed("line that ends in a bare line feed")) }
+}
