@@ -14,6 +14,9 @@ pub enum Reason {
     NotOptedIn,
     /// The pod (or, where the pod is silent, its namespace) says `disabled`.
     OptedOut,
+    /// The webhook configuration leaves the namespace out, whatever its labels. Only tools say so: the API server does not ask
+    /// about such a pod.
+    ExcludedNamespace,
     /// The pod carries our sidecars already.
     AlreadyInjected,
     /// The pod uses the node's network, where our ports would be the node's ports.
@@ -49,9 +52,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for documentation and for metrics that must exist before the first decision.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotOptedIn,
         Self::OptedOut,
+        Self::ExcludedNamespace,
         Self::AlreadyInjected,
         Self::HostNetwork,
         Self::MirrorPod,
@@ -74,6 +78,7 @@ impl Reason {
         match self {
             Self::NotOptedIn => "NotOptedIn",
             Self::OptedOut => "OptedOut",
+            Self::ExcludedNamespace => "ExcludedNamespace",
             Self::AlreadyInjected => "AlreadyInjected",
             Self::HostNetwork => "HostNetwork",
             Self::MirrorPod => "MirrorPod",
@@ -97,6 +102,9 @@ impl Reason {
         match self {
             Self::NotOptedIn => "label the pod or its namespace with outrigger.dev/inject=enabled",
             Self::OptedOut => "take the label outrigger.dev/inject=disabled off, or set it to enabled",
+            Self::ExcludedNamespace => {
+                "move the pod to another namespace, or take this one out of the chart's excludedNamespaces"
+            }
             Self::AlreadyInjected => "nothing to do: the sidecars are there",
             Self::HostNetwork => "set hostNetwork to false",
             Self::MirrorPod => "run `outrigger inject` on the static pod's file on its node",
