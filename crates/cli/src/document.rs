@@ -54,7 +54,9 @@ fn syntax(error: &serde_saphyr::Error) -> ParseError {
     let (line, column) = error.location().map_or((1, 1), |location| (location.line(), location.column()));
     let message = error.to_string();
     let message = message.lines().next().unwrap_or_default();
-    let message = message.trim_end_matches(&format!(" at line {line}, column {column}")).to_owned();
+    let message = message.trim_end_matches(&format!(" at line {line}, column {column}"));
+    // The library goes on with advice to its own caller.
+    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned();
     ParseError::Syntax { line, column, message }
 }
 
@@ -70,7 +72,8 @@ impl Documents {
     }
 }
 
-fn yaml(document: &Value) -> String {
+/// One document as YAML.
+pub(crate) fn yaml(document: &Value) -> String {
     let mut text = String::new();
     // Long strings stay on one line: the library would fold them, and the config annotation would be hard to read.
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };

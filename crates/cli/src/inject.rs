@@ -1,28 +1,33 @@
 //! `outrigger inject`: manifests in, injected manifests out. A pure text operation: no cluster is asked.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use outrigger_api::names::{DEFAULT_PROFILE, ENABLED, INJECT_LABEL};
-use outrigger_inject::manifest::{namespaces, objects, workloads};
-use outrigger_inject::{Context, Namespace, Outcome, Profiles, Report, Settings, inject};
+use outrigger_api::Reason;
+use outrigger_api::names::DEFAULT_PROFILE;
+use outrigger_inject::manifest::workloads;
+use outrigger_inject::{Cluster, Context, Outcome, Profiles, Report as Injected, Settings, Version, inject};
 use serde_json::json;
 
-use crate::document::Documents;
-use crate::error::Hinted;
+use crate::error::Verdict;
 use crate::files;
-use crate::report::{Mark, Report as Lines};
+use crate::input::{Input, Profile, add_profiles, opted_in};
+use crate::report::{Done, Entry, Report};
+use crate::strangers::strangers;
 
 /// Prints manifests with the sidecars in them, and one line a workload on stderr
 ///
 /// Every workload counts as opted in, unless it, or a Namespace in the same input, carries the label
-/// outrigger.dev/inject: disabled. Comments are lost, as with every tool that reads and writes YAML. The sidecars'
-/// `/stats` stays shut, because a manifest is no place for its token; a pod that the webhook injects has one.
+/// outrigger.dev/inject: disabled. `SidecarProfiles` in the input counts as if it were applied with it. Comments are
+/// lost, as with every tool that reads and writes YAML. The sidecars' `/stats` stays shut, because a manifest is no
+/// place for its token; a pod that the webhook injects has one.
+///
+/// Exit code: 0 done; 1 a workload was rejected, and no manifest is printed; 2 the input can't be read.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   outrigger inject -f app.yaml | kubectl apply -f -
   outrigger inject -f app.yaml | diff app.yaml -
-  kubectl get deploy -o yaml | outrigger inject -f - --profile-file profile.yaml")]
+  kubectl get deploy -o yaml | outrigger inject -f - --profile-file profile.yaml
+  outrigger inject -f app.yaml --report report.json > injected.yaml")]
 pub(crate) struct Args {
     /// Manifests to inject, YAML or JSON; - for standard input. May be given more than once
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
@@ -33,101 +38,173 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     profile_file: Vec<PathBuf>,
 
-    /// Namespace of workloads that give none
+    /// Namespace of objects that give none
     #[arg(short, long, default_value = "default")]
     namespace: String,
 
+    /// Writes what is said about each workload as JSON too
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    #[command(flatten)]
+    install: Install,
+}
+
+/// The chart's own values.
+const RELEASE_NAMESPACE: &str = "outrigger-system";
+const EXCLUDED_NAMESPACES: &str = "kube-system,kube-public,kube-node-lease";
+const SIDECAR_IMAGE: &str = concat!("outrigger/sidecar:", env!("CARGO_PKG_VERSION"));
+
+/// What a cluster would tell about the installation.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Installation")]
+pub(crate) struct Install {
     /// Namespace where Outrigger is installed: profiles there serve every namespace
-    #[arg(long, default_value = "outrigger-system")]
-    release_namespace: String,
+    #[arg(long, value_name = "NAMESPACE", default_value = RELEASE_NAMESPACE)]
+    pub(crate) release_namespace: String,
+
+    /// Namespaces where nothing is injected, beside the one of Outrigger, as the chart's `excludedNamespaces`
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', default_value = EXCLUDED_NAMESPACES)]
+    pub(crate) excluded_namespaces: Vec<String>,
 
     /// Image of the sidecars
-    #[arg(long, default_value = concat!("outrigger/sidecar:", env!("CARGO_PKG_VERSION")))]
-    sidecar_image: String,
+    #[arg(long, value_name = "IMAGE", default_value = SIDECAR_IMAGE)]
+    pub(crate) sidecar_image: String,
+
+    /// Version of Kubernetes that the pods are for, as 1.34: before 1.33 they get plain containers in place of native
+    /// sidecars. Default: a modern one
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kubernetes_version: Option<Version>,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let profiles = read_profiles(args)?;
-    let settings = Settings {
-        sidecar_image: args.sidecar_image.clone(),
-        image_pull_policy: None,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        cluster: outrigger_inject::Cluster::default(),
-    };
-    let mut files = args.filename.iter().map(|path| files::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let described = described_namespaces(&files);
-    let mut lines = Lines::default();
-    for mut workload in files.iter_mut().flat_map(|file| &mut file.documents).flat_map(workloads) {
-        let namespace = workload.namespace.as_deref().unwrap_or(&args.namespace);
-        let context = Context {
-            namespace: &opted_in(namespace, &described),
-            profiles: &profiles,
-            settings: &settings,
-            // A random one would change the pod template, and so restart the pods, each time the command runs.
-            token: "",
-        };
-        let outcome = inject(workload.pod, &context);
-        workload.apply(&outcome);
-        tell(&mut lines, &format!("{}/{}", workload.kind, workload.name), &outcome);
+impl Default for Install {
+    fn default() -> Self {
+        Self {
+            release_namespace: RELEASE_NAMESPACE.to_owned(),
+            excluded_namespaces: EXCLUDED_NAMESPACES.split(',').map(str::to_owned).collect(),
+            sidecar_image: SIDECAR_IMAGE.to_owned(),
+            kubernetes_version: None,
+        }
     }
-    lines.finish("mend what the lines marked × say, or set outrigger.dev/inject: disabled on their pods")?;
-    files::print(&files)
 }
 
-/// The profiles of the files, beside the `default` that the chart brings.
-fn read_profiles(args: &Args) -> anyhow::Result<Profiles> {
-    let mut profiles = Profiles::new(args.release_namespace.as_str());
-    profiles.set(&args.release_namespace, DEFAULT_PROFILE, &json!({}));
+impl Install {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            sidecar_image: self.sidecar_image.clone(),
+            image_pull_policy: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster: Cluster { server: self.kubernetes_version, oldest_node: self.kubernetes_version },
+        }
+    }
+
+    /// The profile that the chart brings, and those that were read.
+    pub(crate) fn profiles(&self, found: &[Profile]) -> anyhow::Result<Profiles> {
+        let mut profiles = Profiles::new(self.release_namespace.as_str());
+        profiles.set(&self.release_namespace, DEFAULT_PROFILE, &json!({}));
+        add_profiles(&mut profiles, found)?;
+        Ok(profiles)
+    }
+
+    pub(crate) fn excludes(&self, namespace: &str) -> bool {
+        namespace == self.release_namespace
+            || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let mut input = Input::read(&args.filename, &args.namespace)?;
     for path in &args.profile_file {
-        let file = files::read(path)?;
-        for profile in file.documents.iter().flat_map(objects) {
-            let name = profile["metadata"]["name"].as_str().filter(|_| profile["kind"] == "SidecarProfile");
-            let Some(name) = name else {
-                return Err(Hinted::new(
-                    format!("{}: a document is no SidecarProfile with a name", path.display()),
-                    "it takes kind: SidecarProfile and metadata: {name: ...}",
-                )
-                .into());
+        input.profiles.extend(Profile::read_file(path, &args.install.release_namespace)?);
+    }
+    let profiles = args.install.profiles(&input.profiles)?;
+    let settings = args.install.settings();
+    let mut files = std::mem::take(&mut input.files);
+    let mut report = Report::default();
+    for document in files.iter_mut().flat_map(|file| &mut file.documents) {
+        for stranger in strangers(document) {
+            report.tell(Entry::stranger(stranger));
+        }
+        for mut workload in workloads(document) {
+            let namespace = workload.namespace.as_deref().unwrap_or(&args.namespace).to_owned();
+            let name = format!("{}/{}", workload.kind, workload.name);
+            if args.install.excludes(&namespace) {
+                report.tell(Entry::excluded(name, namespace));
+                continue;
+            }
+            let context = Context {
+                namespace: &opted_in(input.namespace(&namespace)),
+                profiles: &profiles,
+                settings: &settings,
+                // A random one would change the pod template, and so restart the pods, each time the command runs.
+                token: "",
             };
-            let namespace = profile["metadata"]["namespace"].as_str().unwrap_or(&args.release_namespace);
-            profiles.set(namespace, name, &profile["spec"]);
+            let outcome = inject(workload.pod, &context);
+            workload.apply(&outcome);
+            report.tell(Entry::of(name, namespace, &outcome));
         }
     }
-    Ok(profiles)
+    let hint = "mend what the lines marked × say, or set outrigger.dev/inject: disabled on their pods";
+    let verdict = report.finish(args.report.as_deref(), hint)?;
+    if verdict == Verdict::Good {
+        files::print(&files)?;
+    }
+    Ok(verdict)
 }
 
-fn described_namespaces(files: &[Documents]) -> BTreeMap<String, Namespace> {
-    let all = files.iter().flat_map(|file| &file.documents).flat_map(namespaces);
-    all.map(|namespace| (namespace.name.clone(), namespace)).collect()
-}
+impl Entry {
+    fn of(workload: String, namespace: String, outcome: &Outcome) -> Self {
+        let (result, reason, message, warnings) = match outcome {
+            Outcome::Injected { report, .. } => {
+                (Done::Injected, None, summary(report), report.warnings.clone())
+            }
+            Outcome::Skipped { reason, message } => {
+                (Done::Skipped, Some(reason), message.clone(), Vec::new())
+            }
+            Outcome::Rejected { reason, errors } => {
+                (Done::Rejected, Some(reason), errors.join("; "), Vec::new())
+            }
+        };
+        let reason = reason.map(ToString::to_string);
+        Self { workload, namespace: Some(namespace), result, reason, message, warnings }
+    }
 
-/// The namespace as the input describes it, opted in: who runs this command asks for injection.
-fn opted_in(name: &str, described: &BTreeMap<String, Namespace>) -> Namespace {
-    let mut namespace = described
-        .get(name)
-        .cloned()
-        .unwrap_or_else(|| Namespace { name: name.to_owned(), ..Namespace::default() });
-    namespace.labels.entry(INJECT_LABEL.to_owned()).or_insert_with(|| ENABLED.to_owned());
-    namespace
-}
-
-fn tell(lines: &mut Lines, workload: &str, outcome: &Outcome) {
-    match outcome {
-        Outcome::Injected { report, .. } => {
-            lines.line(Mark::Done, &format!("{workload} injected: {}", summary(report)));
-            report.warnings.iter().for_each(|warning| lines.line(Mark::Warning, warning));
+    fn excluded(workload: String, namespace: String) -> Self {
+        let message = format!(
+            "nothing is injected in namespace {namespace}: the API server does not ask there. --excluded-namespaces and \
+             --release-namespace say which these are"
+        );
+        let reason = Some(Reason::ExcludedNamespace.to_string());
+        Self {
+            workload,
+            namespace: Some(namespace),
+            result: Done::Skipped,
+            reason,
+            message,
+            warnings: Vec::new(),
         }
-        Outcome::Skipped { reason, message } => {
-            lines.line(Mark::Skipped, &format!("{workload} skipped: {reason}: {message}"));
-        }
-        Outcome::Rejected { reason, errors } => {
-            lines.line(Mark::Failed, &format!("{workload} rejected: {reason}: {}", errors.join("; ")));
+    }
+
+    fn stranger(stranger: crate::strangers::Stranger) -> Self {
+        let message = format!(
+            "{} is no kind that this command knows; its pod stays as it is (at {}). Label the namespace or that template, \
+             and the webhook injects the pods when they are created",
+            stranger.kind, stranger.path
+        );
+        let reason = Some("UnknownKind".to_owned());
+        Self {
+            workload: stranger.name,
+            namespace: None,
+            result: Done::Skipped,
+            reason,
+            message,
+            warnings: Vec::new(),
         }
     }
 }
 
 /// What a pod got: `proxy (ports http, grpc), shared volume (app:/srv/www)`.
-fn summary(report: &Report) -> String {
+pub(crate) fn summary(report: &Injected) -> String {
     let ports: Vec<_> = report.ports.iter().map(|port| port.name.as_str()).collect();
     let proxy =
         if ports.is_empty() { "proxy".to_owned() } else { format!("proxy (ports {})", ports.join(", ")) };

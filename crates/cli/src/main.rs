@@ -1,11 +1,24 @@
 //! The `outrigger` command: parse, run, report.
 
 mod check;
+mod cluster;
+mod completion;
 mod document;
 mod error;
+mod explain;
 mod files;
 mod inject;
+mod input;
+mod installation;
+mod judge;
+mod output;
+mod owner;
+mod reconfigure;
 mod report;
+mod runtime;
+mod selector;
+mod strangers;
+mod target;
 mod uninject;
 mod webhook;
 
@@ -13,9 +26,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Fastens sidecars to Kubernetes pods.
+/// Fastens sidecars to Kubernetes pods
+///
+/// Exit code of every command: 0 all is good; 1 something was found, and the output says what; 2 the command could not
+/// do its work.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "outrigger", version, max_term_width = 100)]
+#[command(after_help = "Examples:
+  outrigger inject -f app.yaml | diff app.yaml -    what would change, without a cluster
+  outrigger check --pre                             whether a cluster is ready for the chart
+  outrigger check                                   whether injection works, and who was missed
+  outrigger explain deploy/web -n shop              why a pod is injected, or not
+  outrigger reconfigure deploy/web -n shop          bring a changed profile to running pods")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,7 +47,10 @@ struct Cli {
 enum Command {
     Inject(inject::Args),
     Uninject(uninject::Args),
-    Check(check::Args),
+    Check(Box<check::Args>),
+    Explain(Box<explain::Args>),
+    Reconfigure(Box<reconfigure::Args>),
+    Completion(completion::Args),
     Webhook(Box<outrigger_webhook::Options>),
 }
 
@@ -34,10 +59,49 @@ fn main() -> ExitCode {
         Command::Inject(args) => inject::run(&args),
         Command::Uninject(args) => uninject::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Reconfigure(args) => reconfigure::run(&args),
+        Command::Completion(args) => completion::run(&args),
         Command::Webhook(options) => webhook::run(*options),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(verdict) => verdict.into(),
         Err(error) => error::report(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// What clap finds wrong with the definitions, which it tells only to those that run the command concerned.
+    #[test]
+    fn the_flags_fit_together() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in super::Cli::command().get_subcommands().filter(|command| command.get_name() != "help")
+        {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
+        }
+    }
+
+    /// The page of the webhook has its own flags.
+    #[test]
+    fn every_flag_is_in_the_documentation() {
+        let page = include_str!("../../../docs/cli.md");
+        let cli = super::Cli::command();
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "webhook") {
+            for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+                assert!(
+                    page.contains(&format!("--{flag}")),
+                    "docs/cli.md has no --{flag} of {}",
+                    command.get_name()
+                );
+            }
+        }
     }
 }

@@ -103,7 +103,7 @@ fn json_comes_out_as_json() {
 fn every_kind_of_workload_is_found_in_lists_and_documents() {
     let pod = "{metadata: {}, spec: {containers: [{name: a, ports: [{name: http, containerPort: 80}]}]}}";
     let mut input = format!(
-        "kind: CronJob\nmetadata: {{name: nightly}}\nspec: {{jobTemplate: {{spec: {{template: {pod}}}}}}}\n"
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: nightly}}\nspec: {{jobTemplate: {{spec: {{template: {pod}}}}}}}\n"
     );
     let kinds = [
         "apps/v1, kind: Deployment",
@@ -134,16 +134,14 @@ fn a_namespace_in_the_input_decides_for_its_workloads() {
 
 #[test]
 fn profiles_come_from_files() {
-    let directory = std::env::temp_dir().join(format!("outrigger-inject-test-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let profile = directory.join("profile.yaml");
+    let directory = Directory::new("profiles");
+    let profile = directory.path("profile.yaml");
     std::fs::write(
         &profile,
         "{apiVersion: v1, kind: List, items: [{apiVersion: outrigger.dev/v1alpha1, kind: SidecarProfile, metadata: {name: default}, spec: {loglevel: x}}]}",
     )
     .unwrap();
-    let output = outrigger(&["inject", "-f", "-", "--profile-file", profile.to_str().unwrap()], DEPLOYMENT);
-    std::fs::remove_dir_all(&directory).unwrap();
+    let output = outrigger(&["inject", "-f", "-", "--profile-file", &profile], DEPLOYMENT);
     assert!(output.contains("× deployment/web rejected: InvalidProfile: SidecarProfile outrigger-system/default: spec.loglevel: unknown field"), "{output}");
     assert!(output.ends_with("--- stdout\n"), "nothing is printed: {output}");
 }
@@ -157,7 +155,125 @@ fn a_file_that_is_no_yaml_is_told_with_line_and_column() {
 fn a_file_that_is_not_there_is_named() {
     let output = outrigger(&["inject", "-f", "no-such-file.yaml"], "");
     assert!(
-        output.starts_with("exit code 1\n--- stderr\nerror: failed to read no-such-file.yaml: "),
+        output.starts_with("exit code 2\n--- stderr\nerror: failed to read no-such-file.yaml: "),
         "{output}"
     );
+}
+
+const TEMPLATE: &str =
+    "{metadata: {}, spec: {containers: [{name: a, image: a, ports: [{name: http, containerPort: 80}]}]}}";
+
+/// They passed through without a word, and their users believed that they were injected.
+#[test]
+fn kinds_that_are_not_known_are_told() {
+    let rollout = format!(
+        "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {{name: web}}\nspec: {{template: {TEMPLATE}}}\n"
+    );
+    let old = format!(
+        "apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {{name: old}}\nspec: {{template: {TEMPLATE}}}\n"
+    );
+    let output = outrigger(&["inject", "-f", "-"], &format!("{rollout}---\n{old}"));
+    assert_snapshot!(output.split("--- stdout").next().unwrap());
+}
+
+/// As the API server does, which the chart tells not to ask there.
+#[test]
+fn excluded_namespaces_are_skipped() {
+    for (namespace, flag) in [
+        ("kube-system", "--report=/dev/null"),
+        ("outrigger-system", "--report=/dev/null"),
+        ("infra", "--excluded-namespaces=infra"),
+    ] {
+        let output = outrigger(&["inject", "-n", namespace, flag, "-f", "-"], DEPLOYMENT);
+        assert!(output.contains("- deployment/web skipped: ExcludedNamespace: "), "{output}");
+        assert!(output.starts_with("exit code 0") && !output.contains("outrigger-proxy"), "{output}");
+    }
+}
+
+/// They were ignored: the pod got `default`, or `ProfileNotFound`.
+#[test]
+fn profiles_among_the_manifests_count() {
+    let profile = "apiVersion: outrigger.dev/v1alpha1\nkind: SidecarProfile\nmetadata: {name: web}\nspec: {proxy: {logLevel: debug}}\n";
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, annotations: {outrigger.dev/profile: web}}\n";
+    let output = outrigger(&["inject", "-f", "-"], &format!("{profile}---\n{namespace}---{DEPLOYMENT}"));
+    assert!(output.contains("default/web") && output.contains("\\\"logLevel\\\":\\\"debug\\\""), "{output}");
+    let twice = outrigger(&["inject", "-f", "-"], &format!("{profile}---\n{profile}---{DEPLOYMENT}"));
+    assert!(twice.starts_with("exit code 2\n--- stderr\nerror: SidecarProfile default/web is given twice, in standard input\n\nhint: "), "{twice}");
+    let other = outrigger(&["inject", "-f", "-"], &profile.replace("v1alpha1", "v9"));
+    assert!(other.contains("SidecarProfile web has apiVersion \"outrigger.dev/v9\""), "{other}");
+}
+
+/// `inject: true` of a Namespace was taken for no label at all.
+#[test]
+fn a_label_that_is_no_text_is_told() {
+    let namespace =
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {outrigger.dev/inject: true}}\n";
+    assert_snapshot!(outrigger(&["inject", "-f", "-"], &format!("{namespace}---{DEPLOYMENT}")));
+}
+
+/// The library's words went on: "set `DuplicateKeyPolicy` in Options if acceptable".
+#[test]
+fn a_key_that_stands_twice_is_told_with_its_place() {
+    let output = outrigger(&["inject", "-f", "-"], "apiVersion: v1\nkind: A\nkind: B\n");
+    assert_eq!(
+        output,
+        "exit code 2\n--- stderr\nerror: standard input:3:1: duplicate mapping key: kind\n--- stdout\n"
+    );
+}
+
+#[test]
+fn the_report_is_json_for_programs() {
+    let directory = Directory::new("report");
+    let report = directory.path("report.json");
+    let other = DEPLOYMENT
+        .replace("name: web", "name: wrong, annotations: {}")
+        .replace("    spec:", "    metadata: {annotations: {outrigger.dev/log-level: loud}}\n    spec:");
+    outrigger(&["inject", "-f", "-", "--report", &report], &format!("{DEPLOYMENT}---{other}"));
+    assert_snapshot!(std::fs::read_to_string(&report).unwrap());
+}
+
+/// A cluster from before 1.33: the choice is told as the webhook tells it.
+#[test]
+fn an_older_kubernetes_can_be_named() {
+    let output = outrigger(&["inject", "-f", "-", "--kubernetes-version", "x"], DEPLOYMENT);
+    assert!(output.starts_with("exit code 2") && output.contains("is no Kubernetes version"), "{output}");
+    let output = outrigger(&["inject", "-f", "-", "--kubernetes-version", "1.34"], DEPLOYMENT);
+    assert!(output.contains("√ deployment/web injected"), "{output}");
+}
+
+#[test]
+fn completion_is_a_script_for_each_shell() {
+    for (shell, sign) in
+        [("bash", "complete -F _outrigger"), ("zsh", "#compdef outrigger"), ("fish", "complete -c outrigger")]
+    {
+        let output = outrigger(&["completion", shell], "");
+        assert!(output.starts_with("exit code 0") && output.contains(sign), "{shell}: {output}");
+    }
+}
+
+#[test]
+fn the_version_is_told_with_the_name() {
+    let version = concat!("outrigger ", env!("CARGO_PKG_VERSION"), "\n");
+    assert!(outrigger(&["--version"], "").ends_with(version));
+}
+
+/// A directory for one test, gone after it.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("outrigger-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.0.join(file).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

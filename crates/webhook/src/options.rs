@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use outrigger_runtime::duration::{self, DurationError};
 
-/// Runs the admission webhook.
+/// Runs the admission webhook
+///
+/// The chart runs it in a pod; docs/webhook.md says what it answers and counts.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  outrigger webhook --namespace outrigger-system --sidecar-image outrigger/sidecar:0.1.0
+  outrigger webhook --namespace outrigger-system --sidecar-image outrigger/sidecar:0.1.0 --log-format text")]
 pub struct Options {
     /// Namespace of this release: its Secret, its Service, and the profiles that serve every namespace.
     #[arg(long, env = "POD_NAMESPACE")]

@@ -102,7 +102,7 @@ fn set_validity(params: &mut CertificateParams, now: SystemTime, lifetime: Durat
 }
 
 /// Begin and end of its validity; none where it is no certificate.
-pub(crate) fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemTime)> {
+pub fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemTime)> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let time = |asn1: x509_parser::time::ASN1Time| {
         let seconds = u64::try_from(asn1.timestamp()).ok()?;
@@ -112,7 +112,7 @@ pub(crate) fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, 
 }
 
 /// Every certificate of a PEM text; none where one is broken.
-pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+pub fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()
 }
 

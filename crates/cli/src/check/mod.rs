@@ -1,0 +1,109 @@
+//! `outrigger check`: whether a cluster is ready for Outrigger, whether injection works, and which pods were missed.
+
+mod before;
+mod certificate;
+mod crd;
+mod line;
+mod pods;
+mod proof;
+mod registration;
+mod rights;
+mod webhook;
+
+use std::time::Duration;
+
+use outrigger_runtime::duration;
+
+use crate::cluster::{Cluster, ClusterArgs};
+use crate::error::{Hinted, Verdict};
+use crate::installation;
+use crate::judge::Judge;
+use crate::output::{self, Format};
+use crate::runtime;
+use line::Lines;
+
+/// Looks for what is wrong with an installation, with each finding the command that mends it
+///
+/// Injection is proved by a labelled pod that is created as a dry run: the API server has to reach the webhook, accept its
+/// certificate, and get the sidecar back. Nothing is left behind, and nothing is changed.
+///
+/// What you have no right to look at is skipped, and named at the end.
+///
+/// Exit code: 0 all that could be looked at is good; 1 something was found; 2 it could not be looked at.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  outrigger check --pre                             before `helm install`: is the cluster ready, and may you?
+  outrigger check                                   everything, in every namespace
+  outrigger check --namespace shop --timeout 60s    one namespace, and patience with a webhook that is starting
+  outrigger check -o json | jq '.checks[] | select(.result != \"good\")'")]
+pub(crate) struct Args {
+    /// Before the installation: versions, your rights, and names that are taken
+    #[arg(long)]
+    pre: bool,
+
+    /// Namespace to try a pod in, and the only one whose pods are looked at. Default: that of the context, and pods of all.
+    /// It must not be the webhook's own or one that the chart excludes
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// How long to go on trying a pod: right after an installation the API server may not know the webhook yet
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    timeout: Duration,
+
+    /// With --pre: the name that the release is to have
+    #[arg(long, value_name = "NAME", default_value = "outrigger")]
+    release: String,
+
+    /// With --pre: the namespace that the release is to have
+    #[arg(long, value_name = "NAMESPACE", default_value = "outrigger-system")]
+    release_namespace: String,
+
+    /// How to print what is found
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let lines = runtime::block_on(async {
+        let cluster = args.cluster.connect().await?;
+        let mut lines = Lines::new(args.output);
+        lines.progress("the API server");
+        // Without an answer to this, nothing else has one.
+        let version = installation::server_version(&cluster).await.map_err(Hinted::from)?;
+        if args.pre {
+            before::check(&cluster, &version, &args.release, &args.release_namespace, &mut lines).await;
+        } else {
+            after(&cluster, &version, args, &mut lines).await;
+        }
+        lines.end_progress();
+        anyhow::Ok(lines)
+    })?;
+    output::print(args.output, &lines, Lines::text)?;
+    Ok(lines.verdict())
+}
+
+/// Everything about an installation that is there.
+async fn after(cluster: &Cluster, version: &str, args: &Args, lines: &mut Lines) {
+    before::api_version(version, lines);
+    let installation = registration::check(cluster, lines).await;
+    crd::check(cluster, true, lines).await;
+    let mut settings = None;
+    if let Some(installation) = &installation {
+        settings = webhook::check(cluster, installation, lines).await;
+        rights::of_the_webhook(cluster, installation, lines).await;
+        certificate::check(cluster, installation, lines).await;
+    }
+    if lines.found("Registration") && installation.is_none() && lines.verdict() == Verdict::Findings {
+        // Not installed: a pod can't be injected, and none is missed.
+        return;
+    }
+    let namespace = args.namespace.as_deref().unwrap_or(&cluster.namespace);
+    proof::check(cluster, namespace, args.timeout, lines).await;
+    if let (Some(installation), Some(settings)) = (installation, settings) {
+        pods::check(cluster, &mut Judge::knowing(installation, settings), args.namespace.as_deref(), lines)
+            .await;
+    }
+}

@@ -1,0 +1,136 @@
+//! Pods that run and are not as they should be.
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+
+use outrigger_api::names::{ENABLED, INJECT_LABEL, INJECTED_LABEL};
+use outrigger_inject::Standing;
+use serde_json::Value;
+
+use super::line::{Lines, Outcome};
+use crate::cluster::{AskError, Cluster};
+use crate::installation::{add_profiles, namespace_of};
+use crate::judge::Judge;
+use crate::output::str_at;
+use crate::owner::Owner;
+use crate::target::{Target, is_live};
+
+const MISSED: &str = "MissedPods";
+const OUTDATED: &str = "OutdatedPods";
+
+/// What is wrong with the pods of one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wrong {
+    Missing,
+    Refused,
+    Outdated,
+    Reconfigurable,
+}
+
+/// Its pods: how many, one of them, and what differs.
+struct Pods {
+    count: usize,
+    one: String,
+    why: Vec<String>,
+}
+
+/// Looks at every pod of the namespace, or of all, and tells of the wrong ones by their owners.
+pub(crate) async fn check(cluster: &Cluster, judge: &mut Judge, namespace: Option<&str>, lines: &mut Lines) {
+    lines.progress("pods");
+    let Some(()) = lines.answer(MISSED, learn(cluster, judge, namespace).await) else { return };
+    let mut wrong: BTreeMap<(Wrong, Owner), Pods> = BTreeMap::new();
+    let mut seen = 0;
+    let place = namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default();
+    let answer = cluster
+        .each(&format!("/api/v1{place}/pods"), "", "list pods", |pod| {
+            if !is_live(&pod) || !concerned(judge, &pod) {
+                return;
+            }
+            seen += 1;
+            let (kind, why) = match judge.standing(&pod, str_at(&pod, "/metadata/namespace")) {
+                Standing::Missing => (Wrong::Missing, Vec::new()),
+                Standing::Refused { reason, errors } => {
+                    (Wrong::Refused, vec![format!("{reason}: {}", errors.join("; "))])
+                }
+                Standing::Outdated { differences } => (Wrong::Outdated, differences),
+                Standing::Reconfigurable { differences, .. } => (Wrong::Reconfigurable, differences),
+                Standing::Outside { .. } | Standing::Current => return,
+            };
+            let one = str_at(&pod, "/metadata/name").to_owned();
+            let pods = wrong.entry((kind, Owner::of(&pod))).or_insert(Pods { count: 0, one, why });
+            pods.count += 1;
+        })
+        .await;
+    if lines.answer(MISSED, answer).is_none() {
+        return;
+    }
+    for ((kind, owner), pods) in &wrong {
+        tell(*kind, owner, pods, lines);
+    }
+    if !lines.found(MISSED) {
+        lines.good(MISSED, format!("pods that a label concerns: {seen}, none without its sidecar"));
+    }
+    if !lines.found(OUTDATED) {
+        lines.good(OUTDATED, "no sidecar is older than its profile or the webhook");
+    }
+}
+
+/// Every namespace and every profile in two questions, rather than two for each namespace.
+async fn learn(cluster: &Cluster, judge: &mut Judge, namespace: Option<&str>) -> Result<(), AskError> {
+    if let Some(name) = namespace {
+        return judge.learn(cluster, name).await;
+    }
+    let namespaces = cluster.list("/api/v1/namespaces", "", "list namespaces").await?;
+    judge.namespaces =
+        namespaces.iter().map(namespace_of).map(|namespace| (namespace.name.clone(), namespace)).collect();
+    add_profiles(cluster, None, &mut judge.profiles).await
+}
+
+/// Whether anything about the pod can be wrong; of most pods of a cluster nothing can, and they cost no decision.
+fn concerned(judge: &Judge, pod: &Value) -> bool {
+    let labels = &pod["metadata"]["labels"];
+    let namespace = judge.namespaces.get(str_at(pod, "/metadata/namespace"));
+    let enabled =
+        namespace.is_some_and(|namespace| namespace.labels.get(INJECT_LABEL).is_some_and(|v| v == ENABLED));
+    enabled || !labels[INJECT_LABEL].is_null() || !labels[INJECTED_LABEL].is_null()
+}
+
+fn tell(kind: Wrong, owner: &Owner, pods: &Pods, lines: &mut Lines) {
+    let Pods { count, one, why } = pods;
+    let why = why.join("; ");
+    let Owner { namespace, .. } = owner;
+    // An Argo Rollout is no kind that `explain` and `reconfigure` know.
+    let name =
+        if Target::from_str(&owner.to_string()).is_ok() { owner.to_string() } else { format!("pod/{one}") };
+    let whose = if owner.kind == "pod" {
+        format!("pod {} in namespace {namespace}", owner.name)
+    } else {
+        let plural = if *count == 1 { "pod" } else { "pods" };
+        format!("{count} {plural} of {owner} in namespace {namespace}")
+    };
+    let (check, result, message, mend) = match kind {
+        Wrong::Missing => {
+            let message = format!(
+                "{whose} without the sidecar that the label asks for: created before the label, or while no webhook answered"
+            );
+            (MISSED, Outcome::Failed, message, owner.restart(one))
+        }
+        Wrong::Refused => {
+            let message = format!("{whose} would be refused if made anew: {why}");
+            (MISSED, Outcome::Failed, message, format!("outrigger explain --namespace {namespace} {name}"))
+        }
+        Wrong::Outdated => {
+            (OUTDATED, Outcome::Warning, format!("{whose}: outdated: {why}"), owner.restart(one))
+        }
+        Wrong::Reconfigurable => {
+            let message = format!("{whose}: the profile has changed, and needs no restart: {why}");
+            (
+                OUTDATED,
+                Outcome::Warning,
+                message,
+                format!("outrigger reconfigure --namespace {namespace} {name}"),
+            )
+        }
+    };
+    lines.push(check, result, Some(format!("{namespace}/{owner}")), message, Some(mend));
+}

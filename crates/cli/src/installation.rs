@@ -1,0 +1,165 @@
+//! The Outrigger of a cluster, as its own objects tell of it.
+
+use k8s_openapi::ByteString;
+use outrigger_inject::{Cluster as Versions, Namespace, Profiles, Settings, Version};
+use serde_json::Value;
+
+use crate::cluster::{AskError, Cluster};
+use crate::output::str_at;
+use crate::selector::selects;
+
+/// Where the API server keeps webhook configurations.
+pub(crate) const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+
+/// One webhook configuration of ours, and what is behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct Installation {
+    /// The configuration's name, which is also the Deployment's and the service account's.
+    pub(crate) name: String,
+    /// The release's namespace.
+    pub(crate) namespace: String,
+    /// The Service that API servers call.
+    pub(crate) service: String,
+    /// The configuration's entries, as they are.
+    pub(crate) entries: Vec<Value>,
+}
+
+impl Installation {
+    /// The installation behind a webhook configuration; none if it is somebody else's. By the names of its entries: the
+    /// configuration itself is called like the release.
+    fn of(configuration: &Value) -> Option<Self> {
+        let entries: Vec<_> =
+            configuration["webhooks"].as_array()?.iter().filter(|entry| is_ours(entry)).cloned().collect();
+        let service = &entries.first()?["clientConfig"]["service"];
+        Some(Self {
+            name: str_at(configuration, "/metadata/name").to_owned(),
+            namespace: str_at(service, "/namespace").to_owned(),
+            service: str_at(service, "/name").to_owned(),
+            entries,
+        })
+    }
+
+    /// Every installation of the cluster: one, mostly.
+    pub(crate) async fn all(cluster: &Cluster) -> Result<Vec<Self>, AskError> {
+        let configurations = cluster.list(CONFIGURATIONS, "", "list webhook configurations").await?;
+        Ok(configurations.iter().filter_map(Self::of).collect())
+    }
+
+    /// Whether the API server asks about a pod with these labels in this namespace.
+    pub(crate) fn is_asked(&self, namespace: &Namespace, pod_labels: &Value) -> bool {
+        let mut labels = serde_json::to_value(&namespace.labels).unwrap_or_default();
+        // The API server sets it on each namespace; one from a manifest does not have it yet.
+        labels["kubernetes.io/metadata.name"] = namespace.name.as_str().into();
+        let asked = |entry: &Value| {
+            selects(&entry["namespaceSelector"], &labels) && selects(&entry["objectSelector"], pod_labels)
+        };
+        self.entries.iter().any(asked)
+    }
+
+    /// The release that the chart was installed as: it calls its objects `<release>-webhook`, or
+    /// `<release>-outrigger-webhook`.
+    pub(crate) fn release(&self) -> &str {
+        let name = self.name.trim_end_matches("-webhook");
+        name.strip_suffix("-outrigger").unwrap_or(name)
+    }
+
+    /// The Deployment of the webhook.
+    pub(crate) async fn deployment(&self, cluster: &Cluster) -> Result<Option<Value>, AskError> {
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments/{}", self.namespace, self.name);
+        cluster.find(&path, &format!("read deployment {} in namespace {}", self.name, self.namespace)).await
+    }
+}
+
+fn is_ours(entry: &Value) -> bool {
+    str_at(entry, "/name").ends_with(".outrigger.dev") && entry["clientConfig"]["service"].is_object()
+}
+
+/// The value of a flag of the webhook's container: `--secret=x`.
+pub(crate) fn flag<'a>(deployment: &'a Value, name: &str) -> Option<&'a str> {
+    let containers = deployment.pointer("/spec/template/spec/containers")?.as_array()?;
+    let mut args = containers.iter().filter_map(|container| container["args"].as_array()).flatten();
+    args.find_map(|arg| arg.as_str()?.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// How the webhook of this Deployment injects.
+pub(crate) fn settings(deployment: &Value, cluster: Versions) -> Option<Settings> {
+    Some(Settings {
+        sidecar_image: flag(deployment, "sidecar-image")?.to_owned(),
+        image_pull_policy: flag(deployment, "image-pull-policy").map(str::to_owned),
+        version: str_at(deployment, "/metadata/labels/app.kubernetes.io~1version").to_owned(),
+        cluster,
+    })
+}
+
+/// The versions of the API server and, where the user may see nodes, of the oldest kubelet.
+pub(crate) async fn versions(cluster: &Cluster) -> Result<Versions, AskError> {
+    let server = server_version(cluster).await?.parse().ok();
+    let mut oldest_node: Option<Version> = None;
+    let nodes = cluster
+        .each("/api/v1/nodes", "", "list nodes", |node| {
+            if let Ok(version) = str_at(&node, "/status/nodeInfo/kubeletVersion").parse::<Version>() {
+                oldest_node = Some(oldest_node.map_or(version, |oldest| oldest.min(version)));
+            }
+        })
+        .await;
+    match nodes {
+        // Nodes are seldom older than what this matters for.
+        Ok(()) | Err(AskError::Forbidden { .. }) => Ok(Versions { server, oldest_node }),
+        Err(error) => Err(error),
+    }
+}
+
+/// As `v1.34.1`.
+pub(crate) async fn server_version(cluster: &Cluster) -> Result<String, AskError> {
+    let version =
+        cluster.find("/version", "ask for the version of the API server").await?.unwrap_or_default();
+    Ok(str_at(&version, "/gitVersion").to_owned())
+}
+
+/// The namespace; none if there is none.
+pub(crate) async fn namespace(cluster: &Cluster, name: &str) -> Result<Option<Namespace>, AskError> {
+    let found =
+        cluster.find(&format!("/api/v1/namespaces/{name}"), &format!("read namespace {name}")).await?;
+    Ok(found.as_ref().map(namespace_of))
+}
+
+/// A namespace by its object.
+pub(crate) fn namespace_of(object: &Value) -> Namespace {
+    let mut object = object.clone();
+    // A list's items don't say what they are.
+    object["apiVersion"] = "v1".into();
+    object["kind"] = "Namespace".into();
+    outrigger_inject::manifest::namespaces(&object).remove(0)
+}
+
+/// Where profiles are: of one namespace, or of all.
+pub(crate) fn profiles_path(namespace: Option<&str>) -> String {
+    let place = namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default();
+    format!("/apis/outrigger.dev/v1alpha1{place}/sidecarprofiles")
+}
+
+/// Adds the profiles of a namespace, or of all. A cluster without the resource has none.
+pub(crate) async fn add_profiles(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    profiles: &mut Profiles,
+) -> Result<(), AskError> {
+    let place = namespace.map(|name| format!(" in namespace {name}")).unwrap_or_default();
+    let add = |object: Value| {
+        profiles.set(
+            str_at(&object, "/metadata/namespace"),
+            str_at(&object, "/metadata/name"),
+            &object["spec"],
+        );
+    };
+    match cluster.each(&profiles_path(namespace), "", &format!("list sidecarprofiles{place}"), add).await {
+        Err(AskError::Refused { code: 404, .. }) => Ok(()),
+        answer => answer,
+    }
+}
+
+/// The bytes of a base64 field, empty where there are none.
+pub(crate) fn bytes_at(object: &Value, pointer: &str) -> Vec<u8> {
+    let value = object.pointer(pointer).cloned().unwrap_or_default();
+    serde_json::from_value::<ByteString>(value).map(|bytes| bytes.0).unwrap_or_default()
+}

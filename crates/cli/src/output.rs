@@ -1,0 +1,64 @@
+//! Data on standard output, in the form that was asked for.
+
+use std::io::{ErrorKind, Write as _};
+
+use anstream::AutoStream;
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::document;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs; fields are added in later versions, and never renamed.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// Prints `value` as JSON or YAML, or what `text` makes of it.
+pub(crate) fn print<T: Serialize>(
+    format: Format,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    let json = || serde_json::to_value(value).context("failed to make JSON of the result");
+    match format {
+        Format::Text => coloured(&text(value)),
+        Format::Json => plain(&format!("{:#}\n", json()?)),
+        Format::Yaml => plain(&document::yaml(&json()?)),
+    }
+}
+
+/// Text with colours, which only a terminal gets.
+fn coloured(text: &str) -> anyhow::Result<()> {
+    written(AutoStream::auto(std::io::stdout()).write_all(text.as_bytes()))
+}
+
+/// Not by `anstream`, which takes out what looks like a terminal's control code: this is data.
+pub(crate) fn plain(text: &str) -> anyhow::Result<()> {
+    written(std::io::stdout().write_all(text.as_bytes()))
+}
+
+fn written(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        // `| head` has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("failed to write standard output"),
+    }
+}
+
+/// What could not be looked at, a line each.
+pub(crate) fn notes(notes: &[String]) -> String {
+    notes.iter().fold(String::new(), |text, note| text + "note: " + note + "\n")
+}
+
+/// A string in raw JSON, empty where there is none.
+pub(crate) fn str_at<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}

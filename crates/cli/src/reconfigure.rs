@@ -1,0 +1,214 @@
+//! `outrigger reconfigure`: brings a changed profile to pods that run, where no new container is needed for it.
+
+use std::fmt::Write as _;
+
+use anstyle::AnsiColor;
+use outrigger_inject::Standing;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cluster::{AskError, Cluster, ClusterArgs};
+use crate::error::{Hinted, Verdict};
+use crate::inject::Install;
+use crate::judge::Judge;
+use crate::output::{self, Format, notes, str_at};
+use crate::owner::Owner;
+use crate::runtime;
+use crate::target::{self, Target};
+
+/// Writes what a changed profile or annotation says to pods that run, and says which need a restart for it
+///
+/// A sidecar runs by the annotation outrigger.dev/config of its pod, and takes a new one while it runs. This writes it, with
+/// your own right to patch pods: what a profile says now, for pods that were injected with what it said then. A pod
+/// that needs another container or another resource for that is left as it is, and named with the command that restarts it.
+///
+/// The annotation reaches the sidecar by its volume, seconds later. Whether it was taken, the sidecar tells itself: its
+/// admin server has it at /config, and a config that it can't use changes nothing.
+///
+/// Exit code: 0 all pods are current, or would be without --dry-run; 1 some need a restart, or were not written; 2 it could
+/// not be done.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  outrigger reconfigure deploy/web --namespace shop --dry-run
+  outrigger reconfigure deploy/web --namespace shop
+  outrigger reconfigure ns/shop
+  outrigger reconfigure -l app=web -A")]
+pub(crate) struct Args {
+    /// Workloads, as deploy/web: deploy, sts, ds, rs, rc, job, po; or ns/shop for all pods of a namespace
+    #[arg(value_name = "KIND/NAME", required_unless_present = "selector")]
+    targets: Vec<Target>,
+
+    /// Pods with these labels, as app=web,tier!=cache
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "targets")]
+    selector: Option<String>,
+
+    /// Namespace of the workloads. Default: that of the context
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// With -l: pods of every namespace
+    #[arg(short = 'A', long, requires = "selector", conflicts_with = "namespace")]
+    all_namespaces: bool,
+
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
+
+    #[command(flatten)]
+    install: Install,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Everything, as it is printed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Reconfigured {
+    dry_run: bool,
+    /// What could not be looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+    pods: Vec<Treated>,
+}
+
+/// One pod, and what was done.
+#[derive(Serialize)]
+struct Treated {
+    namespace: String,
+    pod: String,
+    result: Done,
+    /// What differed, or why nothing could be done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<String>,
+    /// What brings it to where it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+}
+
+/// What was done with a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Done {
+    /// The new config is written; with `--dry-run`, it would be.
+    Reconfigured,
+    /// There was nothing to do.
+    Current,
+    /// No sidecar, and none asked for.
+    Outside,
+    RestartNeeded,
+    /// The pod has another annotation than a moment ago, or the API server said no.
+    Failed,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let done = runtime::block_on(reconfigure(args))?;
+    output::print(args.output, &done, text)?;
+    Ok(Verdict::findings(
+        done.pods.iter().any(|pod| matches!(pod.result, Done::RestartNeeded | Done::Failed)),
+    ))
+}
+
+async fn reconfigure(args: &Args) -> anyhow::Result<Reconfigured> {
+    let cluster = args.cluster.connect().await?;
+    let mut judge = Judge::of(&cluster, args.install.clone()).await.map_err(Hinted::from)?;
+    let mut pods = Vec::new();
+    for pod in find(&cluster, args).await? {
+        let namespace = str_at(&pod, "/metadata/namespace").to_owned();
+        judge.learn(&cluster, &namespace).await.map_err(Hinted::from)?;
+        pods.push(one(&cluster, &judge, &pod, &namespace, args.dry_run).await?);
+    }
+    Ok(Reconfigured { dry_run: args.dry_run, notes: judge.notes, pods })
+}
+
+async fn find(cluster: &Cluster, args: &Args) -> Result<Vec<Value>, Hinted> {
+    let namespace = args.namespace.as_deref().unwrap_or(&cluster.namespace);
+    if let Some(selector) = &args.selector {
+        let place = (!args.all_namespaces).then_some(namespace);
+        return Ok(target::live_pods(cluster, place, selector).await?);
+    }
+    let mut pods = Vec::new();
+    for target in &args.targets {
+        if let Some(namespace) = target.as_namespace() {
+            pods.extend(target::live_pods(cluster, Some(namespace), "").await?);
+        } else {
+            let object = target.find(cluster, namespace).await?.ok_or_else(|| target.missing(namespace))?;
+            pods.extend(target::pods_of(cluster, namespace, &object).await?);
+        }
+    }
+    Ok(pods)
+}
+
+async fn one(
+    cluster: &Cluster,
+    judge: &Judge,
+    pod: &Value,
+    namespace: &str,
+    dry_run: bool,
+) -> Result<Treated, Hinted> {
+    let name = str_at(pod, "/metadata/name").to_owned();
+    let owner = Owner::of(pod);
+    let restart = || Some(owner.restart(&name));
+    let (result, differences, command) = match judge.standing(pod, namespace) {
+        Standing::Current => (Done::Current, Vec::new(), None),
+        Standing::Outside { reason, message } => (Done::Outside, vec![format!("{reason}: {message}")], None),
+        Standing::Missing => (Done::RestartNeeded, vec!["it has no sidecar yet".to_owned()], restart()),
+        Standing::Outdated { differences } => (Done::RestartNeeded, differences, restart()),
+        Standing::Refused { errors, .. } => {
+            (Done::Failed, errors, Some(format!("outrigger explain --namespace {namespace} pod/{name}")))
+        }
+        Standing::Reconfigurable { differences, .. } if dry_run => (Done::Reconfigured, differences, None),
+        Standing::Reconfigurable { patch, differences } => {
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+            let operations = serde_json::to_value(&patch).unwrap_or_default();
+            match cluster
+                .patch(&path, &operations, &format!("patch pod {name} in namespace {namespace}"))
+                .await
+            {
+                Ok(_) => (Done::Reconfigured, differences, None),
+                // Who may not patch this pod may not patch the next one.
+                Err(error @ (AskError::Forbidden { .. } | AskError::Unreachable { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    let again = format!("outrigger reconfigure --namespace {namespace} pod/{name}");
+                    (Done::Failed, vec![error.to_string()], Some(again))
+                }
+            }
+        }
+    };
+    Ok(Treated { namespace: namespace.to_owned(), pod: name, result, differences, command })
+}
+
+fn text(done: &Reconfigured) -> String {
+    let mut text = notes(&done.notes);
+    for pod in &done.pods {
+        let (glyph, colour, word) = match pod.result {
+            Done::Reconfigured if done.dry_run => ("√", AnsiColor::Green, "would be reconfigured"),
+            Done::Reconfigured => ("√", AnsiColor::Green, "reconfigured"),
+            Done::Current => ("√", AnsiColor::Green, "current"),
+            Done::Outside => ("-", AnsiColor::Yellow, "without sidecar"),
+            Done::RestartNeeded => ("‼", AnsiColor::Yellow, "restart needed"),
+            Done::Failed => ("×", AnsiColor::Red, "failed"),
+        };
+        let style = colour.on_default();
+        let _ = write!(text, "{style}{glyph}{style:#} pod/{} in namespace {} {word}", pod.pod, pod.namespace);
+        let why = if pod.differences.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", pod.differences.join("; "))
+        };
+        let _ = writeln!(text, "{why}");
+        if let Some(command) = &pod.command {
+            let _ = writeln!(text, "    hint: {command}");
+        }
+    }
+    if done.pods.is_empty() {
+        text.push_str("there is no pod that runs\n");
+    }
+    text
+}

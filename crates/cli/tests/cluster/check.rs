@@ -1,0 +1,173 @@
+//! `outrigger check`.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::installed::{
+    CONFIGURATION, CRD, DEPLOYMENT, RELEASE, SECRET, configuration, empty, injected_pod, installed,
+    outrigger, pod, put_namespace, put_profile, run,
+};
+
+#[test]
+fn a_good_installation() {
+    assert_snapshot!(outrigger(&installed(), &["check"]));
+}
+
+#[test]
+fn a_good_installation_as_json() {
+    let output = outrigger(&installed(), &["check", "-o", "json"]);
+    let json: Value = serde_json::from_str(output.split_once("--- stdout\n").unwrap().1).unwrap();
+    let checks: Vec<_> =
+        json["checks"].as_array().unwrap().iter().map(|line| line["check"].as_str().unwrap()).collect();
+    assert!(json["checks"].as_array().unwrap().iter().all(|line| line["result"] == "good"), "{output}");
+    assert_snapshot!(checks.join("\n"));
+    let page = include_str!("../../../../docs/cli.md");
+    for check in checks {
+        assert!(page.contains(&format!("| `{check}` |")), "docs/cli.md has no row for {check}");
+    }
+}
+
+#[test]
+fn a_cluster_without_outrigger() {
+    assert_snapshot!(outrigger(&empty(), &["check"]));
+}
+
+#[test]
+fn everything_wrong_has_its_line_and_its_command() {
+    let api = installed();
+    api.edit(DEPLOYMENT, |deployment| {
+        deployment["status"]["readyReplicas"] = 1.into();
+        deployment["metadata"]["labels"]["app.kubernetes.io/version"] = "0.0.9".into();
+    });
+    api.edit(CRD, |definition| {
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"] = json!({});
+    });
+    // Another authority than the one that has signed.
+    let other = installed().object(CONFIGURATION)["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    api.edit(CONFIGURATION, |configuration| configuration["webhooks"][1]["clientConfig"]["caBundle"] = other);
+    api.deny("watch namespaces");
+    put_profile(&api, "shop", "wrong", &json!({"proxy": {"loglevel": "debug"}}));
+    let second = configuration(&Value::Null, "another");
+    api.put(&CONFIGURATION.replace("outrigger-webhook", "second-outrigger-webhook"), second);
+    api.stop_injecting();
+    assert_snapshot!(outrigger(&api, &["check", "--timeout", "0s"]));
+}
+
+#[test]
+fn a_secret_without_certificate_is_told() {
+    let api = installed();
+    api.edit(SECRET, |secret| secret["data"] = Value::Null);
+    let output = outrigger(&api, &["check"]);
+    assert!(output.starts_with("exit code 1") && output.contains("holds no certificate yet"), "{output}");
+}
+
+/// Istio chooses by its own label; both at once would take the same ports.
+#[test]
+fn another_mesh_on_the_same_namespace_is_told() {
+    let api = installed();
+    let selector = json!({"matchLabels": {"istio-injection": "enabled"}});
+    let entry = json!({"name": "namespace.sidecar-injector.istio.io", "namespaceSelector": selector, "clientConfig": {}});
+    api.put(
+        &CONFIGURATION.replace("outrigger-webhook", "istio-sidecar-injector"),
+        json!({"webhooks": [entry]}),
+    );
+    assert!(outrigger(&api, &["check"]).starts_with("exit code 0"));
+    put_namespace(&api, "both", &json!({"outrigger.dev/inject": "enabled", "istio-injection": "enabled"}));
+    let output = outrigger(&api, &["check"]);
+    assert!(output.contains("istio.io injects the pods of namespace both too"), "{output}");
+}
+
+/// The rights of the chart's own check: pods of one namespace, and nothing else.
+#[test]
+fn the_proof_alone_is_enough_for_who_may_do_no_more() {
+    let api = installed();
+    for request in ["GET /apis", "GET /api/", "POST /apis"] {
+        api.forbid(request);
+    }
+    assert_snapshot!(outrigger(&api, &["check", "--namespace=outrigger-check", "--timeout=30"]));
+}
+
+#[test]
+fn who_may_nothing_learns_nothing() {
+    let api = installed();
+    for request in ["GET /api", "POST /api"] {
+        api.forbid(request);
+    }
+    let output = outrigger(&api, &["check", "--timeout", "0s"]);
+    assert!(
+        output.starts_with("exit code 2") && output.contains("skipped, for want of the rights"),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_told_once() {
+    // A port that nobody listens on: bound, and free again.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = run(&format!("http://{address}"), &["check"]);
+    assert_snapshot!(output.replace(&address.to_string(), "ADDRESS"));
+}
+
+#[test]
+fn a_context_that_is_not_there_is_told_once() {
+    assert_snapshot!(outrigger(&installed(), &["check", "--context", "elsewhere"]));
+}
+
+#[test]
+fn before_an_installation() {
+    assert_snapshot!(outrigger(&empty(), &["check", "--pre"]));
+}
+
+#[test]
+fn what_stands_in_the_way_of_an_installation() {
+    let api = empty();
+    api.deny("create clusterroles");
+    api.put("/apis/rbac.authorization.k8s.io/v1/clusterroles/outrigger-webhook", json!({}));
+    api.put(CONFIGURATION, configuration(&Value::Null, "elsewhere"));
+    api.put(CRD, json!({"spec": {"versions": []}, "status": {"conditions": [{"type": "Established", "status": "True"}]}}));
+    assert_snapshot!(outrigger(&api, &["check", "--pre"]));
+}
+
+/// linkerd2#13702: with `failurePolicy: Ignore`, who is missed is silent about it.
+#[test]
+fn pods_that_were_missed_are_told_by_their_owner() {
+    let api = installed();
+    for name in ["web-1", "web-2"] {
+        api.put(&format!("/api/v1/namespaces/shop/pods/{name}"), pod(name));
+    }
+    let mut alone = pod("alone");
+    alone["metadata"]["ownerReferences"] = Value::Null;
+    api.put("/api/v1/namespaces/shop/pods/alone", alone);
+    let mut refused = pod("refused");
+    refused["metadata"]["annotations"] = json!({"outrigger.dev/profile": "none"});
+    refused["metadata"]["ownerReferences"] = json!([{"kind": "Rollout", "name": "r", "controller": true}]);
+    api.put("/api/v1/namespaces/shop/pods/refused", refused);
+    let mut over = pod("over");
+    over["status"]["phase"] = "Succeeded".into();
+    api.put("/api/v1/namespaces/shop/pods/over", over);
+    // Nobody asked for these.
+    api.put("/api/v1/namespaces/quiet/pods/web-1", pod("web-1"));
+    let mut labelled = pod("web-1");
+    labelled["metadata"]["labels"]["outrigger.dev/inject"] = "enabled".into();
+    api.put("/api/v1/namespaces/kube-system/pods/web-1", labelled);
+    let output = outrigger(&api, &["check"]);
+    assert_snapshot!(output.split_once("gets outrigger-proxy").unwrap().1);
+}
+
+#[test]
+fn pods_with_an_older_sidecar_or_profile_are_told() {
+    let api = installed();
+    api.put("/api/v1/namespaces/shop/pods/web-1", injected_pod("web-1", &json!({})));
+    let output = outrigger(&api, &["check"]);
+    assert!(
+        output.starts_with("exit code 0") && output.contains("pods that a label concerns: 1,"),
+        "{output}"
+    );
+    put_profile(&api, RELEASE, "default", &json!({"proxy": {"logLevel": "debug"}}));
+    let output = outrigger(&api, &["check"]);
+    let reconfigurable = output.split_once("gets outrigger-proxy").unwrap().1.to_owned();
+    put_profile(&api, RELEASE, "default", &json!({"proxy": {"resources": {"requests": {"cpu": "20m"}}}}));
+    let output = outrigger(&api, &["check"]);
+    let outdated = output.split_once("gets outrigger-proxy").unwrap().1;
+    assert_snapshot!(format!("{reconfigurable}---{outdated}"));
+}
