@@ -142,11 +142,11 @@ impl Namespace {
             let deployment = self.api::<Deployment>().get(name).await?;
             let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
             let status = deployment.status.clone().unwrap_or_default();
+            // A number that is absent is zero.
+            let counts = [status.updated_replicas, status.available_replicas, status.replicas];
             ensure!(
                 status.observed_generation == deployment.metadata.generation
-                    && status.updated_replicas == Some(wanted)
-                    && status.available_replicas == Some(wanted)
-                    && status.replicas == Some(wanted),
+                    && counts.iter().all(|count| count.unwrap_or_default() == wanted),
                 "{}",
                 serde_json::to_string(&status)?
             );

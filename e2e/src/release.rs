@@ -4,8 +4,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
+use serde_json::json;
 
 use crate::{Namespace, cluster};
 
@@ -35,8 +38,33 @@ impl Release {
 
     /// Installed, or upgraded to, exactly these values beside the defaults.
     pub async fn with(values: &[&str]) -> Self {
-        install_or_upgrade(values);
+        let args: Vec<_> = values.iter().flat_map(|value| ["--set", value]).collect();
+        install_or_upgrade(&args);
         Self { client: cluster::client().await }
+    }
+
+    /// Installed, or upgraded to, the chart's values for high availability.
+    pub async fn highly_available() -> Self {
+        install_or_upgrade(&["--values", &format!("{CHART}/values-ha.yaml")]);
+        Self { client: cluster::client().await }
+    }
+
+    /// Replaces each replica by a new one, as `kubectl rollout restart` does; does not wait.
+    pub async fn restart(&self) {
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let restarted = json!({"annotations": {"kubectl.kubernetes.io/restartedAt": now}});
+        self.change(json!({"spec": {"template": {"metadata": restarted}}})).await;
+    }
+
+    /// Changes the number of replicas, and waits until there are so many.
+    pub async fn scale(&self, replicas: u32) {
+        self.change(json!({"spec": {"replicas": replicas}})).await;
+        self.webhook_pods().await;
+    }
+
+    async fn change(&self, change: serde_json::Value) {
+        let deployments = self.namespace().api::<Deployment>();
+        deployments.patch(WEBHOOK, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
     }
 
     /// The release's namespace.
@@ -79,9 +107,8 @@ fn install_or_upgrade(values: &[&str]) {
     ];
     let mut args =
         vec!["upgrade", "--install", NAME, CHART, "--create-namespace", "--wait", "--timeout", "2m"];
-    for value in images.iter().chain(values) {
-        args.extend(["--set", value]);
-    }
+    args.extend(images.iter().flat_map(|image| ["--set", image]));
+    args.extend(values);
     helm(&args);
 }
 

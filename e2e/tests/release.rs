@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use outrigger_api::names;
 use outrigger_e2e::injected::{assert_injected, assert_untouched};
 use outrigger_e2e::manifest::{server_pod, with};
@@ -78,7 +76,7 @@ async fn a_restart_of_the_webhook_loses_no_pod() {
     let _alone = ALONE.lock().await;
     let release = Release::with(&["failurePolicy=Fail"]).await;
     with_namespace(&[ENABLED], |ns| async move {
-        restart(&release).await;
+        release.restart().await;
         let rolled_out = async { release.webhook_pods().await };
         tokio::pin!(rolled_out);
         let mut created = 0;
@@ -100,13 +98,6 @@ async fn a_restart_of_the_webhook_loses_no_pod() {
 fn gated_pod(number: usize) -> serde_json::Value {
     let gate = json!({"spec": {"schedulingGates": [{"name": "outrigger.dev/e2e"}]}});
     with(server_pod(&format!("web-{number}")), gate)
-}
-
-async fn restart(release: &Release) {
-    let now = k8s_openapi::jiff::Timestamp::now().to_string();
-    let change = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}}});
-    let deployments = release.namespace().api::<Deployment>();
-    deployments.patch(WEBHOOK, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
 }
 
 #[tokio::test]
