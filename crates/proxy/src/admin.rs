@@ -9,7 +9,7 @@ use axum::http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use outrigger_runtime::admin::Loopback;
+use outrigger_runtime::admin::{Forbidden, Loopback};
 use outrigger_runtime::shutdown::Trigger;
 
 use crate::live::{Live, Running};
@@ -25,7 +25,7 @@ pub(crate) struct Exposed {
     pub(crate) leaving: Arc<AtomicBool>,
 }
 
-/// `/stats` for holders of the token; `/config`, `POST /drain` and `POST /shutdown` for loopback peers.
+/// `/stats` for holders of the token; `/config` and `POST /drain` for loopback peers; `POST /shutdown` for both.
 pub(crate) fn router(exposed: Exposed) -> Router {
     Router::new()
         .route("/stats", get(stats))
@@ -38,11 +38,7 @@ pub(crate) fn router(exposed: Exposed) -> Router {
 type Unauthorized = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
 
 async fn stats(State(exposed): State<Exposed>, headers: HeaderMap) -> Result<Json<Stats>, Unauthorized> {
-    let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-    if !exposed.live.with_token(|token| bears(given, token)) {
-        let hint = "needs the token of the pod's outrigger.dev/config annotation\n";
-        return Err((StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], hint));
-    }
+    authorize(&exposed, &headers)?;
     Ok(Json(Stats::of(&exposed.ports)))
 }
 
@@ -56,10 +52,27 @@ async fn drain(_: Loopback, State(exposed): State<Exposed>) -> &'static str {
     "draining\n"
 }
 
-async fn shutdown(_: Loopback, State(exposed): State<Exposed>) -> &'static str {
+/// With the token too: the webhook ends the proxy of a Job whose containers are plain, when the work is done.
+async fn shutdown(
+    loopback: Result<Loopback, Forbidden>,
+    State(exposed): State<Exposed>,
+    headers: HeaderMap,
+) -> Result<&'static str, Unauthorized> {
+    if loopback.is_err() {
+        authorize(&exposed, &headers)?;
+    }
     tracing::info!("stopping: asked by POST /shutdown");
     exposed.trigger.request();
-    "stopping\n"
+    Ok("stopping\n")
+}
+
+fn authorize(exposed: &Exposed, headers: &HeaderMap) -> Result<(), Unauthorized> {
+    let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+    if exposed.live.with_token(|token| bears(given, token)) {
+        return Ok(());
+    }
+    let hint = "needs the token of the pod's outrigger.dev/config annotation\n";
+    Err((StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], hint))
 }
 
 /// Whether an `Authorization` header bears the token. An empty token opens to nobody.
@@ -79,6 +92,14 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use axum::extract::ConnectInfo;
+    use axum::http::Request;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
 
     #[test]
@@ -89,5 +110,35 @@ mod tests {
             assert!(!bears(wrong, "secret"), "{}", String::from_utf8_lossy(wrong));
         }
         assert!(!bears(b"Bearer ", ""));
+    }
+
+    async fn shutdown_asked_by(peer: &str, authorization: &str) -> (StatusCode, bool) {
+        let (trigger, stop) = outrigger_runtime::shutdown::channel();
+        let text = r#"{"version":1,"profile":"a/b","token":"secret"}"#.to_owned();
+        let loaded = crate::config::parse(Path::new("config.json"), text).unwrap();
+        let app = router(Exposed {
+            ports: Ports::default(),
+            live: Live::new(&loaded),
+            trigger,
+            leaving: Arc::default(),
+        });
+        let mut request = Request::post("/shutdown").header(AUTHORIZATION, authorization);
+        request = request.extension(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let response = TowerToHyperService::new(app).call(request).await.unwrap();
+        (response.status(), stop.is_requested())
+    }
+
+    #[tokio::test]
+    async fn shutdown_is_for_loopback_and_for_the_token() {
+        for (peer, authorization, status) in [
+            ("127.0.0.1:1", "", StatusCode::OK),
+            ("10.0.0.9:1", "Bearer secret", StatusCode::OK),
+            ("10.0.0.9:1", "Bearer guess", StatusCode::UNAUTHORIZED),
+            ("10.0.0.9:1", "", StatusCode::UNAUTHORIZED),
+        ] {
+            let wanted = (status, status == StatusCode::OK);
+            assert_eq!(shutdown_asked_by(peer, authorization).await, wanted, "{peer} {authorization}");
+        }
     }
 }

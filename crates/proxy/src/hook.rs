@@ -1,27 +1,64 @@
-//! What the pod's `preStop` hook runs: tells the proxy in the same container that the pod goes.
-//!
-//! A native sidecar gets SIGTERM only after the app has ended. By then, clients with open connections have sent requests to
-//! an app that is gone; without the proxy, the app itself would have closed those connections. Hooks run at the beginning.
+//! What the pod's lifecycle hooks run in the proxy's container: they ask the proxy there.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::listening;
 
 /// The proxy is in the same container: it answers at once or not at all.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the proxy behind this admin port to drain. A client library would be a dependency for one request without body.
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks the proxy behind this admin port to drain: its clients connect elsewhere from now on.
+///
+/// A native sidecar gets SIGTERM only after the app has ended. By then, clients with open connections have sent requests to
+/// an app that is gone; without the proxy, the app itself would have closed those connections. Hooks run at the beginning.
 pub fn drain(admin_port: u16) -> io::Result<()> {
+    ask(admin_port, "POST", "/drain")
+}
+
+/// Waits until the proxy behind this admin port is ready. As a postStart hook it holds the start of the containers that
+/// follow, where no native sidecar does that.
+pub fn wait(admin_port: u16, at_most: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + at_most;
+    loop {
+        match ask(admin_port, "GET", "/ready") {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => sleep(PAUSE),
+        }
+    }
+}
+
+/// Waits until nobody listens on any of the ports. A plain container gets SIGTERM together with the app, which may go on
+/// for a while; the kubelet sends it when this hook has ended.
+pub fn wait_for_end(ports: &BTreeSet<u16>, at_most: Duration) {
+    let deadline = Instant::now() + at_most;
+    while Instant::now() < deadline && !listening::ports().is_disjoint(ports) {
+        sleep(PAUSE);
+    }
+}
+
+/// One request without a body. A client library would be a dependency for it.
+fn ask(admin_port: u16, method: &str, path: &str) -> io::Result<()> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, admin_port))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(
-        b"POST /drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-    )?;
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    match answer.strip_prefix("HTTP/1.1 200 ") {
-        Some(_) => Ok(()),
-        None => Err(io::Error::other(answer.lines().next().unwrap_or("no answer").to_owned())),
+    if answer.starts_with("HTTP/1.1 200 ") {
+        return Ok(());
     }
+    let text = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
+    let status = answer.lines().next().unwrap_or("no answer");
+    Err(io::Error::other(if text.is_empty() { status.to_owned() } else { text.to_owned() }))
 }

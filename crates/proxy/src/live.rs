@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use outrigger_api::config::SidecarConfig;
+use outrigger_api::probe::Probe;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -67,6 +68,12 @@ impl Live {
         let mut running = self.lock().clone();
         "(redacted)".clone_into(&mut running.config.token);
         running
+    }
+
+    /// A probe of the config in force, by its container and the last segment of its path.
+    pub(crate) fn probe(&self, container: &str, kind: &str) -> Option<Probe> {
+        let is_it = |probe: &&Probe| probe.container == container && probe.kind.segment() == kind;
+        self.lock().config.probes.iter().find(is_it).cloned()
     }
 
     pub(crate) fn with_token<T>(&self, check: impl FnOnce(&str) -> T) -> T {

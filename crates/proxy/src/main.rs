@@ -45,7 +45,18 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Tell the proxy that runs here that the pod goes: its clients connect elsewhere. For the pod's preStop hook.
-    Drain,
+    Drain {
+        /// Then wait, for as long as this, until the app listens no more: 25s. For a container that is no native sidecar,
+        /// which would be stopped together with the app.
+        #[arg(long, value_parser = duration::parse)]
+        until_app_ends: Option<Duration>,
+    },
+    /// Wait until the proxy that runs here is ready. For the pod's postStart hook, which holds the app's start.
+    Wait {
+        /// For as long as this.
+        #[arg(long, default_value = "60s", value_parser = duration::parse)]
+        timeout: Duration,
+    },
 }
 
 fn default_config() -> PathBuf {
@@ -74,9 +85,24 @@ fn main() -> ExitCode {
     }
 }
 
+fn run_hook(args: &Args, command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Drain { until_app_ends } => {
+            hook::drain(args.admin_port).context("failed to reach the proxy")?;
+            if let Some(at_most) = until_app_ends {
+                let inbound = config::load(&args.config)?.config.inbound;
+                hook::wait_for_end(&inbound.iter().map(|inbound| inbound.target).collect(), *at_most);
+            }
+            Ok(())
+        }
+        Command::Wait { timeout } => hook::wait(args.admin_port, *timeout)
+            .with_context(|| format!("the proxy was not ready in {} s", timeout.as_secs())),
+    }
+}
+
 fn run(args: &Args) -> anyhow::Result<()> {
-    if let Some(Command::Drain) = args.command {
-        return hook::drain(args.admin_port).context("failed to reach the proxy");
+    if let Some(command) = &args.command {
+        return run_hook(args, command);
     }
     let loaded = config::load(&args.config)?;
     let level = args.log_level.as_deref().unwrap_or(loaded.config.log_level.as_str());

@@ -1,7 +1,7 @@
 //! A proxy from start to stop.
 
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
@@ -22,6 +22,7 @@ use crate::config::Loaded;
 use crate::limits::Limits;
 use crate::live::{ConfigCollector, Live};
 use crate::metrics::Ports;
+use crate::probe::{self, Prober};
 use crate::reload::{Change, Watch};
 use crate::worker::Worker;
 
@@ -128,12 +129,14 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
         readiness: readiness.clone(),
         log: proxy.log.clone(),
     });
-    let routes = common.merge(crate::admin::router(Exposed {
+    let own = crate::admin::router(Exposed {
         ports: ports.clone(),
         live: live.clone(),
         trigger: proxy.trigger.clone(),
         leaving: Arc::clone(&leaving),
-    }));
+    });
+    let app = proxy.app.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let routes = common.merge(admin::limited(own)).merge(probe::router(Prober::new(live.clone(), app)));
     let watch = Watch { log: proxy.log_level_follows.then_some(proxy.log), live, worker };
     let signals = proxy.catch_signals.then_some(proxy.trigger);
     let (done, until_done) = shutdown::channel();

@@ -206,3 +206,28 @@ fn large_upload_is_passed_on_not_held() {
     assert_eq!(client.answer().text(), "ok");
     assert!(process.peak() < MEMORY_BOUND_KIB, "{} KiB", process.peak());
 }
+
+/// A plain container gets SIGTERM together with the app, which may go on answering: the hook holds it back.
+#[test]
+fn the_drain_hook_waits_until_the_app_listens_no_more() {
+    let app = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let process = Process::start("until", app.local_addr().unwrap().port());
+    let hook = |limit: &str| process.command(&["drain", &format!("--until-app-ends={limit}")]);
+    let mut waiting = hook("1m").spawn().unwrap();
+    // It waits no longer than it is told to; the other one still does, however late it began.
+    assert!(hook("1s").status().unwrap().success());
+    assert!(waiting.try_wait().unwrap().is_none(), "the app still listens");
+    drop(app);
+    assert!(waiting.wait().unwrap().success());
+}
+
+#[test]
+fn the_start_hook_waits_until_the_proxy_is_ready() {
+    let process = Process::start("wait", closed_port());
+    assert!(process.command(&["wait"]).status().unwrap().success());
+    let file = ConfigFile::new("wait-in-vain", "{}");
+    let output = command(&file.0, closed_port()).args(["wait", "--timeout=1s"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("the proxy was not ready in 1 s: Connection refused"), "{message}");
+}

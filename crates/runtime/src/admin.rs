@@ -1,17 +1,18 @@
 //! The admin server that every process has: metrics, probes, log level. A binary merges its own routes.
 
-use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode};
-use axum::response::IntoResponse;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -51,12 +52,22 @@ pub struct Admin {
 
 /// The routes that every process has: `GET /metrics`, `/live`, `/ready` and, for loopback peers, `PUT /log-level`.
 pub fn router(admin: Admin) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/metrics", get(encode_metrics))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
         .route("/log-level", put(log_level))
-        .with_state(admin)
+        .with_state(admin);
+    limited(routes)
+}
+
+/// Routes whose handlers may take 10 s. Without it they may take as long as their peer waits, which is right for what
+/// passes a question on.
+pub fn limited(routes: Router) -> Router {
+    routes.layer(middleware::from_fn(async |request: Request, next: Next| {
+        let answer = tokio::time::timeout(HANDLER_TIMEOUT, next.run(request)).await;
+        answer.unwrap_or_else(|_| (StatusCode::REQUEST_TIMEOUT, "request took too long\n").into_response())
+    }))
 }
 
 /// Serves `router` until `shutdown`; connections then finish the request that they are in, within 5 s. Unlike `axum::serve` it
@@ -98,10 +109,11 @@ async fn serve_connection(
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = TowerToHyperService::new(router.clone()).call(request);
         async move {
-            Ok::<_, Infallible>(match tokio::time::timeout(HANDLER_TIMEOUT, answer).await {
-                Ok(Ok(response)) => response,
-                Err(_) => (StatusCode::REQUEST_TIMEOUT, "request took too long\n").into_response(),
-            })
+            let Ok(response) = answer.await;
+            match response.extensions().get::<HangUp>() {
+                None => Ok(response),
+                Some(HangUp) => Err(io::Error::other("hung up")),
+            }
         }
     });
     let connection = http1::Builder::new()
@@ -121,13 +133,28 @@ async fn serve_connection(
     }
 }
 
+/// A response that is none: the peer's connection ends without a word.
+#[derive(Clone, Copy, Debug)]
+pub struct HangUp;
+
+impl IntoResponse for HangUp {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::BAD_GATEWAY.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What peers that are not on loopback are told.
+pub type Forbidden = (StatusCode, &'static str);
+
 /// Lets a handler run only for peers on loopback: `kubectl port-forward`, `kubectl exec` and the pod's own containers.
 /// Others get 403.
 #[derive(Clone, Copy, Debug)]
 pub struct Loopback;
 
 impl<S: Sync> FromRequestParts<S> for Loopback {
-    type Rejection = (StatusCode, &'static str);
+    type Rejection = Forbidden;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
@@ -168,7 +195,6 @@ async fn log_level(_: Loopback, State(admin): State<Admin>, level: String) -> (S
 mod tests {
     use super::*;
     use axum::body::Body;
-    use axum::http::Request;
 
     fn admin() -> Admin {
         Admin {
@@ -207,6 +233,24 @@ mod tests {
             assert_eq!(answer(&admin(), peer, set("debug\n")).await.0, StatusCode::OK, "{peer}");
         }
         assert_eq!(answer(&admin(), "127.0.0.1:1", set("loud")).await.0, StatusCode::BAD_REQUEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limited_routes_answer_in_10_s_and_others_when_they_can() {
+        let slow = || {
+            Router::new().route(
+                "/",
+                get(async || {
+                    tokio::time::sleep(Duration::from_secs(11)).await;
+                    "late"
+                }),
+            )
+        };
+        for (routes, status) in [(limited(slow()), StatusCode::REQUEST_TIMEOUT), (slow(), StatusCode::OK)] {
+            let request = Request::get("/").body(Body::empty()).unwrap();
+            let response = TowerToHyperService::new(routes).call(request).await.unwrap();
+            assert_eq!(response.status(), status);
+        }
     }
 
     #[tokio::test]

@@ -97,6 +97,11 @@ impl Connection {
         let _ = self.reader.get_mut().write_all(bytes.as_ref());
     }
 
+    /// As much as a client takes; false when it is gone.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.reader.get_mut().write_all(bytes).is_ok()
+    }
+
     /// Waits until the client closes.
     pub fn wait_for_close(&mut self) {
         let _ = self.reader.read_to_end(&mut Vec::new());

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod client;
+pub mod probed;
 pub mod process;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};

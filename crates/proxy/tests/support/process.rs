@@ -63,6 +63,14 @@ impl Process {
         Self { child, port, admin, config: None }
     }
 
+    /// The binary once more, as a hook in the same container.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let config = self.config.as_ref().expect("started with a file of its own");
+        let mut command = command(&config.0, self.admin);
+        command.args(arguments);
+        command
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
