@@ -28,6 +28,8 @@ pub const CONFIG_ANNOTATION: &str = "outrigger.dev/config";
 /// Annotation that says which container `kubectl logs` and `exec` mean without `-c`. Set to the app where the pod has none.
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubectl-kubernetes-io-default-container>
 pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
+/// Annotation that OpenShift sets on a namespace: the user ids that its pods may have.
+pub const OPENSHIFT_UID_RANGE: &str = "openshift.io/sa.scc.uid-range";
 
 /// The profile of a pod that names none.
 pub const DEFAULT_PROFILE: &str = "default";

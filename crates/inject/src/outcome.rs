@@ -78,9 +78,9 @@ pub struct Report {
     /// Ports whose name moved to the proxy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<MovedPort>,
-    /// Probes and handlers that named such a port and now give its number.
+    /// Probes and handlers of such ports, with what stood in them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub probes: Vec<MovedProbe>,
+    pub probes: Vec<ReplacedProbe>,
     /// Containers that got the shared volume, as `container:path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
@@ -133,13 +133,21 @@ pub struct MovedPort {
     pub protocol: outrigger_api::config::Protocol,
 }
 
-/// A probe or lifecycle handler that gave a port by the name that moved.
+/// A probe or lifecycle handler that asks the proxy now, or gives a port by its number and no longer by the name that moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovedProbe {
+pub struct ReplacedProbe {
     /// The app's container.
     pub container: String,
-    /// The field in the container, as a JSON pointer: `/readinessProbe/httpGet/port`.
+    /// The field in the container, as a JSON pointer: `/readinessProbe/tcpSocket`, or `/readinessProbe/httpGet/port`. What
+    /// asks the proxy is an `httpGet`, whatever stood there.
     pub field: String,
-    /// The name that stood there.
-    pub name: String,
+    /// What stood there.
+    pub was: serde_json::Value,
+}
+
+impl ReplacedProbe {
+    /// The field, as the pointer of what it is in and its own name.
+    pub(crate) fn action(&self) -> (&str, &str) {
+        self.field.rsplit_once('/').unwrap_or_default()
+    }
 }

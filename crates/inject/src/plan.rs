@@ -6,21 +6,23 @@ use json_patch::Patch;
 use outrigger_api::Reason;
 use outrigger_api::config::{self, Inbound, SidecarConfig};
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, INJECTED_LABEL,
-    PROFILE_ANNOTATION, PROXY_CONTAINER, SHARED_VOLUME, STATUS_ANNOTATION,
+    CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
+    INJECTED_LABEL, PROFILE_ANNOTATION, PROXY_CONTAINER, SHARED_VOLUME, STATUS_ANNOTATION,
 };
 use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::edit::Edit;
-use crate::outcome::{MovedProbe, Placement, Refusal};
+use crate::outcome::{Placement, Refusal};
 use crate::overrides::{self, Effective};
-use crate::pod::{Container, INIT_CONTAINERS, Pod};
+use crate::pod::{CONTAINERS, Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
+use crate::probes::{self, Probes};
+use crate::proxy_container::{self, ProxyContainer};
 use crate::{
-    Context, Namespace, Outcome, Report, eligibility, probes, proxy_container, rendered, renewal,
-    shared_volume, status,
+    Context, Namespace, Outcome, Report, eligibility, native, rendered, renewal, resources, shared_volume,
+    status, user,
 };
 
 /// Decides about one pod and says what to change.
@@ -64,9 +66,13 @@ pub(crate) fn plan(json: &Value, context: &Context) -> Result<(Patch, Report), R
         ));
     }
     refuse_taken_names(pod, !mounts.is_empty())?;
-    let probes = probes::plan(pod, &takeover.moved);
-    let config = sidecar_config(profile_id, &effective, &takeover, context.token);
-    Ok(edit(pod, context, Plan { effective: &effective, takeover, mounts, probes, config }))
+    let wanted = effective.profile.native_sidecars;
+    let placement = native::place(wanted, context.settings.cluster, !takeover.moved.is_empty())?;
+    let probes = probes::plan(pod, &takeover.moved, effective.profile.rewrite_probes, placement.native);
+    let config = sidecar_config(profile_id, &effective, &takeover, &probes, context.token);
+    let (proxy, warnings) = proxy(pod, context, &effective, &takeover, &placement);
+    let effective = &effective;
+    Ok(edit(pod, context, Plan { effective, takeover, mounts, placement, probes, proxy, warnings, config }))
 }
 
 /// Everything decided, nothing changed yet.
@@ -74,7 +80,12 @@ struct Plan<'a> {
     effective: &'a Effective,
     takeover: Takeover,
     mounts: Vec<(Container<'a>, &'a SharedMount)>,
-    probes: Vec<(MovedProbe, u16)>,
+    placement: Placement,
+    probes: Probes,
+    /// The proxy's container.
+    proxy: Value,
+    /// What the user should know about that.
+    warnings: Vec<String>,
     config: SidecarConfig,
 }
 
@@ -112,7 +123,13 @@ fn refuse_taken_names(pod: Pod, shared: bool) -> Result<(), Refusal> {
     if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::NameCollision, errors }) }
 }
 
-fn sidecar_config(profile: String, effective: &Effective, takeover: &Takeover, token: &str) -> SidecarConfig {
+fn sidecar_config(
+    profile: String,
+    effective: &Effective,
+    takeover: &Takeover,
+    probes: &Probes,
+    token: &str,
+) -> SidecarConfig {
     let inbound = takeover.moved.iter().map(|port| Inbound {
         name: port.name.clone(),
         listen: port.listen,
@@ -125,8 +142,30 @@ fn sidecar_config(profile: String, effective: &Effective, takeover: &Takeover, t
         token: token.to_owned(),
         log_level: effective.profile.proxy.log_level,
         inbound: inbound.collect(),
-        probes: Vec::new(),
+        probes: probes.answered.clone(),
     }
+}
+
+/// The proxy's container, and what the user should know about it.
+fn proxy(
+    pod: Pod,
+    context: &Context,
+    effective: &Effective,
+    takeover: &Takeover,
+    placement: &Placement,
+) -> (Value, Vec<String>) {
+    let (resources, of_resources) = resources::plan(pod, &effective.profile.proxy.resources);
+    let (user, of_user) = user::choose(context.namespace);
+    let container = proxy_container::container(&ProxyContainer {
+        settings: context.settings,
+        resources,
+        moved: &takeover.moved,
+        native: placement.native,
+        user,
+        wait_for_app_seconds: native::wait_for_app_seconds(pod),
+    });
+    let of_placement = native::warnings(pod, effective.profile.native_sidecars, placement, context.token);
+    (container, [of_placement, of_resources, of_user.into_iter().collect()].concat())
 }
 
 /// Writes the plan down, once as a patch and once as a report. Edits of the user's containers come before the new
@@ -138,7 +177,7 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         config_hash: hash(&plan.config),
         containers: vec![PROXY_CONTAINER.to_owned()],
         volumes: vec![CONFIG_VOLUME.to_owned()],
-        sidecars: Placement { native: true, why: "the cluster has native sidecars".to_owned() },
+        sidecars: plan.placement.clone(),
         ..Report::default()
     };
     let mut edit = Edit::new(pod);
@@ -153,18 +192,20 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         edit.append("/spec/volumes", volume);
         report.volumes.push(SHARED_VOLUME.to_owned());
     }
-    let resources = &effective.profile.proxy.resources;
-    let proxy = proxy_container::container(context.settings, resources, &takeover.moved);
-    report.rendered.insert(PROXY_CONTAINER.to_owned(), rendered::fields(&proxy));
-    edit.insert_item(INIT_CONTAINERS, 0, proxy);
+    report.rendered.insert(PROXY_CONTAINER.to_owned(), rendered::fields(&plan.proxy));
+    edit.insert_item(if plan.placement.native { INIT_CONTAINERS } else { CONTAINERS }, 0, plan.proxy);
     if let (None, Some(app)) = (pod.annotation(DEFAULT_CONTAINER_ANNOTATION), pod.containers().next()) {
         edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
         report.default_container = Some(app.name.to_owned());
     }
     edit.insert("/metadata/labels", INJECTED_LABEL, "true".into());
+    if native::must_be_finished(pod, &plan.placement) {
+        edit.insert("/metadata/labels", FINISH_LABEL, "true".into());
+    }
     edit.insert("/metadata/annotations", CONFIG_ANNOTATION, json_text(&config).into());
     report.ports = takeover.moved;
-    report.warnings = [effective.warnings.clone(), takeover.warnings].concat();
+    report.warnings =
+        [effective.warnings.clone(), takeover.warnings, plan.probes.warnings, plan.warnings].concat();
     // By now every list and map that had to be created is known, the annotations' own included.
     report.created.clone_from(&edit.created);
     report.nulls.clone_from(&edit.nulls);
@@ -178,9 +219,9 @@ fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) 
     for port in &plan.takeover.moved {
         edit.remove(&format!("{}/ports/{}/name", pointer(&port.container), port.index));
     }
-    for (probe, port) in &plan.probes {
-        edit.replace(&format!("{}{}", pointer(&probe.container), probe.field), (*port).into());
-        report.probes.push(probe.clone());
+    for change in &plan.probes.changes {
+        change.apply(edit, &pointer(&change.record.container).to_string());
+        report.probes.push(change.record.clone());
     }
     for (container, mount) in &plan.mounts {
         edit.append(&format!("{}/volumeMounts", container.pointer), shared_volume::mount(mount));

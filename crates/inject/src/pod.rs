@@ -134,6 +134,11 @@ impl<'a> Container<'a> {
         self.pointer.list == CONTAINERS || self.json["restartPolicy"] == "Always"
     }
 
+    /// Whether it starts before the app containers.
+    pub(crate) fn is_init(self) -> bool {
+        self.pointer.list == INIT_CONTAINERS
+    }
+
     /// Its TCP ports. Others (UDP, SCTP) can't pass through the proxy.
     pub(crate) fn tcp_ports(self) -> impl Iterator<Item = ContainerPort<'a>> {
         let ports = self.json["ports"].as_array().map_or(&[][..], Vec::as_slice);

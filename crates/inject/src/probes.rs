@@ -1,30 +1,209 @@
-//! Probes and lifecycle handlers that give a port by its name.
+//! Probes and lifecycle handlers of ports that are taken over.
 //!
-//! The kubelet looks the name up in the probe's own container. Where the name has moved to the proxy it would find
-//! nothing, so the app's number takes its place; the probe goes on asking the app itself and is not counted as traffic.
+//! They go to the proxy's admin server, which asks the app at the pod's own address: what the probe says is true of the app,
+//! and is not counted as traffic. The kubelet looks a port's name up in the probe's own container, where it is no longer; so
+//! where a probe is not rewritten, the app's number takes the place of a name that moved.
 
-use serde_json::Value;
+use outrigger_api::names::ADMIN_PORT;
+use outrigger_api::probe::{HttpProbe, Probe, ProbeAction, ProbeKind, Scheme};
+use serde_json::{Value, json};
 
-use crate::outcome::{MovedPort, MovedProbe};
-use crate::pod::Pod;
+use crate::edit::Edit;
+use crate::outcome::{MovedPort, ReplacedProbe};
+use crate::pod::{Container, Pod};
 
-const HANDLERS: [&str; 5] =
-    ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
-const ACTIONS: [&str; 2] = ["/httpGet/port", "/tcpSocket/port"];
+const ACTIONS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 
-/// The fields to replace, each with the app's port number.
-pub(crate) fn plan(pod: Pod, moved: &[MovedPort]) -> Vec<(MovedProbe, u16)> {
-    let mut probes = Vec::new();
-    for port in moved {
-        let Some(container) = pod.container(&port.container) else {
-            continue;
-        };
-        for field in HANDLERS.iter().flat_map(|handler| ACTIONS.map(|action| format!("{handler}{action}"))) {
-            if container.json.pointer(&field).and_then(Value::as_str) == Some(&port.name) {
-                let probe = MovedProbe { container: port.container.clone(), field, name: port.name.clone() };
-                probes.push((probe, port.port));
+/// How long an app may take to answer a probe, in seconds, where the probe does not say.
+const DEFAULT_TIMEOUT_SECONDS: u32 = 1;
+
+/// What becomes of the probes.
+#[derive(Default)]
+pub(crate) struct Probes {
+    pub(crate) changes: Vec<Change>,
+    /// What the proxy answers.
+    pub(crate) answered: Vec<Probe>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One change, and what stood there.
+pub(crate) struct Change {
+    pub(crate) record: ReplacedProbe,
+    with: Value,
+}
+
+/// One probe or handler with one action.
+struct Asked<'a> {
+    container: Container<'a>,
+    kind: ProbeKind,
+    handler: &'a Value,
+    action: &'static str,
+    what: &'a Value,
+}
+
+/// `rewrite`: whether they may go through the proxy at all. `native`: whether the proxy is a native sidecar; a plain container
+/// starts after the user's native sidecars, whose probes it so can't answer.
+pub(crate) fn plan(pod: Pod, moved: &[MovedPort], rewrite: bool, native: bool) -> Probes {
+    let mut probes = Probes::default();
+    for container in pod.containers().filter(|container| container.is_long_running()) {
+        let may_rewrite = rewrite && (native || !container.is_init());
+        for kind in ProbeKind::ALL {
+            let Some(handler) = container.json.pointer(kind.field()) else { continue };
+            let given: Vec<_> = ACTIONS.into_iter().filter(|action| !handler[action].is_null()).collect();
+            for action in given.iter().copied().filter(|action| *action == "httpGet" || !kind.is_handler()) {
+                let asked = Asked { container, kind, handler, action, what: &handler[action] };
+                // The API server refuses a probe with two actions. It is not for us to choose one.
+                probes.plan_one(&asked, moved, given.len() == 1 && may_rewrite);
             }
         }
     }
     probes
+}
+
+impl Probes {
+    fn plan_one(&mut self, asked: &Asked, moved: &[MovedPort], may_rewrite: bool) {
+        let Some(port) = asked.port() else {
+            self.warnings.extend(asked.undeclared());
+            return;
+        };
+        if moved.iter().all(|moved| moved.port != port) {
+            return;
+        }
+        let host = asked.what["host"].as_str().filter(|host| !host.is_empty());
+        self.warnings.extend(host.filter(|host| is_loopback(host)).map(|host| asked.asks_the_node(host)));
+        let replaced = if host.is_none() && may_rewrite { asked.rewritten(port) } else { None };
+        match replaced {
+            Some((change, probe)) => {
+                self.changes.push(change);
+                self.answered.push(probe);
+            }
+            None => self.changes.extend(asked.by_number(port, moved)),
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// The number of the port that the kubelet would ask; none for a name that the container does not declare. Istio
+    /// rewrites such a probe and then knows no port for it: the warning is all that can be done.
+    fn port(&self) -> Option<u16> {
+        let port = &self.what["port"];
+        if let Some(number) = port.as_u64() {
+            return u16::try_from(number).ok();
+        }
+        let name = port.as_str()?;
+        let declared = self.container.json["ports"].as_array().into_iter().flatten();
+        let named = declared.filter(|declared| declared["name"] == name);
+        u16::try_from(named.map(|declared| &declared["containerPort"]).next()?.as_u64()?).ok()
+    }
+
+    fn undeclared(&self) -> Option<String> {
+        let name = self.what["port"].as_str()?;
+        Some(format!(
+            "{self} asks port {name:?}, which the container does not declare: the kubelet will not find it. It is left as it is; \
+             declare the port or give its number"
+        ))
+    }
+
+    fn asks_the_node(&self, host: &str) -> String {
+        format!(
+            "{self} has host {host:?} and is left as it is: the kubelet asks from the node, so that is the node and not the \
+             pod. Without host it asks the app"
+        )
+    }
+
+    /// The probe as a question to the admin server; none where its fields have no meaning that this version knows.
+    fn rewritten(&self, port: u16) -> Option<(Change, Probe)> {
+        let action = match self.action {
+            "httpGet" => ProbeAction::Http(self.http(port)),
+            "tcpSocket" => ProbeAction::Tcp { port },
+            _ => ProbeAction::Grpc {
+                port,
+                service: self.what["service"].as_str().unwrap_or_default().to_owned(),
+            },
+        };
+        let timeout = self.handler["timeoutSeconds"].as_u64().and_then(|seconds| u32::try_from(seconds).ok());
+        let timeout = timeout.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+        let probe = Probe {
+            container: self.container.name.to_owned(),
+            kind: self.kind,
+            timeout_seconds: (!self.kind.is_handler()).then_some(timeout),
+            action,
+        };
+        // An httpGet keeps its headers, and fields that this version has never heard of.
+        let mut with = if self.action == "httpGet" { self.what.clone() } else { json!({}) };
+        let fields = with.as_object_mut()?;
+        fields.insert("path".to_owned(), probe.path().into());
+        fields.insert("port".to_owned(), ADMIN_PORT.into());
+        // The API server would fill it in, and the pod would look as if somebody had changed it.
+        fields.insert("scheme".to_owned(), "HTTP".into());
+        // A null that we would have to give back.
+        let in_the_way = self.action != "httpGet" && self.handler.get("httpGet").is_some();
+        let change = Change { record: self.record(self.action, self.what), with };
+        (!in_the_way).then_some((change, probe))
+    }
+
+    fn http(&self, port: u16) -> HttpProbe {
+        let headers = self.what["httpHeaders"].as_array().into_iter().flatten();
+        let host = headers
+            .filter(|header| header["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case("host")))
+            .find_map(|header| header["value"].as_str());
+        HttpProbe {
+            port,
+            path: self.what["path"].as_str().unwrap_or_default().to_owned(),
+            scheme: if self.what["scheme"] == "HTTPS" { Scheme::Https } else { Scheme::Http },
+            host: host.filter(|host| !host.is_empty()).map(str::to_owned),
+        }
+    }
+
+    /// The app's number in the place of a name that moved.
+    fn by_number(&self, port: u16, moved: &[MovedPort]) -> Option<Change> {
+        let name = self.what["port"].as_str()?;
+        let gone = moved.iter().any(|moved| moved.container == self.container.name && moved.name == name);
+        let field = format!("{}/port", self.action);
+        gone.then(|| Change { record: self.record(&field, &self.what["port"]), with: port.into() })
+    }
+
+    fn record(&self, field: &str, was: &Value) -> ReplacedProbe {
+        ReplacedProbe {
+            container: self.container.name.to_owned(),
+            field: format!("{}/{field}", self.kind.field()),
+            was: was.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let field = self.kind.field().trim_start_matches('/').replace('/', ".");
+        write!(f, "{field} of container {}", self.container.name)
+    }
+}
+
+/// As people write it. A name that resolves to loopback is as wrong and is not known here.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+impl Change {
+    /// Writes it to a container.
+    pub(crate) fn apply(&self, edit: &mut Edit, container: &str) {
+        let (handler, action) = self.record.action();
+        if matches!(action, "tcpSocket" | "grpc") {
+            edit.remove(&format!("{container}{}", self.record.field));
+            edit.insert(&format!("{container}{handler}"), "httpGet", self.with.clone());
+        } else {
+            edit.replace(&format!("{container}{}", self.record.field), self.with.clone());
+        }
+    }
+}
+
+/// Puts back what stood in a container.
+pub(crate) fn restore(container: &mut Value, record: &ReplacedProbe) {
+    let (handler, action) = record.action();
+    let Some(Value::Object(fields)) = container.pointer_mut(handler) else { return };
+    if matches!(action, "tcpSocket" | "grpc") {
+        fields.shift_remove("httpGet");
+    }
+    fields.insert(action.to_owned(), record.was.clone());
 }

@@ -1,18 +1,26 @@
 //! The proxy's container and its config volume.
 
 use outrigger_api::names::{
-    ADMIN_PORT, CONFIG_ANNOTATION, CONFIG_DIR, CONFIG_FILE, CONFIG_VOLUME, PROXY_CONTAINER, SIDECAR_UID,
+    ADMIN_PORT, CONFIG_ANNOTATION, CONFIG_DIR, CONFIG_FILE, CONFIG_VOLUME, PROXY_CONTAINER,
 };
-use outrigger_api::profile::Resources;
 use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::outcome::MovedPort;
 
-/// A native sidecar: an init container with `restartPolicy: Always`. It starts before the user's own init containers
-/// and the app, ends after them, and does not keep a Job from completing (istio#11130, istio#11045).
-/// <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>
-pub(crate) fn container(settings: &Settings, resources: &Resources, moved: &[MovedPort]) -> Value {
+/// What the container depends on.
+pub(crate) struct ProxyContainer<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) resources: Value,
+    pub(crate) moved: &'a [MovedPort],
+    pub(crate) native: bool,
+    pub(crate) user: i64,
+    /// How long a plain container's end may wait for the app's, in seconds.
+    pub(crate) wait_for_app_seconds: u64,
+}
+
+pub(crate) fn container(proxy: &ProxyContainer) -> Value {
+    let ProxyContainer { settings, moved, .. } = proxy;
     let mut ports: Vec<_> = moved
         .iter()
         .map(|port| json!({"name": port.name, "containerPort": port.listen, "protocol": "TCP"}))
@@ -21,10 +29,9 @@ pub(crate) fn container(settings: &Settings, resources: &Resources, moved: &[Mov
     let mut container = json!({
         "name": PROXY_CONTAINER,
         "image": settings.sidecar_image,
-        "restartPolicy": "Always",
         "args": ["--config", format!("{CONFIG_DIR}/{CONFIG_FILE}")],
         "ports": ports,
-        "resources": resources,
+        "resources": proxy.resources,
         // The app is reached where its callers reached it before. On loopback it may trust everybody: PostgreSQL's image does.
         "env": [{"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}],
         "volumeMounts": [
@@ -37,12 +44,13 @@ pub(crate) fn container(settings: &Settings, resources: &Resources, moved: &[Mov
         "startupProbe": probe("/ready", 1, 60),
         "readinessProbe": probe("/ready", 5, 2),
         "livenessProbe": probe("/live", 10, 3),
-        // Clients move on while the app still answers. SIGTERM comes too late for that: a native sidecar gets it when the app
-        // has ended. By exec, because a GET would let anybody in the cluster do it.
-        "lifecycle": {"preStop": {"exec": {"command": ["/usr/local/bin/outrigger-proxy", "drain"]}}},
-        "securityContext": security_context(),
+        "lifecycle": lifecycle(proxy),
+        "securityContext": security_context(proxy.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
+    if proxy.native {
+        container["restartPolicy"] = "Always".into();
+    }
     if let Some(policy) = &settings.image_pull_policy {
         container["imagePullPolicy"] = policy.as_str().into();
     }
@@ -64,12 +72,29 @@ fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
     })
 }
 
+/// Clients move on while the app still answers: SIGTERM comes too late for that to a native sidecar, which gets it when the
+/// app has ended. By exec, because a GET would let anybody in the cluster do it.
+///
+/// A plain container, as the first of the list, holds the start of the others with its postStart hook, which the kubelet waits
+/// for; and as SIGTERM comes to it together with the app, its preStop hook waits until the app has gone.
+fn lifecycle(proxy: &ProxyContainer) -> Value {
+    let hook = |arguments: &[&str]| {
+        let command: Vec<_> = [&["/usr/local/bin/outrigger-proxy"], arguments].concat();
+        json!({"exec": {"command": command}})
+    };
+    if proxy.native {
+        return json!({"preStop": hook(&["drain"])});
+    }
+    let wait = format!("--until-app-ends={}s", proxy.wait_for_app_seconds);
+    json!({"postStart": hook(&["wait"]), "preStop": hook(&["drain", &wait])})
+}
+
 /// What Pod Security `restricted` asks for. The user is set here and not left to the image, because a pod-level
 /// `runAsUser: 0` would reach the sidecar and `runAsNonRoot` would then keep it from starting.
-fn security_context() -> Value {
+fn security_context(user: i64) -> Value {
     json!({
-        "runAsUser": SIDECAR_UID,
-        "runAsGroup": SIDECAR_UID,
+        "runAsUser": user,
+        "runAsGroup": user,
         "runAsNonRoot": true,
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,

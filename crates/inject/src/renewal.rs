@@ -6,7 +6,7 @@
 use json_patch::Patch;
 use outrigger_api::Reason;
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, INJECTED_LABEL, STATUS_ANNOTATION,
+    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, FINISH_LABEL, INJECTED_LABEL, STATUS_ANNOTATION,
 };
 use serde_json::Value;
 
@@ -196,6 +196,7 @@ fn metadata(edit: &mut Edit, now: &Value, wanted: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for (map, key) in [
         ("labels", INJECTED_LABEL),
+        ("labels", FINISH_LABEL),
         ("annotations", DEFAULT_CONTAINER_ANNOTATION),
         ("annotations", CONFIG_ANNOTATION),
     ] {

@@ -1,11 +1,12 @@
 //! The way back: a pod without what injection brought.
 
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, INJECTED_LABEL, SHARED_VOLUME, STATUS_ANNOTATION,
+    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, FINISH_LABEL, INJECTED_LABEL, SHARED_VOLUME,
+    STATUS_ANNOTATION,
 };
 use serde_json::Value;
 
-use crate::{MovedPort, MovedProbe, Report, status};
+use crate::{MovedPort, Report, probes, status};
 
 /// Why a pod could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +41,11 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
             restore_port(container, port);
         }
     }
-    report.probes.iter().for_each(|probe| restore_probe(pod, probe));
+    for probe in &report.probes {
+        if let Some(container) = container_mut(pod, &probe.container) {
+            probes::restore(container, probe);
+        }
+    }
     for mount in &report.mounts {
         let (container, path) = mount.split_once(':').unwrap_or_default();
         let mounts = container_mut(pod, container).and_then(|container| container.get_mut("volumeMounts"));
@@ -48,7 +53,9 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
             mounts.retain(|mount| mount["name"] != SHARED_VOLUME || mount["mountPath"] != path);
         }
     }
-    drop_key(pod.pointer_mut("/metadata/labels"), INJECTED_LABEL);
+    for label in [INJECTED_LABEL, FINISH_LABEL] {
+        drop_key(pod.pointer_mut("/metadata/labels"), label);
+    }
     for annotation in [CONFIG_ANNOTATION, STATUS_ANNOTATION] {
         drop_key(pod.pointer_mut("/metadata/annotations"), annotation);
     }
@@ -84,15 +91,6 @@ fn restore_port(container: &mut Value, moved: &MovedPort) {
     };
     if let Some(port) = index.and_then(|index| ports[index].as_object_mut()) {
         port.insert("name".to_owned(), moved.name.as_str().into());
-    }
-}
-
-fn restore_probe(pod: &mut Value, moved: &MovedProbe) {
-    let Some(container) = container_mut(pod, &moved.container) else {
-        return;
-    };
-    if let Some(port) = container.pointer_mut(&moved.field) {
-        *port = moved.name.as_str().into();
     }
 }
 

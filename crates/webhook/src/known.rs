@@ -54,11 +54,11 @@ impl Known {
     }
 }
 
-/// A namespace by its metadata: its labels, and of its annotations ours. Others can be large (kubectl keeps whole
-/// manifests there) and no rule reads them.
+/// A namespace by its metadata: its labels, and of its annotations ours and OpenShift's user ids. Others can be large (kubectl
+/// keeps whole manifests there) and no rule reads them.
 pub fn namespace(metadata: ObjectMeta) -> Namespace {
     let mut annotations = metadata.annotations.unwrap_or_default();
-    annotations.retain(|key, _| key.starts_with(names::PREFIX));
+    annotations.retain(|key, _| key.starts_with(names::PREFIX) || key == names::OPENSHIFT_UID_RANGE);
     Namespace {
         name: metadata.name.unwrap_or_default(),
         labels: metadata.labels.unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use outrigger_inject::{Context, Namespace, Outcome, Profiles, Settings, inject};
+use outrigger_inject::{Cluster, Context, Namespace, Outcome, Profiles, Settings, inject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,7 +16,19 @@ struct File {
     /// By `namespace/name`. Without any there is `outrigger-system/default` with an empty spec.
     #[serde(default)]
     profiles: Option<BTreeMap<String, Value>>,
+    /// Versions, as `1.28`. Without them they are unknown.
+    #[serde(default)]
+    cluster: ClusterFile,
     pod: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClusterFile {
+    #[serde(default)]
+    server: Option<String>,
+    #[serde(default)]
+    oldest_node: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +50,7 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// A pod in a namespace that opted in.
     pub(crate) fn of_pod(pod: Value) -> Self {
-        Self::new(File { namespace: None, profiles: None, pod })
+        Self::new(File { namespace: None, profiles: None, cluster: ClusterFile::default(), pod })
     }
 
     /// The same, with this spec for its default profile.
@@ -48,7 +60,7 @@ impl Scenario {
     )]
     pub(crate) fn with_profile(pod: Value, spec: &Value) -> Self {
         let profiles = BTreeMap::from([("outrigger-system/default".to_owned(), spec.clone())]);
-        Self::new(File { namespace: None, profiles: Some(profiles), pod })
+        Self::new(File { namespace: None, profiles: Some(profiles), cluster: ClusterFile::default(), pod })
     }
 
     #[allow(
@@ -80,7 +92,10 @@ impl Scenario {
                 sidecar_image: "outrigger/sidecar:1.2.3".into(),
                 image_pull_policy: None,
                 version: "1.2.3".into(),
-                cluster: outrigger_inject::Cluster::default(),
+                cluster: Cluster {
+                    server: file.cluster.server.map(|version| version.parse().unwrap()),
+                    oldest_node: file.cluster.oldest_node.map(|version| version.parse().unwrap()),
+                },
             },
         }
     }

@@ -1,0 +1,81 @@
+//! The proxy's resources beside those of the pod.
+
+use outrigger_api::profile::Resources;
+use outrigger_api::quantity::Quantity;
+use serde_json::Value;
+
+use crate::pod::Pod;
+
+const NAMES: [&str; 2] = ["cpu", "memory"];
+
+/// The resources to write into the proxy's container, and what the user should know about them.
+pub(crate) fn plan(pod: Pod, resources: &Resources) -> (Value, Vec<String>) {
+    let mut written = serde_json::to_value(resources).expect("our own types have string keys only");
+    let mut warnings = Vec::new();
+    for name in NAMES {
+        if has_budget(pod, name) {
+            warnings.extend(leave_to_pod(pod, name, &mut written));
+        }
+    }
+    if loses_guarantee(pod, &written) {
+        let Resources { requests, limits } = resources;
+        warnings.push(format!(
+            "the pod's QoS class changes from Guaranteed to Burstable, because the proxy's limits differ from its requests \
+             (cpu {}, memory {}). To keep it, give the proxy room of its own: outrigger.dev/proxy-cpu-request and \
+             -cpu-limit: 100m, -memory-request and -memory-limit: {}",
+            requests.cpu, requests.memory, limits.memory
+        ));
+    }
+    (written, warnings)
+}
+
+/// Whether the pod as a whole has a budget of this resource (`spec.resources`, Kubernetes 1.32).
+fn has_budget(pod: Pod, name: &str) -> bool {
+    ["requests", "limits"]
+        .into_iter()
+        .any(|kind| pod.at(&format!("/spec/resources/{kind}/{name}")).is_some_and(|value| !value.is_null()))
+}
+
+/// A pod's budget is for all of its containers: with a value of its own the proxy could exceed it, and the API server would
+/// refuse the pod (istio#57393). Raising the budget instead would change what the user has set, for a quota perhaps.
+fn leave_to_pod(pod: Pod, name: &str, written: &mut Value) -> Option<String> {
+    for kind in ["requests", "limits"] {
+        written[kind].as_object_mut()?.shift_remove(name);
+    }
+    let ignored: Vec<_> = ["request", "limit"]
+        .into_iter()
+        .map(|kind| format!("outrigger.dev/proxy-{name}-{kind}"))
+        .filter(|key| pod.annotation(key).is_some())
+        .collect();
+    let verb = if ignored.len() == 1 { "has" } else { "have" };
+    (!ignored.is_empty()).then(|| {
+        format!(
+            "{} {verb} no effect: spec.resources is the {name} of all containers of the pod",
+            ignored.join(" and ")
+        )
+    })
+}
+
+/// Whether every container of the pod has limits that equal its requests, and the proxy's do not. The class decides who is
+/// evicted first, and who gets cores of its own.
+/// <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>
+fn loses_guarantee(pod: Pod, proxy: &Value) -> bool {
+    // Where the pod as a whole has a budget, that alone decides.
+    if NAMES.iter().any(|name| has_budget(pod, name)) || is_guaranteed(proxy) {
+        return false;
+    }
+    pod.containers().all(|container| is_guaranteed(&container.json["resources"]))
+}
+
+fn is_guaranteed(resources: &Value) -> bool {
+    NAMES.iter().all(|name| {
+        let Some(limit) = quantity(&resources["limits"][name]) else { return false };
+        // A request that is not given is the limit.
+        quantity(&resources["requests"][name])
+            .is_none_or(|request| !request.exceeds(&limit) && !limit.exceeds(&request))
+    })
+}
+
+fn quantity(value: &Value) -> Option<Quantity> {
+    Quantity::try_from(value.clone()).ok()
+}
