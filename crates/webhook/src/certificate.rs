@@ -222,7 +222,7 @@ impl Material {
     }
 }
 
-fn bundle(authorities: &[CertificateDer<'_>]) -> Vec<u8> {
+pub(crate) fn bundle(authorities: &[CertificateDer<'_>]) -> Vec<u8> {
     authorities.iter().map(|authority| pem("CERTIFICATE", authority)).collect::<String>().into_bytes()
 }
 

@@ -15,7 +15,7 @@
 //!
 //! | resource | verbs | scope | why |
 //! |---|---|---|---|
-//! | secrets | get, update | Role, `resourceNames` our own | the certificate; created empty by the chart, so no create; PUT with `resourceVersion`, so no patch |
+//! | secrets | get, update; get, list, watch with `--tls-mode secret` | Role, `resourceNames` our own | the certificate; created empty by the chart, so no create; PUT with `resourceVersion`, so no patch |
 //! | mutatingwebhookconfigurations | get, patch | `ClusterRole`, `resourceNames` our own | the caBundle, by a JSON patch of that field alone; read back before the certificate is served |
 //! | nodes | list, watch | `ClusterRole` | the oldest kubelet: what kind of containers pods get |
 //! | namespaces | get, list, watch | `ClusterRole` | opt-in label and profile of the pod's namespace; get where the watch is behind |
@@ -48,6 +48,8 @@ pub mod options;
 pub mod overseer;
 mod pages;
 mod profile_status;
+pub mod provided;
+pub mod registration;
 pub mod review;
 pub mod rotation;
 mod run;

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::{Api, Client};
 use outrigger_inject::{Cluster, Settings};
 use outrigger_runtime::admin::{self, Admin};
@@ -25,8 +27,10 @@ use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::mutate::{self, Mutate};
 use crate::nodes;
-use crate::options::Options;
+use crate::options::{Options, TlsMode};
 use crate::overseer::Overseer;
+use crate::provided::Provided;
+use crate::registration::Registration;
 use crate::rotation::Rotation;
 use crate::secret::Store;
 use crate::served::Served;
@@ -40,6 +44,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// pod's default grace period of 30 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
 
+/// How long API servers are given to hear of a new caBundle; they mostly do within milliseconds.
+const SETTLES: Duration = Duration::from_secs(10);
 /// How often a replica that is to lead looks whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(200);
 
@@ -76,7 +82,7 @@ pub async fn run(
     let served = Served::default();
 
     let mut background = JoinSet::new();
-    background.spawn(rotation(&options, &client, &served, &readiness, &metrics).run(shutdown.clone()));
+    background.spawn(certificate(&options, &client, &served, &readiness, &metrics, shutdown.clone()));
     watch_cluster(&mut background, &options, &client, &known, &readiness, &metrics);
     let events = Events::new(metrics.clone());
     let instance = options.pod_name.clone().unwrap_or_else(drawn_name);
@@ -191,24 +197,34 @@ fn overseer(
     }
 }
 
-fn rotation(
+/// Keeps the certificate, ours or somebody else's.
+fn certificate(
     options: &Options,
     client: &Client,
     served: &Served,
     readiness: &Readiness,
     metrics: &Metrics,
-) -> Rotation {
-    Rotation {
-        secret: Store::new(client.clone(), &options.namespace, &options.secret),
-        configurations: Api::all(client.clone()),
-        configuration: options.webhook_configuration.clone(),
-        policy: Policy {
-            name: format!("{}.{}.svc", options.service, options.namespace),
-            lifetime: options.certificate_lifetime,
-        },
+    stop: Shutdown,
+) -> BoxFuture<'static, ()> {
+    let secret = Store::new(client.clone(), &options.namespace, &options.secret);
+    let registration = Registration {
+        api: Api::all(client.clone()),
+        name: options.webhook_configuration.clone(),
+        server_name: format!("{}.{}.svc", options.service, options.namespace),
         served: served.clone(),
         accepted: readiness.condition("certificate"),
         metrics: metrics.clone(),
+    };
+    match options.tls_mode {
+        TlsMode::SelfMade => {
+            let name = registration.server_name.clone();
+            let policy = Policy { name, lifetime: options.certificate_lifetime };
+            Rotation { secret, registration, policy }.run(stop).boxed()
+        }
+        TlsMode::Secret => {
+            let provided = Provided { secret, registration, settles: SETTLES };
+            provided.run(client.clone(), options.namespace.clone(), stop).boxed()
+        }
     }
 }
 

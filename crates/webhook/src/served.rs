@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -17,8 +18,13 @@ pub struct Served(Arc<ArcSwapOption<CertifiedKey>>);
 
 impl Served {
     /// Serves this one from the next handshake on.
-    pub fn replace(&self, certificate: CertifiedKey) {
-        self.0.store(Some(Arc::new(certificate)));
+    pub fn replace(&self, certificate: Arc<CertifiedKey>) {
+        self.0.store(Some(certificate));
+    }
+
+    /// The certificate and its intermediates, if there is one yet.
+    pub fn chain(&self) -> Option<Vec<CertificateDer<'static>>> {
+        self.0.load().as_ref().map(|current| current.cert.clone())
     }
 
     /// The certificate in DER, if there is one yet.

@@ -49,6 +49,18 @@ pub fn verify(
     name: &str,
     now: SystemTime,
 ) -> Result<(), X509Error> {
+    verify_chain(std::slice::from_ref(certificate), bundle, name, now)
+}
+
+/// The same for a certificate that comes with its intermediates.
+pub(crate) fn verify_chain(
+    chain: &[CertificateDer<'_>],
+    bundle: &[u8],
+    name: &str,
+    now: SystemTime,
+) -> Result<(), X509Error> {
+    let (certificate, intermediates) =
+        chain.split_first().ok_or_else(|| X509Error::Refused("there is none".to_owned()))?;
     let refused = |error: &dyn std::fmt::Display| X509Error::Refused(error.to_string());
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates(bundle).unwrap_or_default());
@@ -57,7 +69,13 @@ pub fn verify(
         .map_err(|error| refused(&error))?;
     let name = ServerName::try_from(name).map_err(|error| refused(&error))?;
     verifier
-        .verify_server_cert(certificate, &[], &name, &[], UnixTime::since_unix_epoch(since_epoch(now)))
+        .verify_server_cert(
+            certificate,
+            intermediates,
+            &name,
+            &[],
+            UnixTime::since_unix_epoch(since_epoch(now)),
+        )
         .map(|_| ())
         .map_err(|error| refused(&error))
 }

@@ -8,6 +8,7 @@ mod lease;
 mod mutate;
 mod nodes;
 mod overseer;
+mod provided;
 mod rotation;
 mod server;
 mod whole;

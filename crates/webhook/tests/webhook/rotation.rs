@@ -8,6 +8,7 @@ use outrigger_runtime::readiness::Readiness;
 use outrigger_runtime::shutdown;
 use outrigger_webhook::certificate::{Material, Policy};
 use outrigger_webhook::metrics::Metrics;
+use outrigger_webhook::registration::Registration;
 use outrigger_webhook::rotation::{Rotation, RotationError};
 use outrigger_webhook::secret::Store;
 use outrigger_webhook::served::Served;
@@ -23,11 +24,18 @@ const DAY: Duration = Duration::from_hours(24);
 fn rotation(client: &Client) -> Rotation {
     Rotation {
         secret: Store::new(client.clone(), cluster::RELEASE, "outrigger-webhook-certificate"),
-        configurations: Api::all(client.clone()),
-        configuration: "outrigger-webhook".into(),
+        registration: registration(client, &Readiness::default()),
         policy: Policy { name: NAME.into(), lifetime: 30 * DAY },
+    }
+}
+
+pub(crate) fn registration(client: &Client, readiness: &Readiness) -> Registration {
+    Registration {
+        api: Api::all(client.clone()),
+        name: "outrigger-webhook".into(),
+        server_name: NAME.into(),
         served: Served::default(),
-        accepted: Readiness::default().condition("certificate"),
+        accepted: readiness.condition("certificate"),
         metrics: Metrics::unregistered(),
     }
 }
@@ -47,8 +55,8 @@ async fn empty_secret_becomes_a_certificate_that_the_configuration_accepts() {
     for bundle in bundles {
         material(&api).verify(bundle.as_bytes(), NAME, SystemTime::now()).unwrap();
     }
-    assert!(rotation.served.certificate().is_some());
-    assert_eq!(rotation.metrics.ca_bundle_patches.get(), 1);
+    assert!(rotation.registration.served.certificate().is_some());
+    assert_eq!(rotation.registration.metrics.ca_bundle_patches.get(), 1);
     assert_eq!(api.object(CONFIGURATION)["metadata"]["labels"]["kept"], "yes");
 }
 
@@ -72,7 +80,7 @@ async fn replicas_that_start_together_end_with_one_certificate() {
         }
         let expected = material(&api).certified_key().unwrap().cert[0].to_vec();
         for replica in replicas {
-            assert_eq!(replica.served.certificate().as_ref(), Some(&expected));
+            assert_eq!(replica.registration.served.certificate().as_ref(), Some(&expected));
         }
         assert!(bundles(&api).iter().all(|bundle| bundle.as_bytes() == material(&api).bundle()));
     }
@@ -83,14 +91,14 @@ async fn certificate_is_renewed_under_the_same_authority_and_shared() {
     let (api, client) = cluster::installed().await;
     let (first, second) = (rotation(&client), rotation(&client));
     first.settle(SystemTime::now).await.unwrap();
-    let before = (bundles(&api), first.served.certificate());
+    let before = (bundles(&api), first.registration.served.certificate());
     let later = || SystemTime::now() + 21 * DAY;
     let settled = first.settle(later).await.unwrap();
     assert!(settled.expiry > SystemTime::now() + 50 * DAY);
     assert_eq!(bundles(&api), before.0);
-    assert_ne!(first.served.certificate(), before.1);
+    assert_ne!(first.registration.served.certificate(), before.1);
     second.settle(later).await.unwrap();
-    assert_eq!(second.served.certificate(), first.served.certificate());
+    assert_eq!(second.registration.served.certificate(), first.registration.served.certificate());
 }
 
 /// A draining replica went on renewing, by flags that its successors no longer had.
@@ -144,7 +152,7 @@ async fn change_of_authority_leaves_every_replica_accepted_throughout() {
     let (quick, slow) = (rotation(&client), rotation(&client));
     let begin = SystemTime::now();
     let accepted = |rotation: &Rotation, at: SystemTime| {
-        let certificate = rotation.served.certificate().unwrap().into();
+        let certificate = rotation.registration.served.certificate().unwrap().into();
         bundles(&api).iter().all(|bundle| verify(&certificate, bundle.as_bytes(), NAME, at).is_ok())
     };
     // 3650 days of authority: due after 2433.3.
@@ -156,13 +164,13 @@ async fn change_of_authority_leaves_every_replica_accepted_throughout() {
         assert!(accepted(&quick, at) && accepted(&slow, at));
         assert_eq!(bundles(&api)[0].matches("BEGIN").count(), authorities);
     }
-    let before = quick.served.certificate();
+    let before = quick.registration.served.certificate();
     let settled = begin + 2434 * DAY + Duration::from_mins(2);
     quick.settle(|| settled).await.unwrap();
-    assert_ne!(quick.served.certificate(), before, "signed by the new authority now");
+    assert_ne!(quick.registration.served.certificate(), before, "signed by the new authority now");
     assert!(accepted(&quick, settled) && accepted(&slow, settled));
     slow.settle(|| settled).await.unwrap();
-    assert_eq!(quick.served.certificate(), slow.served.certificate());
+    assert_eq!(quick.registration.served.certificate(), slow.registration.served.certificate());
 }
 
 /// Somebody else's caBundle, and no right to put ours back: an API server would refuse us.
@@ -170,7 +178,7 @@ async fn change_of_authority_leaves_every_replica_accepted_throughout() {
 async fn readiness_ends_while_the_configuration_trusts_somebody_else() {
     let (api, client) = cluster::installed().await;
     let readiness = Readiness::default();
-    let rotation = Rotation { accepted: readiness.condition("certificate"), ..rotation(&client) };
+    let rotation = Rotation { registration: registration(&client, &readiness), ..rotation(&client) };
     assert_eq!(readiness.missing(), ["certificate"]);
     rotation.settle(SystemTime::now).await.unwrap();
     assert!(readiness.missing().is_empty());
@@ -189,14 +197,14 @@ async fn secret_that_was_emptied_leaves_every_replica_accepted() {
     let (api, client) = cluster::installed().await;
     let readiness = Readiness::default();
     let quick = rotation(&client);
-    let slow = Rotation { accepted: readiness.condition("certificate"), ..rotation(&client) };
+    let slow = Rotation { registration: registration(&client, &readiness), ..rotation(&client) };
     slow.settle(SystemTime::now).await.unwrap();
     let mut secret = api.object(SECRET);
     secret.as_object_mut().unwrap().remove("data");
     api.put(SECRET, secret);
     quick.settle(SystemTime::now).await.unwrap();
-    assert_ne!(quick.served.certificate(), slow.served.certificate());
-    for served in [&quick.served, &slow.served] {
+    assert_ne!(quick.registration.served.certificate(), slow.registration.served.certificate());
+    for served in [&quick.registration.served, &slow.registration.served] {
         let certificate = served.certificate().unwrap().into();
         for bundle in bundles(&api) {
             verify(&certificate, bundle.as_bytes(), NAME, SystemTime::now()).unwrap();
@@ -204,7 +212,7 @@ async fn secret_that_was_emptied_leaves_every_replica_accepted() {
     }
     slow.settle(SystemTime::now).await.unwrap();
     assert!(readiness.missing().is_empty());
-    assert_eq!(quick.served.certificate(), slow.served.certificate());
+    assert_eq!(quick.registration.served.certificate(), slow.registration.served.certificate());
     slow.settle(|| SystemTime::now() + Duration::from_mins(2)).await.unwrap();
     assert_eq!(bundles(&api)[0].as_bytes(), material(&api).bundle(), "the lost authority is forgotten");
 }
@@ -214,7 +222,7 @@ async fn secret_that_was_emptied_leaves_every_replica_accepted() {
 async fn configuration_without_webhooks_is_not_ready_and_says_so() {
     let (api, client) = cluster::installed().await;
     let readiness = Readiness::default();
-    let rotation = Rotation { accepted: readiness.condition("certificate"), ..rotation(&client) };
+    let rotation = Rotation { registration: registration(&client, &readiness), ..rotation(&client) };
     rotation.settle(SystemTime::now).await.unwrap();
     for webhooks in [json!([]), json!(null)] {
         let mut configuration = api.object(CONFIGURATION);

@@ -112,7 +112,7 @@ async fn is_closed(stream: &mut TlsStream<TcpStream>) -> bool {
 async fn both_tls_versions_speak_http_1_and_keep_the_connection() {
     let running = start(router()).await;
     let material = Material::create(&policy(), SystemTime::now()).unwrap();
-    running.served.replace(material.certified_key().unwrap());
+    running.served.replace(Arc::new(material.certified_key().unwrap()));
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut stream = connect(running.address, &material.bundle(), &[version]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"http/1.1".as_slice()));
@@ -137,14 +137,14 @@ async fn before_there_is_a_certificate_handshakes_fail_and_are_counted() {
 async fn renewal_leaves_open_connections_alone() {
     let running = start(router()).await;
     let old = Material::create(&policy(), SystemTime::now()).unwrap();
-    running.served.replace(old.certified_key().unwrap());
+    running.served.replace(Arc::new(old.certified_key().unwrap()));
     let mut before = connect(running.address, &old.bundle(), rustls::ALL_VERSIONS).await.unwrap();
     exchange(&mut before, GET).await;
 
     let need = outrigger_webhook::certificate::Need::Certificate;
     let bundle = old.bundle();
     let new = old.renewed(need, &policy(), SystemTime::now()).unwrap();
-    running.served.replace(new.certified_key().unwrap());
+    running.served.replace(Arc::new(new.certified_key().unwrap()));
     let mut after = connect(running.address, &bundle, rustls::ALL_VERSIONS).await.unwrap();
     let peer = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].clone();
     assert_ne!(peer(&before), peer(&after));
@@ -166,7 +166,7 @@ async fn stop_finishes_what_is_in_flight_and_loses_nothing() {
     };
     let running = start(router().route("/slow", slow)).await;
     let material = Material::create(&policy(), SystemTime::now()).unwrap();
-    running.served.replace(material.certified_key().unwrap());
+    running.served.replace(Arc::new(material.certified_key().unwrap()));
     let bundle = material.bundle();
     let connect = async || connect(running.address, &bundle, rustls::ALL_VERSIONS).await;
     let (mut idle, mut used, mut busy) =
@@ -195,7 +195,7 @@ async fn stop_finishes_what_is_in_flight_and_loses_nothing() {
 async fn large_body_in_pieces_arrives_whole() {
     let running = start(router()).await;
     let material = Material::create(&policy(), SystemTime::now()).unwrap();
-    running.served.replace(material.certified_key().unwrap());
+    running.served.replace(Arc::new(material.certified_key().unwrap()));
     let mut stream = connect(running.address, &material.bundle(), rustls::ALL_VERSIONS).await.unwrap();
     let length = 1_500_000;
     let head = format!("POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
@@ -215,7 +215,7 @@ async fn body_that_does_not_come_ends_its_connection() {
     let limits = Limits { request: Duration::from_millis(50), ..Limits::default() };
     let running = start_within(router(), limits).await;
     let material = Material::create(&policy(), SystemTime::now()).unwrap();
-    running.served.replace(material.certified_key().unwrap());
+    running.served.replace(Arc::new(material.certified_key().unwrap()));
     let mut stream = connect(running.address, &material.bundle(), rustls::ALL_VERSIONS).await.unwrap();
     let answer = exchange(&mut stream, DRIPPED).await;
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("longer than 50ms"), "{answer}");
@@ -230,7 +230,7 @@ async fn connections_that_take_every_place_make_room_for_an_admission() {
     let limits = Limits { connections: 6, request: DEADLINE };
     let running = start_within(router(), limits).await;
     let material = Material::create(&policy(), SystemTime::now()).unwrap();
-    running.served.replace(material.certified_key().unwrap());
+    running.served.replace(Arc::new(material.certified_key().unwrap()));
     let bundle = material.bundle();
     let connect = async || connect(running.address, &bundle, rustls::ALL_VERSIONS).await.unwrap();
     let (mut silent, mut others) = (Vec::new(), Vec::new());
