@@ -5,6 +5,7 @@
 mod cluster;
 mod fake_api;
 mod lease;
+mod load;
 mod mutate;
 mod nodes;
 mod overseer;

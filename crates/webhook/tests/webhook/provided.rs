@@ -60,7 +60,7 @@ fn material(begin: SystemTime) -> Material {
 }
 
 /// As cert-manager writes it.
-fn provide(api: &FakeApi, material: &Material) {
+pub(crate) fn provide(api: &FakeApi, material: &Material) {
     let mut data = serde_json::to_value(material.data()).unwrap();
     data.as_object_mut().unwrap().remove("ca.key");
     api.put(SECRET, json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "data": data}));

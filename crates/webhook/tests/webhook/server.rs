@@ -29,9 +29,9 @@ pub(crate) fn policy() -> Policy {
     Policy { name: NAME.into(), lifetime: Duration::from_hours(1) }
 }
 
-struct Running {
-    address: SocketAddr,
-    served: Served,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) served: Served,
     draining: Trigger,
     closing: Trigger,
     open: Drain,
@@ -39,7 +39,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-async fn start(router: Router) -> Running {
+pub(crate) async fn start(router: Router) -> Running {
     start_within(router, Limits::default()).await
 }
 
@@ -56,7 +56,7 @@ async fn start_within(router: Router, limits: Limits) -> Running {
     Running { address, served, draining, closing, open, metrics, task }
 }
 
-fn router() -> Router {
+pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(async || "hello"))
         .route("/length", post(async |body: String| body.len().to_string()))
@@ -101,7 +101,7 @@ async fn read_answer(stream: &mut TlsStream<TcpStream>) -> String {
     answer
 }
 
-const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+pub(crate) const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 async fn is_closed(stream: &mut TlsStream<TcpStream>) -> bool {
     let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0])).await.unwrap();
