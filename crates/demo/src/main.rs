@@ -1,6 +1,7 @@
 //! `outrigger-demo`: an app to put a sidecar beside, and a client to call it with.
 
 mod fetch;
+mod health;
 mod serve;
 
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "outrigger-demo", version)]
 enum Command {
-    /// Serve `/`, `/echo`, `/status/{code}`, `/slow?ms=`, `/bytes/{n}`, `/healthz` and `/count`.
+    /// Serve `/`, `/echo`, `/status/{code}`, `/slow?ms=`, `/bytes/{n}`, `/healthz` and `/count`; `PUT /healthz/down` and `/up`.
     Serve(serve::Args),
     /// Send an exact number of requests, and fail unless each got the expected status.
     Fetch(fetch::Args),

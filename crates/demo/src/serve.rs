@@ -13,6 +13,9 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use outrigger_runtime::{bind, shutdown};
+use tokio::net::TcpListener;
+
+use crate::health::{self, Health};
 
 /// Largest body that `/bytes/{n}` makes: what a 64 MiB pod can hold.
 const MOST_BYTES: usize = 16 << 20;
@@ -25,20 +28,30 @@ pub(crate) struct Args {
     /// Port to listen on.
     #[arg(long, env = "PORT", default_value_t = 8080)]
     port: u16,
+    /// Port for gRPC health checks. Default: none.
+    #[arg(long)]
+    grpc_port: Option<u16>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let port = args.port;
-    let socket = bind::dual_stack(port).with_context(|| format!("failed to listen on port {port}"))?;
-    let listener = tokio::net::TcpListener::from_std(socket)?;
+    let health = Health::default();
+    if let Some(port) = args.grpc_port {
+        tokio::spawn(health::serve_grpc(listen(port)?, health.clone()));
+    }
+    let listener = listen(args.port)?;
     let (trigger, stop) = shutdown::channel();
     shutdown::on_signal(trigger)?;
-    eprintln!("listening on port {port}");
-    axum::serve(listener, app()).with_graceful_shutdown(async move { stop.requested().await }).await?;
+    eprintln!("listening on port {}", args.port);
+    axum::serve(listener, app(health)).with_graceful_shutdown(async move { stop.requested().await }).await?;
     Ok(())
 }
 
-fn app() -> Router {
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let socket = bind::dual_stack(port).with_context(|| format!("failed to listen on port {port}"))?;
+    Ok(TcpListener::from_std(socket)?)
+}
+
+fn app(health: Health) -> Router {
     let count = Arc::new(AtomicU64::new(0));
     let counted = Router::new()
         .route("/", get(async || "Ahoy from the demo app.\n"))
@@ -50,13 +63,12 @@ fn app() -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&count), count_one));
     // Outside of the count: a probe is no request, and asking for the count must not change it.
     let uncounted = Router::new()
-        .route("/healthz", get(async || "ok\n"))
         .route(
             "/count",
             get(async |State(count): State<Arc<AtomicU64>>| format!("{}\n", count.load(Relaxed))),
         )
         .with_state(count);
-    counted.merge(uncounted)
+    counted.merge(uncounted).merge(health::routes(health))
 }
 
 async fn count_one(State(count): State<Arc<AtomicU64>>, request: Request, next: Next) -> Response {
@@ -106,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_route_answers_and_probes_are_not_counted() {
-        let app = app();
+        let app = app(Health::default());
         assert_eq!(call(&app, "GET /", "").await.0, 200);
         assert_eq!(call(&app, "POST /echo", "abc").await, (200, "abc".into()));
         assert_eq!(call(&app, "GET /status/503", "").await.0, 503);
@@ -114,6 +126,9 @@ mod tests {
         assert_eq!(call(&app, "GET /slow?ms=1", "").await.0, 200);
         assert_eq!(call(&app, "GET /bytes/1000", "").await.1.len(), 1000);
         assert_eq!(call(&app, "GET /healthz", "").await.0, 200);
+        assert_eq!(call(&app, "PUT /healthz/down", "").await.0, 200);
+        assert_eq!(call(&app, "GET /healthz", "").await.0, 503);
+        assert_eq!(call(&app, "PUT /healthz/sideways", "").await.0, 400);
         assert_eq!(call(&app, "GET /count", "").await, (200, "6\n".into()));
     }
 }
