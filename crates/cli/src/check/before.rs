@@ -124,6 +124,41 @@ async fn names(cluster: &Cluster, release: &str, namespace: &str, lines: &mut Li
 
 fn is_of_release(object: &Value, release: &str, namespace: &str) -> bool {
     let annotation = |key: &str| object["metadata"]["annotations"][key].as_str();
+    // A hook makes it, whose objects have no annotations of helm's.
+    if object["kind"] == "Namespace" {
+        return object["metadata"]["labels"]["app.kubernetes.io/instance"] == release;
+    }
     annotation("meta.helm.sh/release-name") == Some(release)
         && annotation("meta.helm.sh/release-namespace") == Some(namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KINDS;
+
+    /// Off by default, or of somebody else's resources.
+    const OPTIONAL: [&str; 6] = [
+        "HorizontalPodAutoscaler",
+        "NetworkPolicy",
+        "ServiceMonitor",
+        "PrometheusRule",
+        "Certificate",
+        "Issuer",
+    ];
+
+    #[test]
+    fn every_kind_of_the_chart_is_asked_for() {
+        let templates = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/outrigger/templates");
+        let mut kinds = 0;
+        for file in std::fs::read_dir(templates).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for kind in text.lines().filter_map(|line| line.strip_prefix("kind: ")) {
+                let resource = format!("{}s", kind.to_lowercase());
+                let known = KINDS.iter().any(|right| right.resource == resource);
+                assert!(known || OPTIONAL.contains(&kind), "the chart creates {kind}");
+                kinds += 1;
+            }
+        }
+        assert!(kinds > KINDS.len(), "only {kinds} kinds were found");
+    }
 }

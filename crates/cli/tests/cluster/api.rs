@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// Clones share the objects.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ struct Objects {
     /// Whether pods come back from a dry run with a sidecar.
     injects: bool,
     requests: Vec<String>,
+    /// Whether sidecars take no new config.
+    stuck: bool,
 }
 
 impl Api {
@@ -80,6 +83,10 @@ impl Api {
         self.state().injects = false;
     }
 
+    pub(crate) fn take_no_config(&self) {
+        self.state().stuck = true;
+    }
+
     pub(crate) fn requests(&self, begin: &str) -> usize {
         self.state().requests.iter().filter(|line| line.starts_with(begin)).count()
     }
@@ -120,6 +127,17 @@ impl Api {
         axum::Json(&*object).into_response()
     }
 
+    /// What a sidecar shows that runs by the annotation of its pod; or, when stuck, by another.
+    fn metrics(&self, path: &str) -> String {
+        let pod = self.object(path.split_once(':').unwrap().0);
+        let document = pod["metadata"]["annotations"]["outrigger.dev/config"].as_str().unwrap().to_owned();
+        let document = if self.state().stuck { String::new() } else { document };
+        let digest: [u8; 32] = Sha256::digest(document).into();
+        let (half, _) = digest.split_first_chunk().unwrap();
+        let hash = format!("{:032x}", u128::from_be_bytes(*half));
+        format!("# TYPE outrigger_config_info gauge\noutrigger_config_info{{hash=\"{hash}\"}} 1\n")
+    }
+
     fn create(&self, path: &str, mut object: Value) -> Response {
         if path.ends_with("reviews") {
             let attributes = &object["spec"]["resourceAttributes"];
@@ -151,6 +169,7 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
         Method::GET if path == "/version" => axum::Json(json!({"gitVersion": "v1.34.1"})).into_response(),
         // Only lists are asked for in pages.
         Method::GET if query.starts_with("limit=") => api.list(&path, query),
+        Method::GET if path.ends_with(":15190/proxy/metrics") => api.metrics(&path).into_response(),
         Method::GET => match api.object(&path) {
             Value::Null => not_found(&path),
             object => axum::Json(object).into_response(),

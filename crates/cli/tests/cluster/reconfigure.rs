@@ -68,3 +68,22 @@ fn the_json_says_what_was_done() {
     let output = outrigger(&api, &["reconfigure", "pod/web-1", "-o", "json"]);
     assert_snapshot!(output);
 }
+
+/// It is written all the same: who reads the exit code learns that it did not help.
+#[test]
+fn a_sidecar_that_does_not_take_it_is_told() {
+    let api = web();
+    put_profile(&api, RELEASE, "default", &json!({"proxy": {"logLevel": "debug"}}));
+    api.take_no_config();
+    assert_snapshot!(outrigger(&api, &["reconfigure", "pod/web-1", "--wait", "1s"]));
+    assert_eq!(config(&api)["logLevel"], "debug");
+}
+
+#[test]
+fn who_may_not_ask_the_sidecar_gets_a_note() {
+    let api = web();
+    put_profile(&api, RELEASE, "default", &json!({"proxy": {"logLevel": "debug"}}));
+    api.forbid(&format!("GET {POD}:15190"));
+    let output = outrigger(&api, &["reconfigure", "pod/web-1"]);
+    assert!(output.contains("whether the sidecars run by it is not known\n√ pod/web-1"), "{output}");
+}

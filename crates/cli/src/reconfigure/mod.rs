@@ -1,9 +1,14 @@
 //! `outrigger reconfigure`: brings a changed profile to pods that run, where no new container is needed for it.
 
+mod taken;
+
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use anstyle::AnsiColor;
+use outrigger_api::names::PROXY_CONTAINER;
 use outrigger_inject::Standing;
+use outrigger_runtime::duration;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,11 +27,11 @@ use crate::target::{self, Target};
 /// your own right to patch pods: what a profile says now, for pods that were injected with what it said then. A pod
 /// that needs another container or another resource for that is left as it is, and named with the command that restarts it.
 ///
-/// The annotation reaches the sidecar by its volume, seconds later. Whether it was taken, the sidecar tells itself: its
-/// admin server has it at /config, and a config that it can't use changes nothing.
+/// The annotation reaches the sidecar by its volume, seconds later. The sidecar's metrics say by which config it runs; the
+/// command waits for that, where you have the right to `get` `pods/proxy`.
 ///
-/// Exit code: 0 all pods are current, or would be without --dry-run; 1 some need a restart, or were not written; 2 it could
-/// not be done.
+/// Exit code: 0 all pods are current, or would be without --dry-run; 1 some need a restart, were not written, or did not take
+/// it in time; 2 it could not be done.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   outrigger reconfigure deploy/web --namespace shop --dry-run
@@ -53,6 +58,10 @@ pub(crate) struct Args {
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// How long to wait until the sidecars run by what was written; 0s for not at all
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    wait: Duration,
 
     /// How to print
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -88,6 +97,9 @@ struct Treated {
     /// What brings it to where it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<String>,
+    /// The pod as it was written, until its sidecar runs by it.
+    #[serde(skip)]
+    written: Option<Value>,
 }
 
 /// What was done with a pod.
@@ -101,6 +113,8 @@ enum Done {
     /// No sidecar, and none asked for.
     Outside,
     RestartNeeded,
+    /// It is written, and the sidecar did not say in time that it runs by it.
+    NotTaken,
     /// The pod has another annotation than a moment ago, or the API server said no.
     Failed,
 }
@@ -109,7 +123,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     let done = runtime::block_on(reconfigure(args))?;
     output::print(args.output, &done, text)?;
     Ok(Verdict::findings(
-        done.pods.iter().any(|pod| matches!(pod.result, Done::RestartNeeded | Done::Failed)),
+        done.pods.iter().any(|pod| !matches!(pod.result, Done::Reconfigured | Done::Current | Done::Outside)),
     ))
 }
 
@@ -122,7 +136,29 @@ async fn reconfigure(args: &Args) -> anyhow::Result<Reconfigured> {
         judge.learn(&cluster, &namespace).await.map_err(Hinted::from)?;
         pods.push(one(&cluster, &judge, &pod, &namespace, args.dry_run).await?);
     }
+    wait(&cluster, &mut pods, args.wait, &mut judge.notes).await;
     Ok(Reconfigured { dry_run: args.dry_run, notes: judge.notes, pods })
+}
+
+/// Waits for the sidecars of all pods that were written: side by side, since each takes its seconds by itself.
+async fn wait(cluster: &Cluster, pods: &mut [Treated], patience: Duration, notes: &mut Vec<String>) {
+    let deadline = Instant::now() + patience;
+    for pod in pods.iter_mut().filter(|_| !patience.is_zero()) {
+        let Some(written) = pod.written.take() else { continue };
+        match taken::wait(cluster, &written, deadline).await {
+            Ok(true) => {}
+            Ok(false) => {
+                pod.result = Done::NotTaken;
+                let logs =
+                    format!("kubectl --namespace {} logs {} -c {PROXY_CONTAINER}", pod.namespace, pod.pod);
+                pod.command = Some(logs);
+            }
+            Err(error) => {
+                notes.push(format!("{error}: whether the sidecars run by it is not known"));
+                return;
+            }
+        }
+    }
 }
 
 async fn find(cluster: &Cluster, args: &Args) -> Result<Vec<Value>, Hinted> {
@@ -153,6 +189,7 @@ async fn one(
     let name = str_at(pod, "/metadata/name").to_owned();
     let owner = Owner::of(pod);
     let restart = || Some(owner.restart(&name));
+    let mut written = None;
     let (result, differences, command) = match judge.standing(pod, namespace) {
         Standing::Current => (Done::Current, Vec::new(), None),
         Standing::Outside { reason, message } => (Done::Outside, vec![format!("{reason}: {message}")], None),
@@ -169,7 +206,10 @@ async fn one(
                 .patch(&path, &operations, &format!("patch pod {name} in namespace {namespace}"))
                 .await
             {
-                Ok(_) => (Done::Reconfigured, differences, None),
+                Ok(pod) => {
+                    written = Some(pod);
+                    (Done::Reconfigured, differences, None)
+                }
                 // Who may not patch this pod may not patch the next one.
                 Err(error @ (AskError::Forbidden { .. } | AskError::Unreachable { .. })) => {
                     return Err(error.into());
@@ -181,7 +221,7 @@ async fn one(
             }
         }
     };
-    Ok(Treated { namespace: namespace.to_owned(), pod: name, result, differences, command })
+    Ok(Treated { namespace: namespace.to_owned(), pod: name, result, differences, command, written })
 }
 
 fn text(done: &Reconfigured) -> String {
@@ -193,6 +233,7 @@ fn text(done: &Reconfigured) -> String {
             Done::Current => ("√", AnsiColor::Green, "current"),
             Done::Outside => ("-", AnsiColor::Yellow, "without sidecar"),
             Done::RestartNeeded => ("‼", AnsiColor::Yellow, "restart needed"),
+            Done::NotTaken => ("×", AnsiColor::Red, "written, and not taken by its sidecar in time"),
             Done::Failed => ("×", AnsiColor::Red, "failed"),
         };
         let style = colour.on_default();

@@ -1,0 +1,215 @@
+//! The command against a real cluster: what it explains, finds and mends. The program is the one that is in the image.
+
+// Every function here is part of a test: its panic is the report.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Pod};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use outrigger_api::names;
+use outrigger_api::profile::SidecarProfile;
+use outrigger_e2e::injected::{assert_injected, assert_untouched};
+use outrigger_e2e::manifest::{server_deployment, with};
+use outrigger_e2e::namespace::DEADLINE;
+use outrigger_e2e::{Namespace, Release, eventually, with_namespace};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const ENABLED: (&str, &str) = (names::INJECT_LABEL, names::ENABLED);
+
+/// A namespace on a cluster where the chart is installed.
+async fn in_namespace<Test, Running>(labels: &[(&str, &str)], test: Test)
+where
+    Test: FnOnce(Namespace) -> Running,
+    Running: Future<Output = ()>,
+{
+    Release::shared().await;
+    with_namespace(labels, test).await;
+}
+
+/// The release build, which the images are made of: beside the directory of this test's own.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(3).unwrap().join("release/outrigger");
+    assert!(program.exists(), "{} is not there: `images/build` makes it", program.display());
+    program
+}
+
+fn outrigger(args: &[&str]) -> Output {
+    Command::new(program()).args(args).output().unwrap()
+}
+
+/// What the command prints as JSON, and its exit code.
+fn outrigger_json(args: &[&str]) -> (Value, Option<i32>) {
+    let output = outrigger(&[args, &["-o", "json"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    let json = serde_json::from_slice(&output.stdout);
+    (json.unwrap_or_else(|error| panic!("{args:?}: {error}: {said}")), output.status.code())
+}
+
+/// The lines of one check, in one namespace.
+fn findings(ns: &Namespace, check: &str) -> Vec<Value> {
+    let (found, _) = outrigger_json(&["check", "--namespace", &ns.name]);
+    let lines = found["checks"].as_array().unwrap().iter();
+    lines.filter(|line| line["check"] == check && line["result"] != "good").cloned().collect()
+}
+
+/// A Deployment with a profile of the namespace.
+fn deployment_with(profile: &str) -> Value {
+    let annotations = json!({names::PROFILE_ANNOTATION: profile});
+    let template = json!({"metadata": {"annotations": annotations}});
+    with(server_deployment("web", 1), json!({"spec": {"template": template}}))
+}
+
+async fn change_profile(ns: &Namespace, name: &str, spec: Value) {
+    let kind = ApiResource::erase::<SidecarProfile>(&());
+    let profiles: Api<DynamicObject> = Api::namespaced_with(ns.client.clone(), &ns.name, &kind);
+    let change = Patch::Merge(json!({"spec": spec}));
+    profiles.patch(name, &PatchParams::default(), &change).await.expect("the schema takes the profile");
+}
+
+/// The config that the sidecar runs by: over a forwarded port, because it tells loopback alone.
+async fn running_config(ns: &Namespace, pod: &Pod) -> anyhow::Result<Value> {
+    let mut forward = ns.api::<Pod>().portforward(&pod.name_any(), &[names::ADMIN_PORT]).await?;
+    let mut stream = forward.take_stream(names::ADMIN_PORT).context("the port is forwarded")?;
+    stream.write_all(b"GET /config HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (_, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no body in {answer:?}"))?;
+    Ok(serde_json::from_str::<Value>(body)?["config"].clone())
+}
+
+/// What the API server has filled in since is no difference.
+#[tokio::test]
+async fn a_running_deployment_is_explained() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.create::<Deployment>(server_deployment("web", 1)).await.unwrap();
+        let pods = ns.rolled_out("web").await;
+        let (explained, code) = outrigger_json(&["explain", "deploy/web", "--namespace", &ns.name]);
+        assert_eq!(code, Some(0), "{explained}");
+        let web = &explained["workloads"][0];
+        assert_eq!(
+            (&web["outcome"], &web["optIn"]["place"]),
+            (&json!("injected"), &json!("namespace")),
+            "{web}"
+        );
+        assert_eq!(web["profile"]["id"], "outrigger-system/default");
+        assert_eq!(web["pods"][0]["pod"], json!(pods[0].name_any()));
+        assert_eq!(web["pods"][0]["stands"], "current", "{web}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_from_before_the_label_is_found_and_mended_by_the_command_named() {
+    in_namespace(&[], |ns| async move {
+        ns.create::<Deployment>(server_deployment("web", 1)).await.unwrap();
+        assert_untouched(&ns.rolled_out("web").await[0]);
+        assert!(findings(&ns, "MissedPods").is_empty());
+
+        let label = Patch::Merge(json!({"metadata": {"labels": {ENABLED.0: ENABLED.1}}}));
+        let namespaces: Api<KubeNamespace> = Api::all(ns.client.clone());
+        namespaces.patch(&ns.name, &PatchParams::default(), &label).await.unwrap();
+        let found = findings(&ns, "MissedPods");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["object"], json!(format!("{}/deployment/web", ns.name)));
+
+        let command = found[0]["command"].as_str().unwrap();
+        let mended = Command::new("sh").args(["-c", command]).output().unwrap();
+        assert!(mended.status.success(), "{command}: {}", String::from_utf8_lossy(&mended.stderr));
+        assert_injected(&ns.rolled_out("web").await[0]);
+        let found = findings(&ns, "MissedPods");
+        assert!(found.is_empty(), "{found:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_changed_log_level_reaches_the_running_proxy() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.create_profile("own", json!({"proxy": {"logLevel": "info"}})).await.unwrap();
+        // The watch of the webhook may not know the profile yet; the Deployment tries again.
+        ns.create::<Deployment>(deployment_with("own")).await.unwrap();
+        let before = ns.rolled_out("web").await.remove(0);
+        assert_eq!(running_config(&ns, &before).await.unwrap()["logLevel"], "info");
+
+        change_profile(&ns, "own", json!({"proxy": {"logLevel": "debug"}})).await;
+        let reconfigure = ["reconfigure", "deploy/web", "--namespace", &ns.name];
+        let (dry, code) = outrigger_json(&[&reconfigure[..], &["--dry-run"]].concat());
+        assert_eq!((&dry["pods"][0]["result"], code), (&json!("reconfigured"), Some(0)), "{dry}");
+        assert_eq!(running_config(&ns, &before).await.unwrap()["logLevel"], "info");
+
+        // By itself it waits until the sidecar says that it runs by what was written.
+        let (done, code) = outrigger_json(&[&reconfigure[..], &["--wait", "60s"]].concat());
+        assert_eq!((&done["pods"][0]["result"], code), (&json!("reconfigured"), Some(0)), "{done}");
+        assert!(done["notes"].is_null(), "{done}");
+        assert_eq!(running_config(&ns, &before).await.unwrap()["logLevel"], "debug");
+
+        let after = ns.rolled_out("web").await.remove(0);
+        assert_eq!(after.uid(), before.uid(), "it is the same pod");
+        let statuses = after.status.unwrap().init_container_statuses.unwrap();
+        assert!(statuses.iter().all(|container| container.restart_count == 0), "{statuses:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_that_needs_a_restart_is_named_and_done_by_one() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.create_profile("own", json!({})).await.unwrap();
+        ns.create::<Deployment>(deployment_with("own")).await.unwrap();
+        ns.rolled_out("web").await;
+        change_profile(&ns, "own", json!({"proxy": {"resources": {"requests": {"cpu": "15m"}}}})).await;
+
+        let (done, code) = outrigger_json(&["reconfigure", "deploy/web", "--namespace", &ns.name]);
+        assert_eq!((&done["pods"][0]["result"], code), (&json!("restartNeeded"), Some(1)), "{done}");
+        let found = findings(&ns, "OutdatedPods");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0]["message"].as_str().unwrap().contains("resources.requests.cpu"), "{found:?}");
+
+        // Each restart asks the webhook, whose watch may not know the change yet.
+        let command = found[0]["command"].as_str().unwrap().to_owned();
+        eventually("the pods to be current", DEADLINE, || async {
+            assert!(Command::new("sh").args(["-c", &command]).output()?.status.success(), "{command}");
+            ns.rolled_out("web").await;
+            let found = findings(&ns, "OutdatedPods");
+            ensure!(found.is_empty(), "{found:?}");
+            Ok(())
+        })
+        .await;
+    })
+    .await;
+}
+
+/// With the rights of whoever runs the tests, which are all.
+#[tokio::test]
+async fn a_good_installation_passes_every_check() {
+    in_namespace(&[ENABLED], |ns| async move {
+        eventually("all to be good", DEADLINE, || async {
+            let (found, _) = outrigger_json(&["check", "--namespace", &ns.name]);
+            let lines = found["checks"].as_array().unwrap();
+            let bad: Vec<_> = lines.iter().filter(|line| line["result"] != "good").collect();
+            ensure!(bad.is_empty(), "{bad:?}");
+            ensure!(lines.len() == 12, "{} checks", lines.len());
+            Ok(())
+        })
+        .await;
+    })
+    .await;
+}
+
+/// Before the release's own names were there they were free; now they are its own, and nothing is in its way.
+#[tokio::test]
+async fn the_check_before_knows_an_installation() {
+    Release::shared().await;
+    let output = outrigger(&["check", "--pre"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("is installed already"), "{said}");
+}
