@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::installation::{CONFIGURATIONS, Installation};
 use crate::output::str_at;
 
-const API: &str = "ApiServer";
+pub(super) const API: &str = "ApiServer";
 const NAMES: &str = "Names";
 /// Before 1.33 a Service does not follow a port's name into a native sidecar (kubernetes#128850).
 const OLDEST: Version = Version { major: 1, minor: 33 };
@@ -37,14 +37,7 @@ const KINDS: [Right; 15] = [
 ];
 
 /// Versions, the caller's rights, names that are taken.
-pub(crate) async fn check(
-    cluster: &Cluster,
-    version: &str,
-    release: &str,
-    namespace: &str,
-    lines: &mut Lines,
-) {
-    api_version(version, lines);
+pub(crate) async fn check(cluster: &Cluster, release: &str, namespace: &str, lines: &mut Lines) {
     rights::of_the_caller(cluster, namespace, &KINDS, lines).await;
     crd::check(cluster, false, lines).await;
     if let Some(installed) = lines.answer(NAMES, Installation::all(cluster).await) {

@@ -10,11 +10,11 @@ mod registration;
 mod rights;
 mod webhook;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outrigger_runtime::duration;
 
-use crate::cluster::{Cluster, ClusterArgs};
+use crate::cluster::{AskError, Cluster, ClusterArgs};
 use crate::error::{Hinted, Verdict};
 use crate::installation;
 use crate::judge::Judge;
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// How long to go on trying a pod: right after an installation the API server may not know the webhook yet
+    /// How long to go on trying to reach the API server, and a pod: right after an installation it may not know the webhook yet
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     timeout: Duration,
 
@@ -70,13 +70,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     let lines = runtime::block_on(async {
         let cluster = args.cluster.connect().await?;
         let mut lines = Lines::new(args.output);
-        lines.progress("the API server");
-        // Without an answer to this, nothing else has one.
-        let version = installation::server_version(&cluster).await.map_err(Hinted::from)?;
+        api_server(&cluster, args.timeout, &mut lines).await.map_err(Hinted::from)?;
         if args.pre {
-            before::check(&cluster, &version, &args.release, &args.release_namespace, &mut lines).await;
+            before::check(&cluster, &args.release, &args.release_namespace, &mut lines).await;
         } else {
-            after(&cluster, &version, args, &mut lines).await;
+            after(&cluster, args, &mut lines).await;
         }
         lines.end_progress();
         anyhow::Ok(lines)
@@ -85,9 +83,31 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     Ok(lines.verdict())
 }
 
+/// The API server's version, an error where there is none: nothing else would have an answer. Asked again until `patience` has
+/// passed, because a pod that has just started, as the chart's check, may have no network yet.
+async fn api_server(cluster: &Cluster, patience: Duration, lines: &mut Lines) -> Result<(), AskError> {
+    lines.progress("the API server");
+    let deadline = Instant::now() + patience;
+    loop {
+        match installation::server_version(cluster).await {
+            Err(AskError::Unreachable { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Ok(version) => {
+                before::api_version(&version, lines);
+                return Ok(());
+            }
+            error @ Err(AskError::Forbidden { .. }) => {
+                lines.answer(before::API, error);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Everything about an installation that is there.
-async fn after(cluster: &Cluster, version: &str, args: &Args, lines: &mut Lines) {
-    before::api_version(version, lines);
+async fn after(cluster: &Cluster, args: &Args, lines: &mut Lines) {
     let installation = registration::check(cluster, lines).await;
     crd::check(cluster, true, lines).await;
     let mut settings = None;

@@ -19,9 +19,11 @@ const YOURS: &str = "YourRights";
 const WEBHOOKS: &str = "WebhookRights";
 
 /// What the webhook can't do its work without, in every namespace. More, as for Events, it does without.
-const NEEDED: [Right; 3] = [
+const NEEDED: [Right; 4] = [
     Right { group: "", resource: "namespaces", verbs: &["get", "list", "watch"] },
     Right { group: "outrigger.dev", resource: "sidecarprofiles", verbs: &["get", "list", "watch"] },
+    // Without their versions it is not ready.
+    Right { group: "", resource: "nodes", verbs: &["list", "watch"] },
     // To count those that were missed.
     Right { group: "", resource: "pods", verbs: &["list"] },
 ];

@@ -90,7 +90,7 @@ fn the_proof_alone_is_enough_for_who_may_do_no_more() {
 #[test]
 fn who_may_nothing_learns_nothing() {
     let api = installed();
-    for request in ["GET /api", "POST /api"] {
+    for request in ["GET /", "POST /"] {
         api.forbid(request);
     }
     let output = outrigger(&api, &["check", "--timeout", "0s"]);
@@ -104,7 +104,7 @@ fn who_may_nothing_learns_nothing() {
 fn a_cluster_that_is_not_there_is_told_once() {
     // A port that nobody listens on: bound, and free again.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let output = run(&format!("http://{address}"), &["check"]);
+    let output = run(&format!("http://{address}"), &["check", "--timeout", "1s"]);
     assert_snapshot!(output.replace(&address.to_string(), "ADDRESS"));
 }
 
