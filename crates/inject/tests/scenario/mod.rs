@@ -42,7 +42,7 @@ struct NamespaceFile {
 
 pub(crate) struct Scenario {
     pub(crate) pod: Value,
-    namespace: Namespace,
+    pub(crate) namespace: Namespace,
     profiles: Profiles,
     pub(crate) settings: Settings,
 }

@@ -1,0 +1,86 @@
+//! What other webhooks and the API server do to a pod, after us and without us alike.
+
+use serde_json::{Value, json};
+
+use super::dice::Dice;
+
+/// Makes the same changes to the pod without our parts and to the one with them; to containers of ours, too.
+pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
+    for _ in 0..=dice.roll(3) {
+        match dice.roll(8) {
+            0 | 1 => {
+                let ports = json!([{"name": dice.word(&["late", "http", "p2"]), "containerPort": 7000 + dice.roll(3)}]);
+                let name = format!("late{}", dice.roll(1000));
+                let added = json!({
+                    "name": name,
+                    "ports": ports,
+                    "readinessProbe": {"tcpSocket": {"port": "late"}},
+                });
+                both(without, with, |pod| push(pod, "containers", &added, false));
+            }
+            2 => {
+                let added = json!({"name": format!("late-init{}", dice.roll(1000))});
+                let first = dice.once_in(2);
+                both(without, with, |pod| push(pod, "initContainers", &added, first));
+            }
+            3 => {
+                let added = json!({"name": format!("late-volume{}", dice.roll(1000)), "emptyDir": {}});
+                both(without, with, |pod| push(pod, "volumes", &added, false));
+            }
+            4 => both(without, with, |pod| {
+                if let Some(app) = pod.pointer_mut("/spec/containers/0").and_then(Value::as_object_mut) {
+                    app.insert("terminationMessagePath".to_owned(), "/dev/termination-log".into());
+                }
+            }),
+            5 => both(without, with, |pod| {
+                if let Some(annotations) =
+                    pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+                {
+                    annotations.insert("late/annotation".to_owned(), "x".into());
+                }
+            }),
+            6 => of_ours(with, |ours| ours["image"] = "mirror.example/sidecar".into()),
+            _ => of_ours(with, |ours| {
+                ours["env"]
+                    .as_array_mut()
+                    .into_iter()
+                    .for_each(|env| env.push(json!({"name": "LATE", "value": "1"})));
+                ours["imagePullPolicy"] = "IfNotPresent".into();
+            }),
+        }
+    }
+    // What only the pod with our parts had room for.
+    let late = "late/annotation";
+    if with["metadata"]["annotations"].get(late).is_some()
+        && without.pointer(&format!("/metadata/annotations/{}", late.replace('/', "~1"))).is_none()
+    {
+        with["metadata"]["annotations"].as_object_mut().into_iter().for_each(|map| {
+            map.shift_remove(late);
+        });
+    }
+}
+
+fn both(without: &mut Value, with: &mut Value, change: impl Fn(&mut Value)) {
+    change(without);
+    change(with);
+}
+
+fn push(pod: &mut Value, list: &str, item: &Value, first: bool) {
+    let spec = pod["spec"].as_object_mut().expect("an injected pod has a spec");
+    let items = spec.entry(list).or_insert_with(|| json!([]));
+    if items.is_null() {
+        *items = json!([]);
+    }
+    let items = items.as_array_mut().expect("what is added to is a list");
+    if items.iter().any(|there| there["name"] == item["name"]) {
+        return;
+    }
+    items.insert(if first { 0 } else { items.len() }, item.clone());
+}
+
+fn of_ours(pod: &mut Value, change: impl Fn(&mut Value)) {
+    for list in ["containers", "initContainers"] {
+        let items = pod["spec"][list].as_array_mut().into_iter().flatten();
+        items.filter(|item| item["name"] == "outrigger-proxy").for_each(&change);
+    }
+}
