@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo bench bench-soak bench-admission bench-inject conformance
+.PHONY: help build test lint images e2e e2e-up e2e-down demo bench bench-soak bench-admission
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -34,9 +34,6 @@ demo: ## a cluster with the chart and the demo app, its traffic counted
 	@scripts/setup e2e
 	@e2e/demo
 
-conformance: ## the proxy between real clients and servers of other makers
-	@conformance/run
-
 bench: ## what the data plane costs, beside HAProxy, nginx and Envoy
 	@bench/dataplane/run
 
@@ -45,6 +42,3 @@ bench-soak: ## the proxy's memory over ten minutes of load
 
 bench-admission: ## what an admission costs
 	@bench/admission/run
-
-bench-inject: ## what injection itself costs, by the pod's size
-	cargo bench --locked --package outrigger-inject --bench inject

@@ -3,6 +3,8 @@
 //! Not criterion: each figure is the fastest of many rounds, which other load on the machine can't improve, and the table is
 //! what `docs/benchmarks.md` shows.
 
+#![allow(clippy::panic, reason = "a pod that is not injected is a mistake in this file")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -194,7 +194,8 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     }
     report.rendered.insert(PROXY_CONTAINER.to_owned(), rendered::fields(&plan.proxy));
     edit.insert_item(if plan.placement.native { INIT_CONTAINERS } else { CONTAINERS }, 0, plan.proxy);
-    if let (None, Some(app)) = (pod.annotation(DEFAULT_CONTAINER_ANNOTATION), pod.containers().next()) {
+    let default_container = pod.annotations().find(|(key, _)| *key == DEFAULT_CONTAINER_ANNOTATION);
+    if let (None, Some(app)) = (default_container, pod.containers().next()) {
         edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
         report.default_container = Some(app.name.to_owned());
     }

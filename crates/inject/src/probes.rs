@@ -4,6 +4,8 @@
 //! and is not counted as traffic. The kubelet looks a port's name up in the probe's own container, where it is no longer; so
 //! where a probe is not rewritten, the app's number takes the place of a name that moved.
 
+use std::collections::{HashMap, HashSet};
+
 use outrigger_api::names::ADMIN_PORT;
 use outrigger_api::probe::{HttpProbe, Probe, ProbeAction, ProbeKind, Scheme};
 use serde_json::{Value, json};
@@ -32,6 +34,13 @@ pub(crate) struct Change {
     with: Value,
 }
 
+/// The ports that moved, to be looked up.
+struct Moved<'a> {
+    ports: HashSet<u16>,
+    /// By the port's name, which no two of them share.
+    containers: HashMap<&'a str, &'a str>,
+}
+
 /// One probe or handler with one action.
 struct Asked<'a> {
     container: Container<'a>,
@@ -45,6 +54,10 @@ struct Asked<'a> {
 /// starts after the user's native sidecars, whose probes it so can't answer.
 pub(crate) fn plan(pod: Pod, moved: &[MovedPort], rewrite: bool, native: bool) -> Probes {
     let mut probes = Probes::default();
+    let moved = Moved {
+        ports: moved.iter().map(|moved| moved.port).collect(),
+        containers: moved.iter().map(|moved| (moved.name.as_str(), moved.container.as_str())).collect(),
+    };
     for container in pod.containers().filter(|container| container.is_long_running()) {
         let may_rewrite = rewrite && (native || !container.is_init());
         for kind in ProbeKind::ALL {
@@ -53,7 +66,7 @@ pub(crate) fn plan(pod: Pod, moved: &[MovedPort], rewrite: bool, native: bool) -
             for action in given.iter().copied().filter(|action| *action == "httpGet" || !kind.is_handler()) {
                 let asked = Asked { container, kind, handler, action, what: &handler[action] };
                 // The API server refuses a probe with two actions. It is not for us to choose one.
-                probes.plan_one(&asked, moved, given.len() == 1 && may_rewrite);
+                probes.plan_one(&asked, &moved, given.len() == 1 && may_rewrite);
             }
         }
     }
@@ -61,12 +74,12 @@ pub(crate) fn plan(pod: Pod, moved: &[MovedPort], rewrite: bool, native: bool) -
 }
 
 impl Probes {
-    fn plan_one(&mut self, asked: &Asked, moved: &[MovedPort], may_rewrite: bool) {
+    fn plan_one(&mut self, asked: &Asked, moved: &Moved, may_rewrite: bool) {
         let Some(port) = asked.port() else {
             self.warnings.extend(asked.undeclared());
             return;
         };
-        if moved.iter().all(|moved| moved.port != port) {
+        if !moved.ports.contains(&port) {
             return;
         }
         let host = asked.what["host"].as_str().filter(|host| !host.is_empty());
@@ -156,9 +169,9 @@ impl Asked<'_> {
     }
 
     /// The app's number in the place of a name that moved.
-    fn by_number(&self, port: u16, moved: &[MovedPort]) -> Option<Change> {
+    fn by_number(&self, port: u16, moved: &Moved) -> Option<Change> {
         let name = self.what["port"].as_str()?;
-        let gone = moved.iter().any(|moved| moved.container == self.container.name && moved.name == name);
+        let gone = moved.containers.get(name).is_some_and(|container| *container == self.container.name);
         let field = format!("{}/port", self.action);
         gone.then(|| Change { record: self.record(&field, &self.what["port"]), with: port.into() })
     }

@@ -136,7 +136,8 @@ impl Comparison<'_> {
         let what = if list == VOLUMES { "volume" } else { "container" };
         let (there, wanted) = (items(self.now, list), items(self.wanted, list));
         let mut gone = Vec::new();
-        for (index, item) in there.iter().enumerate() {
+        let ours = |name: &str| then.iter().chain(now).any(|ours| ours == name);
+        for (index, item) in there.iter().enumerate().filter(|(_, item)| ours(name(item))) {
             let name = name(item);
             match wanted.iter().find(|item| item["name"] == name) {
                 Some(wanted) if now.iter().any(|ours| ours == name) => {

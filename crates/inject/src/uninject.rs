@@ -1,10 +1,12 @@
 //! The way back: a pod without what injection brought.
 
+use std::collections::HashMap;
+
 use outrigger_api::names::{
     CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, FINISH_LABEL, INJECTED_LABEL, SHARED_VOLUME,
     STATUS_ANNOTATION,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{MovedPort, Report, probes, status};
 
@@ -36,19 +38,20 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
         drop_named(pod.pointer_mut(list), &report.containers);
     }
     drop_named(pod.pointer_mut("/spec/volumes"), &report.volumes);
+    let mut containers = containers_by_name(pod);
     for port in &report.ports {
-        if let Some(container) = container_mut(pod, &port.container) {
+        if let Some(container) = containers.get_mut(port.container.as_str()) {
             restore_port(container, port);
         }
     }
     for probe in &report.probes {
-        if let Some(container) = container_mut(pod, &probe.container) {
+        if let Some(container) = containers.get_mut(probe.container.as_str()) {
             probes::restore(container, probe);
         }
     }
     for mount in &report.mounts {
         let (container, path) = mount.split_once(':').unwrap_or_default();
-        let mounts = container_mut(pod, container).and_then(|container| container.get_mut("volumeMounts"));
+        let mounts = containers.get_mut(container).and_then(|container| container.get_mut("volumeMounts"));
         if let Some(mounts) = mounts.and_then(Value::as_array_mut) {
             mounts.retain(|mount| mount["name"] != SHARED_VOLUME || mount["mountPath"] != path);
         }
@@ -63,17 +66,18 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
     if report.default_container.as_deref().is_some_and(|ours| default_container == ours) {
         drop_key(pod.pointer_mut("/metadata/annotations"), DEFAULT_CONTAINER_ANNOTATION);
     }
-    for path in report.nulls.iter().rev() {
-        if let Some(value) = pod.pointer_mut(path).filter(|value| is_empty(value)) {
-            *value = Value::Null;
-        }
-    }
+    // Innermost first: what was null may hold what was created.
     for path in report.created.iter().rev() {
         let Some((parent, field)) = path.rsplit_once('/') else {
             continue;
         };
         if pod.pointer(path).is_some_and(is_empty) {
             drop_key(pod.pointer_mut(parent), field);
+        }
+    }
+    for path in report.nulls.iter().rev() {
+        if let Some(value) = pod.pointer_mut(path).filter(|value| is_empty(value)) {
+            *value = Value::Null;
         }
     }
 }
@@ -94,13 +98,18 @@ fn restore_port(container: &mut Value, moved: &MovedPort) {
     }
 }
 
-fn container_mut<'a>(pod: &'a mut Value, name: &str) -> Option<&'a mut Value> {
-    let list = ["/spec/containers", "/spec/initContainers"].into_iter().find(|list| {
-        pod.pointer(list)
-            .and_then(Value::as_array)
-            .is_some_and(|items| items.iter().any(|item| item["name"] == name))
-    })?;
-    pod.pointer_mut(list)?.as_array_mut()?.iter_mut().find(|item| item["name"] == name)
+/// Looked up by name at once: a pod may have hundreds, and each of them ports.
+fn containers_by_name(pod: &mut Value) -> HashMap<String, &mut Value> {
+    let lists = pod.get_mut("spec").and_then(Value::as_object_mut).into_iter().flat_map(Map::iter_mut);
+    let lists = lists.filter(|(list, _)| *list == "containers" || *list == "initContainers");
+    let containers = lists.filter_map(|(_, list)| list.as_array_mut()).flatten();
+    let mut by_name = HashMap::new();
+    for container in containers {
+        if let Some(name) = container.get("name").and_then(Value::as_str) {
+            by_name.insert(name.to_owned(), container);
+        }
+    }
+    by_name
 }
 
 fn drop_named(list: Option<&mut Value>, names: &[String]) {
@@ -116,5 +125,5 @@ fn drop_key(map: Option<&mut Value>, key: &str) {
 }
 
 fn is_empty(value: &Value) -> bool {
-    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
 }

@@ -100,7 +100,7 @@ fn istio_34799_many_variables_stay_linear() {
     assert_eq!(with(1), with(3000));
 }
 
-/// A pod that a ReplicaSet makes has no namespace in its metadata; the request has.
+/// A pod that a `ReplicaSet` makes has no namespace in its metadata; the request has.
 #[test]
 fn tumblr_52_the_namespace_is_that_of_the_request() {
     let scenario = Scenario::of_pod(web());

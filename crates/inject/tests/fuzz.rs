@@ -41,6 +41,9 @@ fn strange_pods() {
         injected += u64::from(was_injected);
         renewed += u64::from(was_renewed);
         std::mem::forget(told);
+        if (seed + 1).is_multiple_of(1_000_000) {
+            eprintln!("{} pods", seed + 1);
+        }
     }
     println!("{count} pods, {injected} injected, {renewed} renewed after others had changed them");
     // The generator must reach what it is meant to test.
@@ -61,7 +64,9 @@ impl Drop for TellSeed {
 
 /// Whether the pod was injected, and whether a later admission gave it more.
 fn try_one(dice: &mut Dice) -> (bool, bool) {
-    let scenario = Scenario::with_profile(pods::pod(dice), &pods::profile(dice));
+    let mut scenario = Scenario::with_profile(pods::pod(dice), &pods::profile(dice));
+    // Too old for native sidecars: plain containers.
+    scenario.settings.cluster.server = dice.once_in(4).then(|| "1.27".parse().unwrap());
     let pod = &scenario.pod;
     let context = scenario.context();
     // Whatever it is, it is answered, explained and judged.
@@ -89,7 +94,8 @@ fn others_change_it(scenario: &Scenario, patched: Value, dice: &mut Dice) -> boo
     assert_eq!(restored, theirs, "what others did stays, and nothing else\n{with_ours}");
     let Some(renewed) = renewed else { return false };
     assert_settled(scenario, &renewed);
-    let new = problems_that_are_new(&with_ours, &renewed);
+    // Compared with the pod without our parts: a name that one port had too many may have come back from the proxy.
+    let new = problems_that_are_new(&theirs, &renewed);
     assert!(new.is_empty(), "{new:?}\n{with_ours}\n{renewed}");
     true
 }

@@ -28,7 +28,8 @@ pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
                 both(without, with, |pod| push(pod, "volumes", &added, false));
             }
             4 => both(without, with, |pod| {
-                if let Some(app) = pod.pointer_mut("/spec/containers/0").and_then(Value::as_object_mut) {
+                let app = items(pod, "containers").find(|item| item["name"] != "outrigger-proxy");
+                if let Some(app) = app.and_then(Value::as_object_mut) {
                     app.insert("terminationMessagePath".to_owned(), "/dev/termination-log".into());
                 }
             }),
@@ -41,10 +42,11 @@ pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
             }),
             6 => of_ours(with, |ours| ours["image"] = "mirror.example/sidecar".into()),
             _ => of_ours(with, |ours| {
-                ours["env"]
-                    .as_array_mut()
-                    .into_iter()
-                    .for_each(|env| env.push(json!({"name": "LATE", "value": "1"})));
+                let late = json!({"name": "LATE", "value": "1"});
+                let env = ours["env"].as_array_mut().expect("our container has variables");
+                if !env.contains(&late) {
+                    env.push(late);
+                }
                 ours["imagePullPolicy"] = "IfNotPresent".into();
             }),
         }
@@ -80,7 +82,10 @@ fn push(pod: &mut Value, list: &str, item: &Value, first: bool) {
 
 fn of_ours(pod: &mut Value, change: impl Fn(&mut Value)) {
     for list in ["containers", "initContainers"] {
-        let items = pod["spec"][list].as_array_mut().into_iter().flatten();
-        items.filter(|item| item["name"] == "outrigger-proxy").for_each(&change);
+        items(pod, list).filter(|item| item["name"] == "outrigger-proxy").for_each(&change);
     }
+}
+
+fn items<'a>(pod: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
 }

@@ -36,7 +36,10 @@ pub(crate) fn pod(dice: &mut Dice) -> Value {
         }
         if dice.once_in(2) {
             let count = dice.roll(4);
-            spec("volumes", list(dice, count, |dice, index| volume(dice, index)));
+            spec("volumes", list(dice, count, volume));
+        }
+        if dice.once_in(4) {
+            spec("restartPolicy", dice.word(&["Never", "OnFailure", "Always"]));
         }
         if dice.once_in(20) {
             spec("hostNetwork", dice.once_in(2).into());
@@ -168,7 +171,8 @@ fn mount(dice: &mut Dice) -> Value {
 fn volume(dice: &mut Dice, index: usize) -> Value {
     object(dice, |dice, volume| {
         volume("name", if dice.once_in(200) { "outrigger-config".into() } else { VOLUMES[index].into() });
-        volume(*dice.one_of(&["emptyDir", "configMap", "projected", "hostPath", "future"]), json!({}));
+        let kind: &&str = dice.one_of(&["emptyDir", "configMap", "projected", "hostPath", "future"]);
+        volume(kind, json!({}));
     })
 }
 
@@ -202,7 +206,7 @@ fn anything(dice: &mut Dice, depth: usize) -> Value {
         0 => Value::Null,
         1 => dice.once_in(2).into(),
         2 => (*dice.one_of(&[0_i64, -1, i64::MAX, 15_190])).into(),
-        3 => "long".repeat(dice.roll(500)).into(),
+        3 => "long".repeat(if dice.once_in(20) { 500 } else { 1 }).into(),
         4 => dice.word(&WORDS),
         5 => (0..dice.roll(3)).map(|_| anything(dice, depth - 1)).collect(),
         _ => Value::Object(

@@ -29,8 +29,10 @@ pub(crate) fn problems(pod: &Value) -> BTreeSet<String> {
             }
         }
         for port in items(&container["ports"]) {
-            let Some(number) = port["containerPort"].as_u64() else { continue };
-            let other = listeners.insert((number, port["protocol"].as_str().unwrap_or("TCP")), name);
+            // A protocol of another type is no port, and nothing that injection could mend.
+            let protocol = port.get("protocol").map_or(Some("TCP"), Value::as_str);
+            let (Some(number), Some(protocol)) = (port["containerPort"].as_u64(), protocol) else { continue };
+            let other = listeners.insert((number, protocol), name);
             if let Some(other) = other.filter(|other| *other != name) {
                 found.insert(format!("{name} and {other} both listen on {number}"));
             }
@@ -44,7 +46,10 @@ fn undeclared_ports_of_probes(container: &Value, found: &mut BTreeSet<String>) {
     let handlers =
         ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
     for handler in handlers {
-        for action in ["httpGet", "tcpSocket"] {
+        // A lifecycle handler has no other action with a port that the kubelet would take.
+        for action in
+            ["httpGet", "tcpSocket"].iter().take(if handler.starts_with("/lifecycle") { 1 } else { 2 })
+        {
             let Some(port) = container.pointer(&format!("{handler}/{action}/port")).and_then(Value::as_str)
             else {
                 continue;

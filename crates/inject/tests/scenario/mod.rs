@@ -49,6 +49,10 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     /// A pod in a namespace that opted in.
+    #[allow(
+        dead_code,
+        reason = "each test binary compiles this module, and fuzz.rs gives every pod a profile"
+    )]
     pub(crate) fn of_pod(pod: Value) -> Self {
         Self::new(File { namespace: None, profiles: None, cluster: ClusterFile::default(), pod })
     }
