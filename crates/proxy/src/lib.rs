@@ -33,6 +33,7 @@ mod probe;
 pub mod proxy;
 mod reason;
 mod reload;
+mod request;
 mod seat;
 mod stats;
 mod tcp;

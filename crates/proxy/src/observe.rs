@@ -7,6 +7,7 @@ use crate::listener::Port;
 use crate::method::Method;
 use crate::metrics::RequestKey;
 use crate::reason::Reason;
+use crate::request::Request;
 
 /// Status that a request is counted with when its client left before there was one. nginx's number, known from logs.
 const CLIENT_CLOSED: u16 = 499;
@@ -29,7 +30,16 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// A request's head has come.
-    pub(crate) fn start(port: &Rc<Port>, method: Method) -> Self {
+    pub(crate) fn start(port: &Rc<Port>, request: &Request<'_>) -> Self {
+        Self::of(port, request.method)
+    }
+
+    /// A request came whose head can't be understood.
+    pub(crate) fn unknown(port: &Rc<Port>) -> Self {
+        Self::of(port, Method::Other)
+    }
+
+    fn of(port: &Rc<Port>, method: Method) -> Self {
         port.metrics.start();
         Self {
             port: Rc::clone(port),
@@ -41,11 +51,6 @@ impl Exchange {
             answer_began: None,
             now: None,
         }
-    }
-
-    /// A request came whose head can't be understood.
-    pub(crate) fn unknown(port: &Rc<Port>) -> Self {
-        Self::start(port, Method::Other)
     }
 
     pub(crate) fn port(&self) -> Rc<Port> {

@@ -45,7 +45,7 @@ pub(crate) async fn exchange(
     listener: &Listener,
     port: &Rc<Port>,
 ) -> Next {
-    let mut exchange = Exchange::start(port, head.method);
+    let mut exchange = Exchange::start(port, &head.request(&message));
     let mut body = Body::new(head.framing);
     let mut data = 0;
     let Ok(taken) = body.take(&message[head.length..], |content| data += content.len()) else {

@@ -12,6 +12,7 @@ use httparse::{EMPTY_HEADER, Header};
 use crate::http1::framing::Framing;
 use crate::limits::MAX_HEADERS;
 use crate::method::Method;
+use crate::request::{Headers, Request, Version};
 
 /// Headers that are read without an allocation.
 const FEW: usize = 64;
@@ -26,13 +27,6 @@ pub(crate) enum HeadError {
     TooManyHeaders,
 }
 
-/// The versions of HTTP/1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
-    Http10,
-    Http11,
-}
-
 /// A request's head. Positions are those in the bytes that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead {
@@ -42,6 +36,18 @@ pub(crate) struct RequestHead {
     pub(crate) version: Version,
     pub(crate) framing: Framing,
     pub(crate) hop: Hop,
+}
+
+impl RequestHead {
+    /// The request, of the bytes that this was read from.
+    pub(crate) fn request<'a>(&self, bytes: &'a [u8]) -> Request<'a> {
+        Request {
+            version: self.version,
+            method: self.method,
+            target: &bytes[self.target.clone()],
+            headers: Headers::Lines(&bytes[..self.length]),
+        }
+    }
 }
 
 /// An answer's head.

@@ -9,10 +9,11 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use crate::buffer::{Buffer, SIZE};
 use crate::http1::edit;
 use crate::http1::framing::{Body, Framing};
-use crate::http1::head::{self, RequestHead, ResponseHead, Version};
+use crate::http1::head::{self, RequestHead, ResponseHead};
 use crate::limits::MAX_BUFFER;
 use crate::observe::Exchange;
 use crate::reason::Reason;
+use crate::request::Version;
 
 /// An answer that was passed on whole.
 #[derive(Debug)]
@@ -221,7 +222,7 @@ fn edit_head(
         (false, _) => &[b"Connection: close\r\n"],
         // RFC 9112 C.2.2: what HTTP/1.0 has to be told.
         (true, Version::Http10) => &[b"Connection: keep-alive\r\n"],
-        (true, Version::Http11) => &[],
+        (true, _) => &[],
     };
     // RFC 9110 6.2: each server on the way tells its own version. A client of HTTP/1.1 would take 1.0 for the end.
     if head.version == Version::Http10 && asked.head.version == Version::Http11 {

@@ -1,0 +1,109 @@
+//! A request as policies and telemetry see it, the same whichever version of HTTP it came by.
+
+#![allow(dead_code)] // HTTP/2 and the access log will read the rest
+
+use http::HeaderMap;
+
+use crate::method::Method;
+
+/// What a request says. Borrowed from where it was read: nothing is copied for those that do not ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) version: Version,
+    pub(crate) method: Method,
+    /// Path and query as they came; of HTTP/1 it may be a whole URI, or `*`.
+    pub(crate) target: &'a [u8],
+    pub(crate) headers: Headers<'a>,
+}
+
+/// The versions of HTTP that are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Version {
+    /// As requests name it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// A request's headers, where they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Headers<'a> {
+    /// Of HTTP/1: the head's bytes, whose grammar has been checked.
+    Lines(&'a [u8]),
+    /// Of HTTP/2.
+    Map(&'a HeaderMap),
+}
+
+impl<'a> Headers<'a> {
+    /// The first value of that name, which is given in lower case.
+    pub(crate) fn first(self, name: &str) -> Option<&'a [u8]> {
+        match self {
+            Self::Lines(head) => head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+                let colon = line.iter().position(|byte| *byte == b':')?;
+                let (found, value) = (&line[..colon], &line[colon + 1..]);
+                found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+            }),
+            Self::Map(headers) => headers.get(name).map(http::HeaderValue::as_bytes),
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Whether it is a call by gRPC, which tells its outcome in `grpc-status` and not in the HTTP status. Not by gRPC-Web,
+    /// whose trailers stand in the body.
+    pub(crate) fn is_grpc(&self) -> bool {
+        const GRPC: &[u8] = b"application/grpc";
+        let is_type = |value: &[u8]| {
+            value.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+                && matches!(value.get(GRPC.len()), None | Some(b'+' | b';'))
+        };
+        self.headers.first("content-type").is_some_and(is_type)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_tell_the_same() {
+        let lines =
+            b"POST /a HTTP/1.1\r\nHost: a\r\nContent-TYPE:  application/grpc+proto \r\nA:\r\na: 2\r\n\r\n";
+        let map: HeaderMap = [("content-type", "application/grpc+proto"), ("a", "")]
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .into_iter()
+            .collect();
+        for headers in [Headers::Lines(lines), Headers::Map(&map)] {
+            assert_eq!(headers.first("content-type"), Some(&b"application/grpc+proto"[..]));
+            assert_eq!(headers.first("a"), Some(&b""[..]));
+            assert_eq!(headers.first("post /a http/1.1"), None);
+            let (version, method) = (Version::Http2, Method::Post);
+            assert!(Request { version, method, target: b"/a", headers }.is_grpc());
+        }
+    }
+
+    #[test]
+    fn only_grpc_itself_is_grpc() {
+        for (value, wanted) in [
+            ("application/grpc", true),
+            ("Application/gRPC;charset=x", true),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            let lines = format!("POST / HTTP/1.1\r\ncontent-type: {value}\r\n\r\n");
+            let headers = Headers::Lines(lines.as_bytes());
+            let request = Request { version: Version::Http11, method: Method::Post, target: b"/", headers };
+            assert_eq!(request.is_grpc(), wanted, "{value}");
+        }
+    }
+}
