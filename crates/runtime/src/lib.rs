@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod bearer;
 pub mod bind;
 pub mod duration;
 pub mod log;
