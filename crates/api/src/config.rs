@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::logs::LogSource;
 use crate::probe::Probe;
 use crate::profile::LogLevel;
 
@@ -30,6 +31,9 @@ pub struct SidecarConfig {
     /// The probes and handlers that the proxy answers for the app.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
+    /// The log files that the log adapter follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogSource>,
 }
 
 /// One port of the app that the proxy has taken over.

@@ -3,6 +3,7 @@
 //! Types, defaults and validation only: no I/O, no async runtime, no Kubernetes client.
 
 pub mod config;
+pub mod logs;
 pub mod names;
 pub mod port;
 pub mod probe;

@@ -38,10 +38,17 @@ pub const DEFAULT_PROFILE: &str = "default";
 pub const PREFIX_OF_ITEMS: &str = "outrigger-";
 /// Container of the traffic proxy.
 pub const PROXY_CONTAINER: &str = "outrigger-proxy";
+/// Container of the log adapter.
+pub const LOGS_CONTAINER: &str = "outrigger-logs";
 /// Volume that holds the sidecar config, a downward-API view of [`CONFIG_ANNOTATION`].
 pub const CONFIG_VOLUME: &str = "outrigger-config";
 /// Volume shared by the pod's containers, where a profile asks for it.
 pub const SHARED_VOLUME: &str = "outrigger-shared";
+
+/// Directory of the shared volume that holds the log files, and where the log adapter mounts that directory.
+pub const LOGS_SUB_PATH: &str = "logs";
+/// Where the log adapter finds [`LOGS_SUB_PATH`].
+pub const LOGS_DIR: &str = "/var/log/outrigger";
 
 /// Directory of the config volume in a sidecar.
 pub const CONFIG_DIR: &str = "/etc/outrigger";
@@ -52,6 +59,8 @@ pub const CONFIG_FILE: &str = "config.json";
 pub const ADMIN_PORT: u16 = 15190;
 /// Its name among the container's ports, for monitors.
 pub const ADMIN_PORT_NAME: &str = "outrigger-admin";
+/// Port of the log adapter's own admin server, for it shares the pod's network with the proxy.
+pub const LOGS_ADMIN_PORT: u16 = 15191;
 /// First port of the listeners that take over an app's named ports; one more for each.
 pub const FIRST_LISTEN_PORT: u16 = 15200;
 /// User and group of the sidecars.

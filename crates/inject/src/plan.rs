@@ -143,6 +143,7 @@ fn sidecar_config(
         log_level: effective.profile.proxy.log_level,
         inbound: inbound.collect(),
         probes: probes.answered.clone(),
+        logs: Vec::new(),
     }
 }
 

@@ -53,6 +53,7 @@ pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
         log_level: outrigger_api::profile::LogLevel::default(),
         inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol }],
         probes: Vec::new(),
+        logs: Vec::new(),
     }
 }
 

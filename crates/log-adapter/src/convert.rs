@@ -1,0 +1,123 @@
+//! One file's events into lines.
+
+use std::rc::Rc;
+
+use crate::cursor::Span;
+use crate::formats::{Parser, detect};
+use crate::output::{Event, Marks, Writer};
+use crate::record::{Record, Value};
+use crate::time::{Clock, Timestamp};
+
+/// Events that a decided format may fail to read, one after another, before `auto` decides anew. Twice as many each time that
+/// it decides as before, so that lines of no format are not tried against each again and again.
+const MISSES: u32 = 50;
+const MOST_MISSES: u32 = 50 << 12;
+/// Lines that `auto` decides from.
+const SAMPLE: usize = 20;
+
+/// Reads and writes the events of one file.
+#[derive(Debug)]
+pub struct Converter {
+    parser: Choice,
+    writer: Writer,
+    record: Record,
+}
+
+/// Which format to read.
+#[derive(Debug)]
+pub enum Choice {
+    /// The one that the profile says.
+    Fixed(Rc<Parser>),
+    /// The one that the lines look like; none before the first. `misses` counts those that it could not read since the last
+    /// that it could.
+    Auto {
+        /// What was decided.
+        decided: Option<Parser>,
+        /// How often that was wrong in a row.
+        misses: u32,
+        /// How often it may be.
+        allowed: u32,
+        /// What was decided last.
+        last: Option<&'static str>,
+    },
+}
+
+/// An event, as it was cut out of its file.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Where it begins in its file.
+    pub offset: u64,
+    /// Longer than allowed, and cut.
+    pub truncated: bool,
+    /// Its line's start or end is missing.
+    pub partial: bool,
+}
+
+impl Converter {
+    /// For a file whose lines are written by `writer`. Without a parser the format is decided from its lines.
+    pub fn new(parser: Option<Rc<Parser>>, writer: Writer) -> Self {
+        let auto = Choice::Auto { decided: None, misses: 0, allowed: MISSES, last: None };
+        let parser = parser.map_or(auto, Choice::Fixed);
+        Self { parser, writer, record: Record::default() }
+    }
+
+    /// Whether a format must be decided before the next event can be read.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.parser, Choice::Auto { decided: None, .. })
+    }
+
+    /// Decides the format from the lines at the start of `bytes`. Returns its name, if it is another than before.
+    pub fn decide(&mut self, bytes: &[u8], clock: Clock) -> Option<&'static str> {
+        let lines: Vec<_> = bytes
+            .split(|byte| *byte == b'\n')
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            .filter(|line| !line.is_empty())
+            .take(SAMPLE)
+            .collect();
+        let found = detect(&lines, clock).unwrap_or(Parser::Text);
+        let name = found.name();
+        let Choice::Auto { decided, misses, allowed, last } = &mut self.parser else { return None };
+        let news = *last != Some(name);
+        *allowed = if news { MISSES } else { (*allowed * 2).min(MOST_MISSES) };
+        (*decided, *misses, *last) = (Some(found), 0, Some(name));
+        news.then_some(name)
+    }
+
+    /// Writes one event. Returns what there was to say about it.
+    pub fn convert(&mut self, out: &mut Vec<u8>, raw: Raw, clock: Clock, observed: Timestamp) -> Marks {
+        self.record.clear();
+        let parser = match &self.parser {
+            Choice::Fixed(parser) => Some(&**parser),
+            Choice::Auto { decided, .. } => decided.as_ref(),
+        };
+        let text = matches!(parser, Some(Parser::Text) | None);
+        // What was cut is no line of the format any more.
+        let parsed =
+            !text && !raw.partial && parser.is_some_and(|p| p.parse(raw.bytes, clock, &mut self.record));
+        if !parsed {
+            self.record.clear();
+            self.record.message = Some(Value::Text(Span { start: 0, end: raw.bytes.len() }));
+        }
+        self.count(parsed);
+        let marks = Marks {
+            parse_error: !parsed && !text,
+            truncated: raw.truncated,
+            partial: raw.partial,
+            invalid_utf8: std::str::from_utf8(raw.bytes).is_err(),
+        };
+        let event = Event { bytes: raw.bytes, record: &self.record, marks, offset: raw.offset, observed };
+        self.writer.write(out, &event);
+        marks
+    }
+
+    fn count(&mut self, parsed: bool) {
+        if let Choice::Auto { decided, misses, allowed, .. } = &mut self.parser {
+            *misses = if parsed { 0 } else { *misses + 1 };
+            if *misses >= *allowed {
+                *decided = None;
+            }
+        }
+    }
+}

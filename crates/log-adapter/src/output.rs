@@ -1,0 +1,403 @@
+//! Records into JSON lines.
+
+use outrigger_api::logs::LogSchema;
+
+use crate::cursor::Span;
+use crate::escape::{unescape, write_text};
+use crate::level::Level;
+use crate::record::{Key, Record, Value};
+use crate::time::Timestamp;
+
+/// The longest line that is written. Container runtimes cut at 16 KiB, which would leave two pieces that are no JSON:
+/// <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>
+pub const MAX_LINE: usize = 16 * 1024;
+/// What the text of one part may take of such a line; the rest is for the names of pod and file.
+const PART: usize = 12 * 1024;
+
+/// What is to be said about an event beside what it says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the output, and none excludes another")]
+pub struct Marks {
+    /// Not of the file's format.
+    pub parse_error: bool,
+    /// Longer than allowed, and cut.
+    pub truncated: bool,
+    /// Its line's start or end is missing.
+    pub partial: bool,
+    /// Not UTF-8.
+    pub invalid_utf8: bool,
+}
+
+/// Where events come from: written on every line of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Origin<'a> {
+    /// Pod name, empty where it is not known.
+    pub pod: &'a str,
+    /// Namespace of the pod.
+    pub namespace: &'a str,
+    /// Container that wrote the file.
+    pub container: &'a str,
+    /// The file, as that container sees it.
+    pub path: &'a str,
+}
+
+/// One event, with all that is known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// What the format has found in it.
+    pub record: &'a Record,
+    /// What else is to be said.
+    pub marks: Marks,
+    /// Where it begins in its file: the same when it is emitted again.
+    pub offset: u64,
+    /// When it was read.
+    pub observed: Timestamp,
+}
+
+/// Names of what every schema has.
+struct Names {
+    time: &'static str,
+    level: &'static str,
+    message: &'static str,
+    trace: &'static str,
+    span: &'static str,
+    container: &'static str,
+    pod: &'static str,
+    namespace: &'static str,
+}
+
+const FLAT: Names = Names {
+    time: "time",
+    level: "level",
+    message: "message",
+    trace: "trace_id",
+    span: "span_id",
+    container: "container",
+    pod: "pod",
+    namespace: "namespace",
+};
+const ECS: Names = Names {
+    time: "@timestamp",
+    level: "log.level",
+    message: "message",
+    trace: "trace.id",
+    span: "span.id",
+    container: "container.name",
+    pod: "kubernetes.pod.name",
+    namespace: "kubernetes.namespace",
+};
+const OTEL: Names = Names {
+    time: "Timestamp",
+    level: "SeverityText",
+    message: "Body",
+    trace: "TraceId",
+    span: "SpanId",
+    container: "k8s.container.name",
+    pod: "k8s.pod.name",
+    namespace: "k8s.namespace.name",
+};
+
+/// Names that are ours in every schema but `otel`, where fields have an object of their own.
+const OURS: [&str; 8] = [
+    "log.file.path",
+    "log.offset",
+    "parse_error",
+    "truncated",
+    "partial",
+    "invalid_utf8",
+    "part",
+    "last_part",
+];
+
+/// Writes the events of one file.
+#[derive(Debug)]
+pub struct Writer {
+    schema: LogSchema,
+    /// Written at the end of every line: pod, container, file.
+    origin: Vec<u8>,
+    /// For text whose escapes are undone before others are put in.
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    /// A writer for one file.
+    pub fn new(schema: LogSchema, origin: &Origin) -> Self {
+        let names = names(schema);
+        let otel = schema == LogSchema::Otel;
+        let mut text = Vec::new();
+        let path = if otel { "" } else { origin.path };
+        for (name, value) in [
+            (names.namespace, origin.namespace),
+            (names.pod, origin.pod),
+            (names.container, origin.container),
+            ("log.file.path", path),
+        ] {
+            if !value.is_empty() {
+                text.push(b',');
+                push_string(&mut text, name);
+                text.push(b':');
+                push_string(&mut text, value);
+            }
+        }
+        if otel {
+            let resource = text.strip_prefix(b",").unwrap_or_default();
+            let mut path = Vec::new();
+            push_string(&mut path, origin.path);
+            text = [b",\"log.file.path\":", &path[..], b"},\"Resource\":{", resource, b"}"].concat();
+        }
+        Self { schema, origin: text, scratch: Vec::new() }
+    }
+
+    /// Writes one line; several, where one would be longer than [`MAX_LINE`].
+    pub fn write(&mut self, out: &mut Vec<u8>, event: &Event) {
+        let start = out.len();
+        self.head(out, event);
+        if let Some(message) = event.record.message {
+            out.push(b',');
+            push_string(out, names(self.schema).message);
+            out.push(b':');
+            self.value(out, event, message);
+        }
+        self.open_fields(out);
+        for (key, value) in &event.record.fields {
+            self.key(out, event, key);
+            self.value(out, event, *value);
+        }
+        self.tail(out, event);
+        if out.len() - start > MAX_LINE {
+            out.truncate(start);
+            self.write_parts(out, event);
+        }
+    }
+
+    /// The event's own text, in parts that follow each other; its fields stand in the text.
+    fn write_parts(&mut self, out: &mut Vec<u8>, event: &Event) {
+        let mut escaped = std::mem::take(&mut self.scratch);
+        escaped.clear();
+        write_text(&mut escaped, event.bytes, !event.marks.invalid_utf8);
+        let mut rest = &escaped[..];
+        let mut part: u32 = 1;
+        while !rest.is_empty() {
+            let (text, after) = rest.split_at(whole_escapes(rest, PART));
+            self.head(out, event);
+            out.push(b',');
+            push_string(out, names(self.schema).message);
+            out.extend_from_slice(b":\"");
+            out.extend_from_slice(text);
+            out.push(b'"');
+            self.open_fields(out);
+            if self.schema != LogSchema::Otel {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"\"part\":");
+            push_number(out, part.into());
+            if after.is_empty() {
+                out.extend_from_slice(b",\"last_part\":true");
+            }
+            self.tail(out, event);
+            rest = after;
+            part += 1;
+        }
+        self.scratch = escaped;
+    }
+
+    /// Time, level and trace.
+    fn head(&mut self, out: &mut Vec<u8>, event: &Event) {
+        let Event { record, observed, .. } = *event;
+        let names = names(self.schema);
+        out.extend_from_slice(b"{\"");
+        if self.schema == LogSchema::Otel {
+            if let Some(time) = record.time {
+                out.extend_from_slice(b"Timestamp\":\"");
+                push_nanos(out, time);
+                out.extend_from_slice(b"\",\"");
+            }
+            out.extend_from_slice(b"ObservedTimestamp\":\"");
+            push_nanos(out, observed);
+        } else {
+            out.extend_from_slice(names.time.as_bytes());
+            out.extend_from_slice(b"\":\"");
+            record.time.unwrap_or(observed).write(out);
+        }
+        out.push(b'"');
+        if let Some(level) = record.level {
+            self.level(out, level);
+        }
+        for (name, value) in [(names.trace, record.trace), (names.span, record.span)] {
+            if let Some(value) = value {
+                out.push(b',');
+                push_string(out, name);
+                out.push(b':');
+                self.value(out, event, value);
+            }
+        }
+    }
+
+    fn level(&self, out: &mut Vec<u8>, level: Level) {
+        let (name, number) = level.words();
+        out.push(b',');
+        push_string(out, names(self.schema).level);
+        out.extend_from_slice(b":\"");
+        if self.schema == LogSchema::Otel {
+            out.extend(name.bytes().map(|byte| byte.to_ascii_uppercase()));
+            out.extend_from_slice(b"\",\"SeverityNumber\":");
+            push_number(out, number.into());
+        } else {
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'"');
+        }
+    }
+
+    fn open_fields(&self, out: &mut Vec<u8>) {
+        if self.schema == LogSchema::Otel {
+            out.extend_from_slice(b",\"Attributes\":{");
+        }
+    }
+
+    /// Marks, offset, origin, the end of the line.
+    fn tail(&self, out: &mut Vec<u8>, event: &Event) {
+        let Marks { parse_error, truncated, partial, invalid_utf8 } = event.marks;
+        for (name, holds) in [
+            ("parse_error", parse_error),
+            ("truncated", truncated),
+            ("partial", partial),
+            ("invalid_utf8", invalid_utf8),
+        ] {
+            if holds {
+                push_comma(out);
+                push_string(out, name);
+                out.extend_from_slice(b":true");
+            }
+        }
+        push_comma(out);
+        out.extend_from_slice(b"\"log.offset\":");
+        push_number(out, event.offset);
+        out.extend_from_slice(&self.origin);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn key(&self, out: &mut Vec<u8>, event: &Event, key: &Key) {
+        push_comma(out);
+        match key {
+            Key::Known(known) => push_string(out, known.names()[self.schema as usize]),
+            Key::Json(span) => self.own_key(out, span.of(event.bytes), Vec::extend_from_slice),
+            Key::Text(span) => {
+                let utf8 = !event.marks.invalid_utf8;
+                self.own_key(out, span.of(event.bytes), |out, name| write_text(out, name, utf8));
+            }
+            Key::Group(name) => self.own_key(out, name.as_bytes(), Vec::extend_from_slice),
+        }
+        out.push(b':');
+    }
+
+    /// A name from the line; with `_` before it where it is one of ours.
+    fn own_key(&self, out: &mut Vec<u8>, name: &[u8], write: impl FnOnce(&mut Vec<u8>, &[u8])) {
+        out.push(b'"');
+        if self.is_taken(name) {
+            out.push(b'_');
+        }
+        write(out, name);
+        out.push(b'"');
+    }
+
+    fn is_taken(&self, name: &[u8]) -> bool {
+        if self.schema == LogSchema::Otel {
+            return OURS.iter().any(|ours| ours.as_bytes() == name);
+        }
+        let Names { time, level, message, trace, span, container, pod, namespace } = names(self.schema);
+        let names = [*time, level, message, trace, span, container, pod, namespace];
+        OURS.iter().chain(&names).any(|ours| ours.as_bytes() == name)
+    }
+
+    fn value(&mut self, out: &mut Vec<u8>, event: &Event, value: Value) {
+        let utf8 = !event.marks.invalid_utf8;
+        match value {
+            Value::Json(span) => out.extend_from_slice(span.of(event.bytes)),
+            Value::True => out.extend_from_slice(b"true"),
+            Value::Text(span) => {
+                out.push(b'"');
+                write_text(out, span.of(event.bytes), utf8);
+                out.push(b'"');
+            }
+            Value::Escaped(span) => {
+                out.push(b'"');
+                self.escaped(out, span, event.bytes, utf8);
+                out.push(b'"');
+            }
+        }
+    }
+
+    fn escaped(&mut self, out: &mut Vec<u8>, span: Span, bytes: &[u8], utf8: bool) {
+        let text = span.of(bytes);
+        if memchr::memchr(b'\\', text).is_none() {
+            return write_text(out, text, utf8);
+        }
+        self.scratch.clear();
+        unescape(&mut self.scratch, text);
+        // Even of valid text: `\xff` makes a byte that is none.
+        write_text(out, &self.scratch, false);
+    }
+}
+
+fn names(schema: LogSchema) -> &'static Names {
+    match schema {
+        LogSchema::Flat => &FLAT,
+        LogSchema::Ecs => &ECS,
+        LogSchema::Otel => &OTEL,
+    }
+}
+
+/// How much of an escaped text fits into `most` bytes without cutting an escape or a character in two.
+fn whole_escapes(text: &[u8], most: usize) -> usize {
+    let mut at = 0;
+    while at < text.len() {
+        let length = match text[at] {
+            b'\\' if text.get(at + 1) == Some(&b'u') => 6,
+            b'\\' => 2,
+            0xf0.. => 4,
+            0xe0.. => 3,
+            0xc0.. => 2,
+            _ => 1,
+        };
+        if at + length > most {
+            break;
+        }
+        at += length;
+    }
+    at
+}
+
+fn push_comma(out: &mut Vec<u8>) {
+    // OpenTelemetry's attributes begin with an empty object.
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+}
+
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    write_text(out, text.as_bytes(), true);
+    out.push(b'"');
+}
+
+fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Nanoseconds since the epoch, as OpenTelemetry's JSON has 64-bit numbers: in a string.
+fn push_nanos(out: &mut Vec<u8>, time: Timestamp) {
+    let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    out.extend_from_slice(nanos.to_string().as_bytes());
+}

@@ -1,0 +1,332 @@
+//! Following files: finding them, reading them in turn, remembering how far.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use outrigger_api::logs::LogSource;
+
+use crate::checkpoint::{self, CheckpointError, Entry};
+use crate::complaints::Complaints;
+use crate::discover::{self, Listing};
+use crate::followed::{Followed, Look, LookError, Pump};
+use crate::metrics::Metrics;
+use crate::source::{Pod, Source, SourceError};
+use crate::wake::{self, Wake};
+
+/// How often directories are listed and every file is looked at, whatever inotify says. Longer where listing takes long: see
+/// [`Tailer::pause`].
+const SCAN: Duration = Duration::from_secs(1);
+/// Pause between two rounds while files are written to: lines that come one by one are written out together, and cost a
+/// hundredth of the wake-ups.
+const ROUND: Duration = Duration::from_millis(10);
+/// A checkpoint is written when so much has been written out since the last one, or so long ago. After a crash no more than
+/// that comes a second time.
+const CHECKPOINT_BYTES: u64 = 1024 * 1024;
+const CHECKPOINT_TIME: Duration = Duration::from_millis(100);
+/// How long a file that has lost its name must be quiet before it is closed: apps write to it until they open the new one.
+const QUIET: Duration = Duration::from_secs(5);
+/// How long all files must be quiet before a stop is done. A native sidecar is stopped when the app has ended, but in older
+/// clusters both are stopped at once.
+const QUIET_STOP: Duration = Duration::from_millis(500);
+
+/// Why following ended.
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    /// Nobody reads our output any more.
+    #[error("failed to write lines: {0}")]
+    Write(io::Error),
+    /// A source's expression is none.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// No event descriptor.
+    #[error("failed to set up waiting: {0}")]
+    Wake(io::Error),
+}
+
+/// Follows the files of all sources.
+#[derive(Debug)]
+pub struct Tailer {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) files: Vec<Followed>,
+    /// From the checkpoint, until the file is found again.
+    pub(crate) remembered: Vec<Entry>,
+    pump: Pump,
+    wake: Wake,
+    checkpoint: PathBuf,
+    saved: Instant,
+    metrics: Arc<Metrics>,
+    pub(crate) complaints: Complaints,
+    stop: Arc<Stop>,
+    next_scan: Instant,
+}
+
+/// Asks a [`Tailer`] to read everything to its end and then to return.
+#[derive(Debug)]
+pub struct Stop {
+    requested: AtomicBool,
+    wake: OwnedFd,
+}
+
+impl Stop {
+    /// Asks. Asking again changes nothing.
+    pub fn request(&self) {
+        self.requested.store(true, Relaxed);
+        wake::stop(&self.wake);
+    }
+}
+
+impl Tailer {
+    /// Follows `sources` and writes to `sink`. Goes on where the checkpoint says; one that can't be used is reported and
+    /// everything is read again, because twice is better than never.
+    pub fn new(
+        sources: Vec<LogSource>,
+        pod: &Pod,
+        checkpoint: PathBuf,
+        sink: File,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, TailError> {
+        let (wake, handle) = Wake::new().map_err(TailError::Wake)?;
+        let remembered = checkpoint::load(&checkpoint).unwrap_or_else(|error| {
+            tracing::error!(%error, "reading every file from its start");
+            Vec::new()
+        });
+        Ok(Self {
+            sources: ready(sources, pod, &metrics)?,
+            files: Vec::new(),
+            remembered,
+            pump: Pump::new(sink),
+            wake,
+            checkpoint,
+            saved: Instant::now(),
+            metrics,
+            complaints: Complaints::new(),
+            stop: Arc::new(Stop { requested: AtomicBool::new(false), wake: handle }),
+            next_scan: Instant::now(),
+        })
+    }
+
+    /// What stops it.
+    pub fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Follows until it is stopped, then writes out what is there and returns. `reconfigured` is asked once a second for new
+    /// sources.
+    pub fn run(
+        &mut self,
+        pod: &Pod,
+        mut reconfigured: impl FnMut() -> Option<Vec<LogSource>>,
+    ) -> Result<(), TailError> {
+        let mut quiet_since = Instant::now();
+        loop {
+            if Instant::now() >= self.next_scan {
+                if let Some(sources) = reconfigured() {
+                    self.reconfigure(sources, pod);
+                }
+                self.scan();
+            }
+            let busy = self.round(false)?;
+            self.save_if_due();
+            if busy {
+                quiet_since = Instant::now();
+            }
+            if self.stop.requested.load(Relaxed) && quiet_since.elapsed() >= QUIET_STOP {
+                self.scan();
+                while self.round(true)? {}
+                self.save();
+                return Ok(());
+            }
+            if !busy {
+                self.pause();
+            }
+        }
+    }
+
+    /// New sources in place of the old ones. Files go on where they were.
+    fn reconfigure(&mut self, sources: Vec<LogSource>, pod: &Pod) {
+        match ready(sources, pod, &self.metrics) {
+            Ok(sources) => {
+                self.remembered = self.entries();
+                self.files.clear();
+                self.sources = sources;
+                tracing::info!(sources = self.sources.len(), "config changed");
+            }
+            Err(error) => {
+                self.metrics.config_refused.store(true, Relaxed);
+                tracing::error!(%error, "the last good config stays");
+            }
+        }
+    }
+
+    /// Looks at every file once. Returns whether anything was read.
+    fn round(&mut self, last: bool) -> Result<bool, TailError> {
+        let mut busy = false;
+        let mut index = 0;
+        while index < self.files.len() {
+            let file = &mut self.files[index];
+            let look = file.look(&self.sources[file.source], &mut self.pump, last);
+            match look {
+                Ok(Look::Idle) => {}
+                Ok(Look::Read) => busy = true,
+                Ok(Look::Truncated) => {
+                    busy = true;
+                    self.truncated(index);
+                }
+                Err(LookError::Write(error)) => {
+                    self.save();
+                    return Err(TailError::Write(error));
+                }
+                Err(LookError::Read(error)) => {
+                    let path = self.sources[file.source].directory.join(&file.name);
+                    self.complain(&path, &error, "failed to read log file; it is tried again");
+                }
+            }
+            // At full speed a round is long, and a checkpoint falls due within it.
+            self.save_if_due();
+            index += 1;
+        }
+        Ok(busy)
+    }
+
+    /// Lists every source's directory: new files are followed, those that lost their name are noticed.
+    fn scan(&mut self) {
+        let began = Instant::now();
+        for index in 0..self.sources.len() {
+            let source = &self.sources[index];
+            let listing = match discover::list(&source.directory, &source.config.files) {
+                Ok(listing) => listing,
+                Err(error) => {
+                    let path = source.directory.clone();
+                    self.complain(&path, &error, "failed to list directory; it is tried again");
+                    continue;
+                }
+            };
+            for directory in &listing.directories {
+                self.wake.watch(directory);
+            }
+            self.recall(index, &listing);
+            self.notice_renames(index, &listing);
+            self.close_finished(index, &listing);
+            self.adopt_new(index, &listing);
+            let open =
+                self.files.iter().filter(|file| file.source == index).filter_map(|file| file.open.clone());
+            self.sources[index].metrics.set_open(open.collect());
+        }
+        // So that a directory of a hundred thousand files costs no more than a hundredth of a CPU.
+        self.next_scan = Instant::now() + SCAN.max(began.elapsed() * 100);
+    }
+
+    /// Files that have lost their names. What was made and rotated away since, before anybody saw it, is read as well.
+    fn notice_renames(&mut self, source: usize, listing: &Listing) {
+        for index in 0..self.files.len() {
+            let file = &mut self.files[index];
+            let at_home =
+                || listing.files.iter().any(|found| found.inode == file.inode && found.name == file.name);
+            if file.source != source || !file.at_home || at_home() {
+                continue;
+            }
+            file.at_home = false;
+            let name = file.name.clone();
+            let modified = file.open.as_ref().and_then(|open| open.file.metadata().ok());
+            let since = modified.map_or(file.modified, |metadata| discover::modified(&metadata));
+            self.sources[source].metrics.rotations.fetch_add(1, Relaxed);
+            tracing::debug!(
+                file = self.sources[source].shown(&name),
+                "renamed or deleted; reading it to its end"
+            );
+            self.adopt_missed(source, listing, &name, since, None);
+        }
+    }
+
+    /// Closes files without a name that were read to their end, and forgets those that are gone. Opens those again that have
+    /// grown all the same.
+    fn close_finished(&mut self, source: usize, listing: &Listing) {
+        let mut index = 0;
+        while index < self.files.len() {
+            let file = &mut self.files[index];
+            if file.source != source || file.at_home {
+                index += 1;
+                continue;
+            }
+            let found = listing.files.iter().find(|found| found.inode == file.inode);
+            let open = file.open.as_ref().map(|open| open.file.metadata());
+            let deleted = open.as_ref().is_some_and(|file| file.as_ref().is_ok_and(|file| file.nlink() == 0));
+            let done = file.is_done(QUIET) && (deleted || found.is_some());
+            if open.is_some() && done {
+                // What is held back of it will not be completed any more.
+                let _ = file.look(&self.sources[source], &mut self.pump, true);
+                file.open = None;
+            }
+            let regrown =
+                found.filter(|found| file.open.is_none() && !file.copy && found.size != file.offset);
+            let gone = file.open.is_none() && found.is_none();
+            if gone || regrown.is_some() {
+                let entry = file.entry(&self.sources[source]);
+                self.files.remove(index);
+                if regrown.is_some() {
+                    self.remembered.push(entry);
+                    self.recall(source, listing);
+                }
+                continue;
+            }
+            index += 1;
+        }
+    }
+
+    pub(crate) fn complain(&mut self, path: &Path, error: &io::Error, what: &'static str) {
+        if self.complaints.is_news(path, what) {
+            tracing::warn!(%error, path = %path.display(), "{what}");
+        }
+    }
+
+    fn pause(&mut self) {
+        // Below a round's pause there is no point in being told of each line.
+        std::thread::sleep(ROUND);
+        let until_scan = self.next_scan.saturating_duration_since(Instant::now());
+        let unsaved = self.pump.unconfirmed > 0;
+        let stopping = self.stop.requested.load(Relaxed);
+        let most = if stopping || unsaved { CHECKPOINT_TIME } else { SCAN };
+        if self.wake.wait(until_scan.min(most)) {
+            self.next_scan = Instant::now();
+        }
+    }
+
+    fn save_if_due(&mut self) {
+        let unconfirmed = self.pump.unconfirmed;
+        if unconfirmed >= CHECKPOINT_BYTES || (unconfirmed > 0 && self.saved.elapsed() >= CHECKPOINT_TIME) {
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
+        self.saved = Instant::now();
+        match checkpoint::save(&self.checkpoint, self.entries()) {
+            Ok(()) => self.pump.unconfirmed = 0,
+            Err(error) => self.save_failed(&error),
+        }
+    }
+
+    /// Lines go on all the same: they come twice after a restart, rather than not at all.
+    fn save_failed(&mut self, error: &CheckpointError) {
+        if self.metrics.checkpoint_failures.fetch_add(1, Relaxed) == 0 {
+            tracing::error!(%error, "after a restart, lines will come twice");
+        }
+        self.pump.unconfirmed = 0;
+    }
+
+    /// What is known of every file, found again or not yet.
+    fn entries(&self) -> Vec<Entry> {
+        let followed = self.files.iter().map(|file| file.entry(&self.sources[file.source]));
+        followed.chain(self.remembered.iter().cloned()).collect()
+    }
+}
+
+fn ready(sources: Vec<LogSource>, pod: &Pod, metrics: &Metrics) -> Result<Vec<Source>, SourceError> {
+    sources.into_iter().map(|source| Source::new(source, pod, metrics)).collect()
+}

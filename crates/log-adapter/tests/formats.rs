@@ -1,0 +1,336 @@
+//! Lines of every format, as each schema writes them.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::rc::Rc;
+
+use outrigger_api::logs::{LogFormat, LogSchema};
+use outrigger_logs::convert::{Converter, Raw};
+use outrigger_logs::formats::{Parser, detect};
+use outrigger_logs::output::{MAX_LINE, Origin, Writer};
+use outrigger_logs::time::{Clock, Timestamp};
+use proptest::prelude::*;
+use serde_json::Value;
+
+/// 2026-11-21T12:00:00Z.
+const NOW: i64 = 1_795_262_400;
+const CLOCK: Clock = Clock { utc_offset: 0, now: NOW };
+const FORMATS: [LogFormat; 11] = [
+    LogFormat::Json,
+    LogFormat::Logfmt,
+    LogFormat::Combined,
+    LogFormat::Klog,
+    LogFormat::Cri,
+    LogFormat::Syslog,
+    LogFormat::Log4j,
+    LogFormat::Python,
+    LogFormat::Regex,
+    LogFormat::Text,
+    LogFormat::Auto,
+];
+const PATTERN: &str = r"(?s)^(?P<time>\S+) (?P<level>\w+) (?:user=(?P<user>\w+) )?(?P<message>.*)$";
+
+fn converter(format: LogFormat, schema: LogSchema) -> Converter {
+    let origin = Origin { pod: "web-1", namespace: "shop", container: "app", path: "/var/log/app.log" };
+    let parser = Parser::new(format, Some(PATTERN)).unwrap().map(Rc::new);
+    Converter::new(parser, Writer::new(schema, &origin))
+}
+
+fn lines(format: LogFormat, schema: LogSchema, event: &[u8]) -> Vec<u8> {
+    let mut converter = converter(format, schema);
+    if converter.is_undecided() {
+        converter.decide(event, CLOCK);
+    }
+    let mut out = Vec::new();
+    let raw = Raw { bytes: event, offset: 4711, truncated: false, partial: false };
+    converter.convert(&mut out, raw, CLOCK, Timestamp { seconds: NOW, nanos: 0, digits: 0 });
+    out
+}
+
+fn golden(format: LogFormat, schema: LogSchema, events: &[&str]) -> String {
+    events.iter().map(|event| String::from_utf8(lines(format, schema, event.as_bytes())).unwrap()).collect()
+}
+
+#[test]
+fn json() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Json,
+        LogSchema::Flat,
+        &[
+            r#"{"level":"WARN","ts":"2026-11-21T11:59:58.123+01:00","msg":"slow \"query\" é","ms":1.50e3,"tags":["a",{"b":null}],"ok":true}"#,
+            r#"{"time":1795262400123,"level":30,"pid":1,"msg":"pino","trace_id":"4bf92f3577b34da6","span_id":"00f067aa0ba902b7"}"#,
+            r#"{"time":"whenever","level":"loud","message":{"nested":1},"log.offset":1,"container":"mine"}"#,
+            r"{}",
+            r#"{"a":1"#,
+            r#"{"a":01}"#,
+            r#"{"a":1} trailing"#,
+        ]
+    ));
+}
+
+#[test]
+fn logfmt() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Logfmt,
+        LogSchema::Flat,
+        &[
+            r#"ts=2026-11-21T12:00:00Z level=info msg="served \"x\"\tin" path=/a?b=c took=1ms empty= cached"#,
+            "a plain sentence",
+            r#"msg="no end"#,
+        ]
+    ));
+}
+
+#[test]
+fn access() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Combined,
+        LogSchema::Flat,
+        &[
+            r#"10.0.0.1 - - [21/Nov/2026:13:00:00 +0100] "GET /a?b=%20 HTTP/1.1" 200 1234 "-" "curl/8.0 \"x\"""#,
+            r#"fd00::1 - jane doe [21/Nov/2026:12:00:00 +0000] "POST / HTTP/2.0" 503 - "http://x/" "Mozilla/5.0 (X11)" "10.9.8.7" 0.003"#,
+            r#"10.0.0.1 - - [21/Nov/2026:12:00:00 +0000] "\x16\x03\x01" 400 0"#,
+            r#"10.0.0.1 - - [21/Nov/2026:12:00:00 +0000] "GET / HTTP/1.1" abc 0"#,
+            "2026/11/21 12:00:00 [error] 31#31: *1 open() \"/x\" failed (2: No such file or directory), client: 10.0.0.1",
+        ]
+    ));
+}
+
+#[test]
+fn kubernetes() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Klog,
+        LogSchema::Flat,
+        &[
+            "E1121 11:59:59.123456       1 main.go:7] \"Failed\" err=\"x\"",
+            "I1224 00:00:00.000000 17 a.go:1] last year's",
+            "Information about nothing",
+        ]
+    ));
+    insta::assert_snapshot!(
+        "cri",
+        golden(
+            LogFormat::Cri,
+            LogSchema::Flat,
+            &[
+                "2026-11-21T12:00:00.123456789Z stderr F whole",
+                "2026-11-21T12:00:00.123456789Z stdout P half",
+                "2026-11-21T12:00:00.123456789Z stdin F none",
+            ]
+        )
+    );
+}
+
+#[test]
+fn syslog() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Syslog,
+        LogSchema::Flat,
+        &[
+            "<165>1 2026-11-21T12:00:00.003Z host app 8710 ID47 [id@1 a=\"b]\\\"\" c=\"d\"][x] \u{feff}text",
+            "<34>1 - - - - - -",
+            "<11>Nov 21 11:00:00 host sshd[7]: closed",
+            "Nov  1 11:00:00 host kernel: [ 1.0] up",
+            "2026-11-21T12:00:00+01:00 host cron[9]: ran",
+            "<999>Nov 21 11:00:00 host a: b",
+        ]
+    ));
+}
+
+#[test]
+fn jvm() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Log4j,
+        LogSchema::Flat,
+        &[
+            "2026-11-21 12:00:00,123 [main] INFO  c.e.App - started - in 3 s",
+            "11:00:00.123 [http-nio-8080-exec-1] ERROR c.e.App - failed\njava.lang.IllegalStateException: x\n\tat a.B.c(B.java:1)",
+            "2026-11-21T12:00:00.123Z  WARN 1 --- [shop] [           main] c.e.App                 : slow",
+            "2026-11-21 12:00:00 DEBUG [main] c.e.App:15 - here",
+            "2026-11-21 12:00:00 no level here",
+        ]
+    ));
+}
+
+#[test]
+fn python() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Python,
+        LogSchema::Flat,
+        &[
+            "WARNING:root:look out",
+            "2026-11-21 12:00:00,123 - my.module - ERROR - failed\nTraceback (most recent call last):\n  File \"a\"\nValueError: x",
+            "2026-11-21 12:00:00,123 INFO my.module: started",
+            "2026-11-21 12:00:00,123 INFO started: now",
+            "[2026-11-21 12:00:00 +0000] [7] [INFO] Booting worker",
+            "[2026-11-21 12:00:00,123: CRITICAL/MainProcess] celery",
+            "a plain sentence",
+        ]
+    ));
+}
+
+#[test]
+fn regex_with_named_groups() {
+    insta::assert_snapshot!(golden(
+        LogFormat::Regex,
+        LogSchema::Flat,
+        &["2026-11-21T12:00:00Z WARN user=jane text\nmore", "2026-11-21T12:00:00Z loud text", "nothing",]
+    ));
+}
+
+#[test]
+fn schemas_name_the_same_things_their_own_way() {
+    let access = r#"10.0.0.1 - - [21/Nov/2026:12:00:00.5 +0000] "GET / HTTP/1.1" 500 9 "-" "curl""#;
+    let json = r#"{"level":"error","msg":"x","trace_id":"4bf9","Attributes":1,"log.offset":2}"#;
+    for (name, schema) in [("ecs", LogSchema::Ecs), ("otel", LogSchema::Otel)] {
+        let mut text = golden(LogFormat::Nginx, schema, &[access]);
+        text += &golden(LogFormat::Json, schema, &[json, "plain"]);
+        insta::assert_snapshot!(name, text);
+    }
+}
+
+#[test]
+fn invalid_utf8_is_kept_and_marked() {
+    let out = lines(LogFormat::Json, LogSchema::Flat, b"{\"msg\":\"caf\xe9\"}");
+    let line: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(line["message"], r#"{"msg":"caf\xe9"}"#);
+    assert_eq!((&line["invalid_utf8"], &line["parse_error"]), (&Value::Bool(true), &Value::Bool(true)));
+}
+
+#[test]
+fn no_line_is_longer_than_a_runtime_takes_whole() {
+    let text = "é\u{1}\"x".repeat(12_000);
+    let event = format!(r#"{{"level":"error","msg":{}}}"#, serde_json::to_string(&text).unwrap());
+    for schema in [LogSchema::Flat, LogSchema::Ecs, LogSchema::Otel] {
+        let out = String::from_utf8(lines(LogFormat::Json, schema, event.as_bytes())).unwrap();
+        let mut joined = String::new();
+        let parts: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(parts.len() > 2);
+        for (index, part) in parts.iter().enumerate() {
+            let (message, fields) = match schema {
+                LogSchema::Otel => (&part["Body"], &part["Attributes"]),
+                _ => (&part["message"], part),
+            };
+            joined += message.as_str().unwrap();
+            assert_eq!((&fields["part"], &fields["log.offset"]), (&(index + 1).into(), &4711.into()));
+            assert_eq!(fields["last_part"] == true, index + 1 == parts.len());
+        }
+        assert_eq!(joined, event);
+        assert!(out.split_inclusive('\n').all(|line| line.len() <= MAX_LINE));
+    }
+}
+
+#[test]
+fn auto_finds_each_format() {
+    let samples: [(&str, &[&str]); 9] = [
+        ("json", &[r#"{"a":1}"#, "banner", r#"{"b":2}"#]),
+        ("logfmt", &["level=info msg=x", "level=warn msg=y"]),
+        ("nginx", &[r#"10.0.0.1 - - [21/Nov/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 9"#]),
+        ("klog", &["I1121 11:59:59.123456       1 main.go:7] x"]),
+        ("cri", &["2026-11-21T12:00:00.1Z stderr F whole"]),
+        ("syslog", &["Nov  1 11:00:00 host kernel: up"]),
+        ("log4j", &["2026-11-21 12:00:00,123 [main] INFO  c.e.App - x", "java.lang.Exception: y"]),
+        ("python", &["2026-11-21 12:00:00,123 - root - INFO - x"]),
+        ("", &["a plain sentence", "and another"]),
+    ];
+    for (wanted, lines) in samples {
+        let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
+        assert_eq!(detect(&lines, CLOCK).map_or("", |parser| parser.name()), wanted);
+    }
+}
+
+#[test]
+fn auto_changes_its_mind_when_a_file_changes() {
+    let mut converter = converter(LogFormat::Auto, LogSchema::Flat);
+    let clock = Timestamp { seconds: NOW, nanos: 0, digits: 0 };
+    let mut convert = |bytes: &[u8]| {
+        if converter.is_undecided() {
+            converter.decide(bytes, CLOCK);
+        }
+        let mut out = Vec::new();
+        let raw = Raw { bytes, offset: 0, truncated: false, partial: false };
+        converter.convert(&mut out, raw, CLOCK, clock).parse_error
+    };
+    assert!(!convert(b"starting up"));
+    let misread = (0..200).filter(|_| convert(br#"{"a":1}"#)).count();
+    assert_eq!(misread, 0, "plain text is no error");
+    let misread = (0..200).filter(|_| convert(b"level=info msg=x")).count();
+    assert!((1..100).contains(&misread), "{misread}");
+}
+
+/// Bytes that look enough like logs to get past the first checks.
+fn loglike() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        "\\",
+        ":",
+        ",",
+        " ",
+        "=",
+        "-",
+        "<34>",
+        "1 ",
+        "\n",
+        "\t",
+        "\r",
+        "\0",
+        "é",
+        "null",
+        "true",
+        "1.5e3",
+        "0",
+        "\"a\"",
+        "\"level\":",
+        "level=",
+        "INFO",
+        "E1121 ",
+        "2026-11-21T12:00:00.123Z",
+        "2026/11/21 12:00:00",
+        "12:00:00",
+        "Nov 21 ",
+        "10.0.0.1 - - [21/Nov/2026:12:00:00 +0000] ",
+        "\"GET / HTTP/1.1\" ",
+        "200 ",
+        "stdout F ",
+        " --- ",
+        " - ",
+        "\\u00e9",
+        "\\ud83d",
+        "\\x",
+        "99999999999999999999",
+        "msg=\"",
+        "[main]",
+        "host app[7]: ",
+    ];
+    let piece = prop_oneof![
+        6 => prop::sample::select(pieces.map(|piece| piece.as_bytes().to_vec()).to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
+}
+
+/// Inputs of one fuzz run: few where every change waits for it, as many as `FUZZ_INPUTS` says where somebody asked.
+fn inputs() -> u32 {
+    std::env::var("FUZZ_INPUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: inputs(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_line_holds_it_comes_out_as_json(event in loglike(), format in prop::sample::select(FORMATS.to_vec()), schema in prop::sample::select(vec![LogSchema::Flat, LogSchema::Ecs, LogSchema::Otel])) {
+        let out = lines(format, schema, &event);
+        prop_assert_eq!(out.last(), Some(&b'\n'));
+        for line in out.split_inclusive(|byte| *byte == b'\n') {
+            let line: Result<Value, _> = serde_json::from_slice(line);
+            prop_assert!(line.is_ok(), "{:?} {}", line, String::from_utf8_lossy(&out));
+            let line = line.unwrap();
+            let fields = if schema == LogSchema::Otel { &line["Attributes"] } else { &line };
+            prop_assert_eq!(&fields["log.offset"], &Value::from(4711));
+        }
+    }
+}
