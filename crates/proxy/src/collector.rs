@@ -3,7 +3,9 @@
 //! Label values come from the config (`port`) or from closed sets, never from a client: a path or a `Host` as a label
 //! lets anybody fill the memory of Prometheus. No pod or namespace either: scraping adds those.
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
@@ -11,126 +13,214 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::latency::{BOUNDS, Snapshot};
-use crate::metrics::{CLASSES, Counter, PortMetrics, Ports};
-use crate::reason::{OTHER, Reason};
+use crate::identify::Detected;
+use crate::latency::{REQUEST, Snapshot};
+use crate::method::Method;
+use crate::metrics::{ByReason, PortMetrics, Ports};
+use crate::reason::Reason;
+use crate::series::CLASSES;
 
 /// The only direction so far. The label is there from the start, because a label that appears later breaks every query
 /// that sums without it.
-const DIRECTION: (&str, &str) = ("direction", "inbound");
+const DIRECTION: Label<'static> = ("direction", "inbound");
+
+type Label<'a> = (&'a str, &'a str);
+
+/// A value, with its labels beside direction and port.
+type Value<'a> = (Vec<Label<'a>>, u64);
 
 #[derive(Debug)]
 pub(crate) struct ProxyCollector(pub(crate) Ports);
 
 impl Collector for ProxyCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
-        self.requests(&mut encoder)?;
-        self.durations(&mut encoder)?;
-        let (http, all) = (|port: &PortMetrics| port.is_http(), |_: &PortMetrics| true);
-        let active = ("http_active_requests", "Requests in flight");
-        self.gauge(&mut encoder, active, http, PortMetrics::active)?;
-        let request_bytes = ("http_request_body_bytes", "Body bytes received from clients");
-        self.counter(&mut encoder, request_bytes, http, |port| &port.request_body_bytes)?;
-        let response_bytes = ("http_response_body_bytes", "Bytes of the bodies that the app answered with");
-        self.counter(&mut encoder, response_bytes, http, |port| &port.response_body_bytes)?;
-        let opened = ("tcp_connections_opened", "Connections relayed as bytes, opened");
-        self.counter(&mut encoder, opened, all, |port| &port.opened)?;
-        self.closed(&mut encoder)?;
-        let open = ("tcp_open_connections", "Connections relayed as bytes, open now");
-        self.gauge(&mut encoder, open, all, PortMetrics::open_connections)?;
-        let read = ("tcp_read_bytes", "Bytes read from clients of relayed connections");
-        self.counter(&mut encoder, read, all, |port| &port.read)?;
-        let written = ("tcp_written_bytes", "Bytes written to clients of relayed connections");
-        self.counter(&mut encoder, written, all, |port| &port.written)
+    fn encode(&self, encoder: DescriptorEncoder) -> Result<(), Error> {
+        let all = self.0.all();
+        let http = all.iter().filter(|port| port.is_http()).map(Arc::clone).collect();
+        let mut families = Families { encoder, ports: http };
+        families.requests()?;
+        families.ports = all;
+        families.relayed()?;
+        families.upstream()
     }
 }
 
-impl ProxyCollector {
-    fn requests(&self, encoder: &mut DescriptorEncoder) -> Result<(), Error> {
-        let help = "Requests whose answer has ended, by status and by the reason where it failed";
-        let mut family = encoder.encode_descriptor("http_requests", help, None, MetricType::Counter)?;
-        for port in &self.0.all() {
-            for (key, count) in port.requests() {
-                let code = match key.code {
-                    0 => OTHER.to_owned(),
-                    code => code.to_string(),
-                };
-                let labels = [
-                    DIRECTION,
-                    ("port", &port.name),
-                    ("method", key.method.label()),
+/// Writes one family after the other, each for these ports.
+struct Families<'a> {
+    encoder: DescriptorEncoder<'a>,
+    ports: Vec<Arc<PortMetrics>>,
+}
+
+impl Families<'_> {
+    fn requests(&mut self) -> Result<(), Error> {
+        self.request_counts()?;
+        self.request_durations()?;
+        self.histogram(
+            ("http_proxy_overhead_seconds", "Time that the proxy itself worked on a request"),
+            |port| vec![(Vec::new(), port.own_time.snapshot())],
+        )?;
+        self.gauge(("http_active_requests", "Requests in flight"), |port| one(port.active()))?;
+        self.counter(("http_request_body_bytes", "Body bytes received from clients"), |port| {
+            one(port.request_body_bytes.get())
+        })?;
+        self.counter(
+            ("http_response_body_bytes", "Bytes of the bodies that the app answered with"),
+            |port| one(port.response_body_bytes.get()),
+        )?;
+        self.counter(
+            ("retries", "Requests sent to the app once more, by whether it answered in the end"),
+            |port| {
+                let counts = port.upstream.retried.iter().zip(["answered", "failed"]);
+                counts.map(|(count, result)| (vec![("result", result)], count.get())).collect()
+            },
+        )?;
+        self.counter(("detect", "Clients by what they were found to speak"), |port| {
+            let counts = port.detected.iter().zip(Detected::ALL);
+            counts.map(|(count, (_, result))| (vec![("result", result)], count.get())).collect()
+        })?;
+        let help =
+            "Requests counted with method and code _OTHER, because their port has as many series as it may";
+        self.counter(("metrics_series_dropped", help), |port| {
+            let requests = port.requests.snapshot();
+            let beyond = requests.iter().filter(|(key, _)| key.is_beyond_cap());
+            one(beyond.map(|(_, durations)| durations.count()).sum())
+        })
+    }
+
+    fn request_counts(&mut self) -> Result<(), Error> {
+        let (name, help) =
+            ("http_requests", "Requests whose answer has ended, by status and by the reason where it failed");
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for port in &self.ports {
+            // Those that are counted apart by class only have the same labels.
+            let mut counts = BTreeMap::<_, u64>::new();
+            for (key, durations) in port.requests.snapshot() {
+                *counts.entry((key.version, key.method, key.code_label(), key.reason)).or_default() +=
+                    durations.count();
+            }
+            for ((version, method, code, reason), count) in counts {
+                let own = [
+                    ("method", method.label()),
                     ("code", &code),
-                    ("reason", key.reason.as_str()),
+                    ("protocol", version.as_str()),
+                    ("reason", reason.as_str()),
                 ];
-                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+                ConstCounter::new(count).encode(family.encode_family(&labels(port, &own))?)?;
             }
         }
         Ok(())
     }
 
-    fn closed(&self, encoder: &mut DescriptorEncoder) -> Result<(), Error> {
-        let help = "Connections relayed as bytes, closed, by the reason where they did not end in order";
-        let mut family =
-            encoder.encode_descriptor("tcp_connections_closed", help, None, MetricType::Counter)?;
-        for port in &self.0.all() {
-            for (reason, count) in port.closed() {
-                // The orderly end from the start, for a rate to begin with; the others where they occurred.
-                if reason == Reason::None || count > 0 {
-                    let labels = [DIRECTION, ("port", &port.name), ("reason", reason.as_str())];
-                    ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn durations(&self, encoder: &mut DescriptorEncoder) -> Result<(), Error> {
+    fn request_durations(&mut self) -> Result<(), Error> {
         let name = "http_request_duration_seconds";
         let help = "Time from a request's head to the end of its answer, by status class";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for port in self.0.all().iter().filter(|port| port.is_http()) {
-            for (class, latency) in CLASSES.iter().zip(port.latency()) {
-                let labels = [DIRECTION, ("port", port.name.as_str()), ("code_class", *class)];
-                let (count, buckets) = (latency.count(), bounded(&latency));
-                let mut series = family.encode_family(&labels)?;
-                series.encode_histogram::<NoLabelSet>(latency.sum_seconds, count, &buckets, None)?;
+        self.histogram((name, help), |port| {
+            let mut durations = BTreeMap::new();
+            for (key, more) in port.requests.snapshot() {
+                let known = durations.entry((key.method, key.class()));
+                known.or_insert_with(|| Snapshot::empty(&REQUEST)).add(&more);
+            }
+            let labels =
+                |(method, class)| vec![("method", Method::label(method)), ("code_class", CLASSES[class])];
+            durations.into_iter().map(|(key, durations)| (labels(key), durations)).collect()
+        })
+    }
+
+    fn relayed(&mut self) -> Result<(), Error> {
+        self.counter(("tcp_connections_opened", "Connections relayed as bytes, opened"), |port| {
+            one(port.relayed.opened.get())
+        })?;
+        let help = "Connections relayed as bytes, closed, by the reason where they did not end in order";
+        self.counter(("tcp_connections_closed", help), |port| {
+            // The orderly end from the start, for a rate to begin with; the others where they occurred.
+            occurred(&port.relayed.closed, Reason::None)
+        })?;
+        self.gauge(("tcp_open_connections", "Connections relayed as bytes, open now"), |port| {
+            one(port.relayed.open())
+        })?;
+        self.counter(("tcp_read_bytes", "Bytes read from clients of relayed connections"), |port| {
+            one(port.relayed.read.get())
+        })?;
+        self.counter(("tcp_written_bytes", "Bytes written to clients of relayed connections"), |port| {
+            one(port.relayed.written.get())
+        })
+    }
+
+    fn upstream(&mut self) -> Result<(), Error> {
+        self.histogram(
+            ("upstream_connect_duration_seconds", "Time that connections to the app took to be made"),
+            |port| vec![(Vec::new(), port.upstream.connects.snapshot())],
+        )?;
+        self.counter(("upstream_connect_errors", "Connections to the app that were not made"), |port| {
+            occurred(&port.upstream.failed, Reason::ConnectRefused)
+        })?;
+        self.gauge(("upstream_pool_connections", "Connections to the app that are open"), |port| {
+            let (idle, active) = (port.upstream.idle.get(), port.upstream.active());
+            vec![(vec![("state", "idle")], idle), (vec![("state", "active")], active)]
+        })?;
+        let help = "Requests that were sent on an idle connection to the app";
+        self.counter(("upstream_reuses", help), |port| one(port.upstream.reused.get()))
+    }
+
+    fn counter<'v>(
+        &mut self,
+        (name, help): (&str, &str),
+        values: impl Fn(&PortMetrics) -> Vec<Value<'v>>,
+    ) -> Result<(), Error> {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for port in &self.ports {
+            for (own, value) in values(port) {
+                ConstCounter::new(value).encode(family.encode_family(&labels(port, &own))?)?;
             }
         }
         Ok(())
     }
 
-    fn counter(
-        &self,
-        encoder: &mut DescriptorEncoder,
+    fn gauge<'v>(
+        &mut self,
         (name, help): (&str, &str),
-        has_it: impl Fn(&PortMetrics) -> bool,
-        value: impl Fn(&PortMetrics) -> &Counter,
+        values: impl Fn(&PortMetrics) -> Vec<Value<'v>>,
     ) -> Result<(), Error> {
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for port in self.0.all().iter().filter(|port| has_it(port)) {
-            let labels = [DIRECTION, ("port", port.name.as_str())];
-            ConstCounter::new(value(port).get()).encode(family.encode_family(&labels)?)?;
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for port in &self.ports {
+            for (own, value) in values(port) {
+                ConstGauge::new(value).encode(family.encode_family(&labels(port, &own))?)?;
+            }
         }
         Ok(())
     }
 
-    fn gauge(
-        &self,
-        encoder: &mut DescriptorEncoder,
+    fn histogram<'v>(
+        &mut self,
         (name, help): (&str, &str),
-        has_it: impl Fn(&PortMetrics) -> bool,
-        value: impl Fn(&PortMetrics) -> u64,
+        values: impl Fn(&PortMetrics) -> Vec<(Vec<Label<'v>>, Snapshot)>,
     ) -> Result<(), Error> {
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for port in self.0.all().iter().filter(|port| has_it(port)) {
-            let labels = [DIRECTION, ("port", port.name.as_str())];
-            ConstGauge::new(value(port)).encode(family.encode_family(&labels)?)?;
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for port in &self.ports {
+            for (own, latency) in values(port) {
+                let (labels, buckets) = (labels(port, &own), latency.buckets());
+                let mut series = family.encode_family(&labels)?;
+                series.encode_histogram::<NoLabelSet>(
+                    latency.sum_seconds,
+                    latency.count(),
+                    &buckets,
+                    None,
+                )?;
+            }
         }
         Ok(())
     }
 }
 
-fn bounded(latency: &Snapshot) -> Vec<(f64, u64)> {
-    let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
-    bounds.zip(latency.buckets).collect()
+fn labels<'a>(port: &'a PortMetrics, own: &[Label<'a>]) -> Vec<Label<'a>> {
+    [&[DIRECTION, ("port", &port.name)], own].concat()
+}
+
+fn one<'a>(value: u64) -> Vec<Value<'a>> {
+    vec![(Vec::new(), value)]
+}
+
+/// The counts of those reasons that occurred, and of one always.
+fn occurred(counts: &ByReason, always: Reason) -> Vec<Value<'static>> {
+    let shown = counts.all().into_iter().filter(|(reason, count)| *count > 0 || *reason == always);
+    shown.map(|(reason, count)| (vec![("reason", reason.as_str())], count)).collect()
 }

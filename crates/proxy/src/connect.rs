@@ -2,25 +2,37 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::limits::KEEPALIVE;
 use crate::listener::Port;
+use crate::metrics::PortMetrics;
 use crate::reason::Reason;
+
+/// A connection to the app, counted as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct AppStream {
+    stream: TcpStream,
+    metrics: Arc<PortMetrics>,
+}
 
 /// Connects to the first of the app's addresses that accepts.
 ///
 /// In a pod these are the pod's own. Loopback would open to the cluster what apps open only to themselves: what is bound
 /// there on purpose, and what trusts a peer from there, as the postgres image does. Istio left it in 1.10 for the same
 /// reason.
-pub(crate) async fn app(port: &Port) -> Result<TcpStream, Reason> {
+pub(crate) async fn app(port: &Port) -> Result<AppStream, Reason> {
+    let started = Instant::now();
     let error = match tokio::time::timeout(port.limits.connect, first_that_accepts(&port.app)).await {
         Ok(Ok(stream)) => {
             prepare(&stream);
-            return Ok(stream);
+            port.metrics.upstream.connects.observe(started.elapsed());
+            return Ok(AppStream { stream, metrics: Arc::clone(&port.metrics) });
         }
         Ok(Err(error)) => error,
         Err(elapsed) => elapsed.into(),
@@ -30,6 +42,7 @@ pub(crate) async fn app(port: &Port) -> Result<TcpStream, Reason> {
         io::ErrorKind::TimedOut => Reason::ConnectTimeout,
         _ => Reason::ConnectFailed,
     };
+    port.metrics.upstream.failed.add(reason);
     if port.may_warn(reason) {
         let (name, addresses) = (&port.metrics.name, &port.app);
         tracing::warn!(%error, port = name, ?addresses, reason = reason.as_str(), "{}", reason.answer().1);
@@ -48,6 +61,26 @@ async fn first_that_accepts(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
         }
     }
     Err(failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+impl Deref for AppStream {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl DerefMut for AppStream {
+    fn deref_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+}
+
+impl Drop for AppStream {
+    fn drop(&mut self) {
+        self.metrics.upstream.closed.add(1);
+    }
 }
 
 /// Lets the client see, when its connection is dropped, what it would have seen without us: a reset, not an orderly end.

@@ -19,7 +19,7 @@ const REASON: Reason = Reason::TooManyConnections;
 pub(crate) fn count(port: &Rc<Port>) {
     let (status, sentence) = REASON.answer();
     if port.inbound.protocol.is_http() {
-        let mut exchange = Exchange::unknown(port);
+        let exchange = Exchange::unknown(port, &Rc::default());
         exchange.answered(status.as_u16());
         exchange.end(REASON);
     } else {

@@ -19,6 +19,27 @@ pub(crate) enum Spoken {
     Nothing,
 }
 
+/// What was found of a client, for the metric of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detected {
+    Http1,
+    Http2,
+    /// It said nothing, and left.
+    Nothing,
+    /// It said nothing, or not enough, until the time for it was over.
+    Timeout,
+}
+
+impl Detected {
+    /// Each at its own number, with its label.
+    pub(crate) const ALL: [(Self, &str); 4] = [
+        (Self::Http1, "http1"),
+        (Self::Http2, "http2"),
+        (Self::Nothing, "nothing"),
+        (Self::Timeout, "timeout"),
+    ];
+}
+
 /// Waits for a client's first bytes and leaves them where they are. Cancel safe.
 pub(crate) async fn identify(stream: &TcpStream) -> io::Result<Spoken> {
     let mut first = [0; HTTP2_PREFACE.len()];

@@ -1,13 +1,16 @@
 //! One accepted connection: find out what it speaks, and hand it on.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
 use crate::http1;
-use crate::identify::{Spoken, identify};
+use crate::identify::{Detected, Spoken, identify};
 use crate::listener::Listener;
+use crate::own_time::Clock;
+use crate::seat::Called;
 use crate::tcp;
 
 /// How long a client that connects during the drain may take for its first byte.
@@ -23,10 +26,21 @@ pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>) {
     let late = listener.is_stopping();
     let limit = if late { LATE_FIRST_BYTE } else { port.limits.idle };
     // Opened ahead of use and still unused, it need not hold up the drain.
-    match seat.wait(Instant::now() + limit, !late, identify(&stream)).await {
-        Ok(Ok(Spoken::Http1)) => http1::serve(stream, listener, &seat).await,
-        Ok(Ok(Spoken::Http2)) => tcp::serve(stream, &port).await,
+    let spoken = seat.wait(Instant::now() + limit, !late, identify(&stream)).await;
+    let detected = match &spoken {
+        Ok(Ok(Spoken::Http1)) => Detected::Http1,
+        Ok(Ok(Spoken::Http2)) => Detected::Http2,
+        Ok(Ok(Spoken::Nothing) | Err(_)) | Err(Called::Stop) => Detected::Nothing,
+        Err(Called::Late) => Detected::Timeout,
+    };
+    port.metrics.detected[detected as usize].add(1);
+    match detected {
+        Detected::Http1 => {
+            let clock = Rc::<Clock>::default();
+            clock.watch(pin!(http1::serve(stream, listener, &seat, Rc::clone(&clock)))).await;
+        }
+        Detected::Http2 => tcp::serve(stream, &port).await,
         // A client that says nothing, fails or takes too long has nothing to be told.
-        Ok(Ok(Spoken::Nothing) | Err(_)) | Err(_) => {}
+        Detected::Nothing | Detected::Timeout => {}
     }
 }

@@ -1,57 +1,95 @@
 //! A histogram of durations that one thread writes and another reads.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in seconds. They start at half a millisecond: OpenTelemetry's start at 5 ms, and most
-/// apps behind a sidecar answer faster than that.
-pub(crate) const BOUNDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+use crate::counter::Counter;
 
-/// Durations by bucket. Not `prometheus_client`'s histogram: that takes a lock for each value, and hides its buckets
-/// from `/stats`.
-#[derive(Debug, Default)]
+/// How many upper bounds a histogram has.
+const LEN: usize = 14;
+
+/// Upper bounds of a histogram's buckets, in microseconds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bounds([u64; LEN]);
+
+/// Of requests. They start at half a millisecond: OpenTelemetry's start at 5 ms, and most apps behind a sidecar answer
+/// faster than that.
+pub(crate) static REQUEST: Bounds = Bounds([
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+]);
+
+/// Of what is ours of a request's time: a small part of a millisecond.
+pub(crate) static OWN_TIME: Bounds =
+    Bounds([10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000]);
+
+/// Durations by bucket. Not `prometheus_client`'s histogram, which takes a lock for each value.
+#[derive(Debug)]
 pub(crate) struct Latency {
+    bounds: &'static Bounds,
     /// One for each bound and one for everything above.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    nanoseconds: AtomicU64,
+    buckets: [Counter; LEN + 1],
+    nanoseconds: Counter,
 }
 
 /// What a [`Latency`] held at one time.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Snapshot {
-    pub(crate) buckets: [u64; BOUNDS.len() + 1],
+    bounds: &'static Bounds,
+    buckets: [u64; LEN + 1],
     pub(crate) sum_seconds: f64,
 }
 
 impl Latency {
+    pub(crate) fn new(bounds: &'static Bounds) -> Self {
+        Self { bounds, buckets: Default::default(), nanoseconds: Counter::default() }
+    }
+
     pub(crate) fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
         // Wraps after 584 years of waiting.
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(nanoseconds, Relaxed);
+        let bucket = self.bounds.0.iter().position(|bound| nanoseconds <= bound * 1_000).unwrap_or(LEN);
+        self.buckets[bucket].add(1);
+        self.nanoseconds.add(nanoseconds);
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            buckets: std::array::from_fn(|bucket| self.buckets[bucket].load(Relaxed)),
-            sum_seconds: Duration::from_nanos(self.nanoseconds.load(Relaxed)).as_secs_f64(),
+            bounds: self.bounds,
+            buckets: std::array::from_fn(|bucket| self.buckets[bucket].get()),
+            sum_seconds: Duration::from_nanos(self.nanoseconds.get()).as_secs_f64(),
         }
+    }
+
+    /// How many values there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().map(Counter::get).sum()
     }
 }
 
 impl Snapshot {
+    /// One without values.
+    pub(crate) fn empty(bounds: &'static Bounds) -> Self {
+        Self { bounds, buckets: [0; LEN + 1], sum_seconds: 0.0 }
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
+    /// Takes in the values of another with the same bounds.
     pub(crate) fn add(&mut self, other: &Self) {
+        debug_assert_eq!(self.bounds, other.bounds);
         for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
             *bucket += more;
         }
         self.sum_seconds += other.sum_seconds;
+    }
+
+    /// The values of each bucket with its upper bound in seconds; the last one's is infinite.
+    #[allow(clippy::cast_precision_loss)] // ten million at most
+    pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = self.bounds.0.iter().map(|microseconds| *microseconds as f64 / 1e6);
+        bounds.chain([f64::INFINITY]).zip(self.buckets).collect()
     }
 
     /// The duration in seconds below which the share `quantile` (0 to 1) of the values lies, as Prometheus'
@@ -65,13 +103,13 @@ impl Snapshot {
         }
         let rank = quantile * count as f64;
         let (mut below, mut lower) = (0.0, 0.0);
-        for (bound, in_bucket) in BOUNDS.iter().zip(self.buckets) {
+        for (bound, in_bucket) in self.buckets() {
             let in_bucket = in_bucket as f64;
-            if in_bucket > 0.0 && below + in_bucket >= rank {
+            if bound.is_finite() && in_bucket > 0.0 && below + in_bucket >= rank {
                 return Some(lower + (bound - lower) * ((rank - below) / in_bucket));
             }
             below += in_bucket;
-            lower = *bound;
+            lower = if bound.is_finite() { bound } else { lower };
         }
         Some(lower)
     }
@@ -83,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_value_on_a_bound_belongs_below_it() {
-        let latency = Latency::default();
+        let latency = Latency::new(&REQUEST);
         latency.observe(Duration::from_micros(500));
         latency.observe(Duration::from_micros(501));
         latency.observe(Duration::from_mins(1));
@@ -94,15 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn bounds_in_seconds_are_the_round_numbers_that_queries_name() {
+        let bounds =
+            |bounds| Snapshot::empty(bounds).buckets().iter().map(|(le, _)| le.to_string()).collect();
+        let (request, own): (Vec<_>, Vec<_>) = (bounds(&REQUEST), bounds(&OWN_TIME));
+        assert_eq!(
+            request.join(" "),
+            "0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 inf"
+        );
+        assert_eq!(own[..3], ["0.00001", "0.000025", "0.00005"]);
+    }
+
+    #[test]
     fn quantiles_are_interpolated_and_never_above_the_last_bound() {
-        let latency = Latency::default();
+        let latency = Latency::new(&REQUEST);
         assert_eq!(latency.snapshot().quantile(0.5), None);
         for _ in 0..100 {
             latency.observe(Duration::from_millis(80));
         }
         let median = latency.snapshot().quantile(0.5).unwrap();
         assert!((median - 0.075).abs() < 1e-9, "halfway between 0.05 and 0.1: {median}");
-        let slow = Latency::default();
+        let slow = Latency::new(&REQUEST);
         slow.observe(Duration::from_secs(99));
         assert_eq!(slow.snapshot().quantile(0.99), Some(10.0));
     }

@@ -16,10 +16,11 @@ use crate::connect;
 use crate::crowded;
 use crate::inbound;
 use crate::limits::{Limits, TURNED_AWAY};
-use crate::metrics::{PortMetrics, RequestCounters};
+use crate::metrics::PortMetrics;
 use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::seat::Seats;
+use crate::series::WorkersSeries;
 
 /// Between two warnings with the same reason.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
@@ -33,7 +34,7 @@ pub(crate) struct Port {
     pub(crate) inbound: Inbound,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<PortMetrics>,
-    pub(crate) counters: RequestCounters,
+    pub(crate) series: WorkersSeries,
     pub(crate) pool: Rc<Pool>,
     leaving: Arc<AtomicBool>,
     /// When each reason was last warned of.
@@ -52,9 +53,9 @@ impl Port {
             app: app.iter().map(|address| (*address, inbound.target).into()).collect(),
             inbound,
             limits,
+            pool: Rc::new(Pool::new(limits.pool_idle, &metrics)),
             metrics,
-            counters: RequestCounters::default(),
-            pool: Rc::new(Pool::new(limits.pool_idle)),
+            series: WorkersSeries::default(),
             leaving,
             warned: Default::default(),
         }

@@ -2,7 +2,7 @@
 
 /// The methods of RFC 9110 and PATCH; all others are one, because a client chooses the method and must not choose our
 /// label values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Method {
     Get,
     Head,

@@ -1,13 +1,15 @@
 //! Counting: each request once, when its answer has ended or was given up.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::listener::Port;
 use crate::method::Method;
-use crate::metrics::RequestKey;
+use crate::own_time::Clock;
 use crate::reason::Reason;
-use crate::request::Request;
+use crate::request::{Request, Version};
+use crate::series::RequestKey;
 
 /// Status that a request is counted with when its client left before there was one. nginx's number, known from logs.
 const CLIENT_CLOSED: u16 = 499;
@@ -16,75 +18,59 @@ const CLIENT_CLOSED: u16 = 499;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     port: Rc<Port>,
+    clock: Rc<Clock>,
+    version: Version,
     method: Method,
     started: Instant,
-    code: u16,
+    code: Cell<u16>,
     /// How it ended. Until it has, what its being dropped would mean.
     reason: Reason,
-    /// Time in which nobody but we had anything to do.
-    own: Duration,
-    answer_began: Option<Instant>,
-    /// The last time that was looked at, while nothing has happened since.
-    now: Option<Instant>,
+    retried: Cell<bool>,
 }
 
 impl Exchange {
-    /// A request's head has come.
-    pub(crate) fn start(port: &Rc<Port>, request: &Request<'_>) -> Self {
-        Self::of(port, request.method)
+    /// A request's head has come, on a connection or a stream that this clock watches.
+    pub(crate) fn start(port: &Rc<Port>, clock: &Rc<Clock>, request: &Request<'_>) -> Self {
+        Self::of(port, clock, request.version, request.method)
     }
 
-    /// A request came whose head can't be understood.
-    pub(crate) fn unknown(port: &Rc<Port>) -> Self {
-        Self::of(port, Method::Other)
+    /// A request of HTTP/1 came that is refused before its head is understood.
+    pub(crate) fn unknown(port: &Rc<Port>, clock: &Rc<Clock>) -> Self {
+        Self::of(port, clock, Version::Http11, Method::Other)
     }
 
-    fn of(port: &Rc<Port>, method: Method) -> Self {
-        port.metrics.start();
+    fn of(port: &Rc<Port>, clock: &Rc<Clock>, version: Version, method: Method) -> Self {
+        port.metrics.started.add(1);
         Self {
             port: Rc::clone(port),
+            clock: Rc::clone(clock),
+            version,
             method,
-            started: Instant::now(),
-            code: CLIENT_CLOSED,
+            started: clock.begin(),
+            code: Cell::new(CLIENT_CLOSED),
             reason: Reason::ClientClosed,
-            own: Duration::ZERO,
-            answer_began: None,
-            now: None,
+            retried: Cell::new(false),
         }
     }
 
-    pub(crate) fn port(&self) -> Rc<Port> {
-        Rc::clone(&self.port)
-    }
-
-    /// What there is of the request has gone to the app.
-    pub(crate) fn sent(&mut self) {
-        self.own = self.started.elapsed();
-    }
-
-    /// The first bytes of the answer can be read.
-    pub(crate) fn answer_begins(&mut self) {
-        self.answer_began = Some(Instant::now());
-    }
-
-    /// The answer's head, and what came with it, has gone to the client.
-    pub(crate) fn head_passed(&mut self) {
-        let now = Instant::now();
-        if let Some(began) = self.answer_began {
-            self.own += now - began;
-        }
-        self.now = Some(now);
+    /// So much of the request's body passes.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.port.metrics.request_body_bytes.add(bytes as u64);
     }
 
     /// So much of the body of the app's answer passes. Our own answers are not counted: nothing passed.
-    pub(crate) fn passed(&mut self, bytes: usize) {
-        self.now = None;
+    pub(crate) fn passed(&self, bytes: usize) {
         self.port.metrics.response_body_bytes.add(bytes as u64);
     }
 
+    /// The request is sent once more.
+    pub(crate) fn retried(&self) {
+        self.retried.set(true);
+    }
+
     /// The answer's status is known.
-    pub(crate) fn answered(&mut self, code: u16) {
-        self.code = code;
+    pub(crate) fn answered(&self, code: u16) {
+        self.code.set(code);
     }
 
     /// It is over.
@@ -95,12 +81,18 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let ended = self.now.unwrap_or_else(Instant::now);
-        self.port.metrics.end(self.code, ended - self.started);
-        if self.answer_began.is_some() {
-            self.port.metrics.own_time.observe(self.own);
+        let (metrics, (ended, own)) = (&self.port.metrics, self.clock.end());
+        metrics.ended.add(1);
+        metrics.own_time.observe(own);
+        if self.retried.get() {
+            metrics.upstream.retried[usize::from(self.reason != Reason::None)].add(1);
         }
-        let key = RequestKey { method: self.method, code: self.code, reason: self.reason };
-        self.port.counters.count(&self.port.metrics, key);
+        let key = RequestKey {
+            version: self.version,
+            method: self.method,
+            code: self.code.get(),
+            reason: self.reason,
+        };
+        self.port.series.observe(&metrics.requests, key, ended - self.started);
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -12,29 +13,41 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::connect::AppStream;
+use crate::metrics::PortMetrics;
+
 /// The idle connections of one port, the last used first: under falling load the others reach their timeout. One
 /// thread's own, so it needs no lock.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    idle: RefCell<Vec<(TcpStream, Instant)>>,
+    idle: RefCell<Vec<(AppStream, Instant)>>,
     timeout: Duration,
     reaping: Cell<bool>,
+    metrics: Arc<PortMetrics>,
 }
 
 impl Pool {
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self { idle: RefCell::default(), timeout, reaping: Cell::new(false) }
+    pub(crate) fn new(timeout: Duration, metrics: &Arc<PortMetrics>) -> Self {
+        Self { idle: RefCell::default(), timeout, reaping: Cell::new(false), metrics: Arc::clone(metrics) }
     }
 
     /// A connection that the app has not closed, as far as is known. With `ask`, the kernel is asked, which costs a system
     /// call: for requests that must not be sent twice.
-    pub(crate) fn take(&self, ask: bool) -> Option<TcpStream> {
+    pub(crate) fn take(&self, ask: bool) -> Option<AppStream> {
         let mut idle = self.idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop()).map(|(stream, _)| stream).find(|stream| is_quiet(stream, ask))
+        while let Some((stream, _)) = idle.pop() {
+            self.metrics.upstream.idle.subtract(1);
+            if is_quiet(&stream, ask) {
+                self.metrics.upstream.reused.add(1);
+                return Some(stream);
+            }
+        }
+        None
     }
 
     /// Keeps a connection whose answer has ended.
-    pub(crate) fn put(self: &Rc<Self>, stream: TcpStream) {
+    pub(crate) fn put(self: &Rc<Self>, stream: AppStream) {
+        self.metrics.upstream.idle.add(1);
         self.idle.borrow_mut().push((stream, Instant::now()));
         // A task only while something is idle: an idle proxy has no timer running.
         if !self.reaping.replace(true) {
@@ -50,7 +63,10 @@ impl Pool {
             };
             tokio::time::sleep_until(oldest + self.timeout).await;
             let now = Instant::now();
-            self.idle.borrow_mut().retain(|(_, since)| now - *since < self.timeout);
+            let mut idle = self.idle.borrow_mut();
+            let before = idle.len();
+            idle.retain(|(_, since)| now - *since < self.timeout);
+            self.metrics.upstream.idle.subtract((before - idle.len()) as u64);
         }
         self.reaping.set(false);
     }

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 /// Why a request did not simply get the app's answer, or why a relayed connection ended early. It is the `reason` label,
 /// and where we answer in the app's place, the header [`Reason::HEADER`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
     /// It got the app's answer; both sides closed.
     None,

@@ -17,7 +17,7 @@ pub(crate) struct Request<'a> {
 }
 
 /// The versions of HTTP that are understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Version {
     Http10,
     Http11,
@@ -25,7 +25,7 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    /// As requests name it.
+    /// As requests name it; the `protocol` label.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",

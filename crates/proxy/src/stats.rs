@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::latency::Snapshot;
-use crate::metrics::{CLASSES, PortMetrics, Ports};
+use crate::latency::{REQUEST, Snapshot};
+use crate::metrics::{PortMetrics, Ports};
 use crate::reason::Reason;
+use crate::series::CLASSES;
 
 /// Everything that the proxy knows about its traffic, since it started.
 #[derive(Debug, Serialize)]
@@ -78,37 +79,35 @@ fn port_stats(port: &PortMetrics) -> PortStats {
         direction: "inbound",
         http: port.is_http().then(|| http_stats(port)),
         tcp: TcpStats {
-            connections_opened: port.opened.get(),
-            connections_open: port.open_connections(),
+            connections_opened: port.relayed.opened.get(),
+            connections_open: port.relayed.open(),
             errors: tcp_errors(port),
-            read_bytes: port.read.get(),
-            written_bytes: port.written.get(),
+            read_bytes: port.relayed.read.get(),
+            written_bytes: port.relayed.written.get(),
         },
     }
 }
 
 fn tcp_errors(port: &PortMetrics) -> BTreeMap<&'static str, u64> {
-    let occurred = port.closed().into_iter().filter(|(reason, count)| *reason != Reason::None && *count > 0);
+    let occurred =
+        port.relayed.closed.all().into_iter().filter(|(reason, count)| *reason != Reason::None && *count > 0);
     occurred.map(|(reason, count)| (reason.as_str(), count)).collect()
 }
 
 fn http_stats(port: &PortMetrics) -> HttpStats {
-    let mut errors = BTreeMap::new();
-    let mut requests = 0;
-    for (key, count) in port.requests() {
-        requests += count;
+    let (mut errors, mut code_classes) = (BTreeMap::new(), BTreeMap::from(CLASSES.map(|class| (class, 0))));
+    let mut all = Snapshot::empty(&REQUEST);
+    for (key, durations) in port.requests.snapshot() {
+        let count = durations.count();
+        *code_classes.entry(CLASSES[key.class()]).or_default() += count;
         if key.reason != Reason::None && count > 0 {
             *errors.entry(key.reason.as_str()).or_default() += count;
         }
-    }
-    let by_class = port.latency();
-    let mut all = Snapshot::default();
-    for class in &by_class {
-        all.add(class);
+        all.add(&durations);
     }
     HttpStats {
-        requests,
-        code_classes: CLASSES.into_iter().zip(by_class.iter().map(Snapshot::count)).collect(),
+        requests: all.count(),
+        code_classes,
         errors,
         in_flight: port.active(),
         request_body_bytes: port.request_body_bytes.get(),

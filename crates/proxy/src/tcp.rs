@@ -8,9 +8,10 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::Buffer;
-use crate::connect;
+use crate::connect::{self, AppStream};
+use crate::counter::Counter;
 use crate::listener::Port;
-use crate::metrics::{Counter, PortMetrics};
+use crate::metrics::PortMetrics;
 use crate::reason::Reason;
 
 /// Relays a client's connection to the app. The app is called before the client has said anything, because in some
@@ -31,7 +32,7 @@ pub(crate) async fn serve(client: TcpStream, port: &Rc<Port>) {
 pub(crate) async fn relay(
     mut client: TcpStream,
     from_client: &[u8],
-    mut app: TcpStream,
+    mut app: AppStream,
     from_app: &[u8],
     open: Open<'_>,
 ) {
@@ -39,8 +40,8 @@ pub(crate) async fn relay(
     let (app_read, app_write) = app.split();
     let (to_app, to_client) = ([Reason::ClientClosed, Reason::Reset], [Reason::Reset, Reason::ClientClosed]);
     let both = tokio::try_join!(
-        copy(client_read, from_client, app_write, &open.metrics.read, to_app),
-        copy(app_read, from_app, client_write, &open.metrics.written, to_client),
+        copy(client_read, from_client, app_write, &open.metrics.relayed.read, to_app),
+        copy(app_read, from_app, client_write, &open.metrics.relayed.written, to_client),
     );
     open.end(both.err().unwrap_or(Reason::None));
 }
@@ -84,7 +85,7 @@ pub(crate) struct Open<'a> {
 
 impl<'a> Open<'a> {
     pub(crate) fn count(metrics: &'a PortMetrics) -> Self {
-        metrics.opened.add(1);
+        metrics.relayed.opened.add(1);
         Self { metrics, reason: Reason::None }
     }
 
@@ -95,6 +96,6 @@ impl<'a> Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.metrics.close(self.reason);
+        self.metrics.relayed.closed.add(self.reason);
     }
 }

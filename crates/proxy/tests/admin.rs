@@ -24,13 +24,22 @@ fn metrics_are_valid_text_with_the_contracted_names() {
     for wanted in [
         "outrigger_build_info{version=",
         "process_resident_memory_bytes ",
-        r#"outrigger_http_requests_total{direction="inbound",port="web",method="GET",code="200",reason=""} 1"#,
-        r#"outrigger_http_request_duration_seconds_bucket{le="0.0005",direction="inbound",port="web",code_class="2xx"}"#,
-        r#"outrigger_http_request_duration_seconds_bucket{le="+Inf",direction="inbound",port="web",code_class="2xx"} 1"#,
-        r#"outrigger_http_request_duration_seconds_count{direction="inbound",port="web",code_class="2xx"} 1"#,
+        r#"outrigger_http_requests_total{direction="inbound",port="web",method="GET",code="200",protocol="HTTP/1.1",reason=""} 1"#,
+        r#"outrigger_http_request_duration_seconds_bucket{le="0.0005",direction="inbound",port="web",method="GET",code_class="2xx"}"#,
+        r#"outrigger_http_request_duration_seconds_bucket{le="+Inf",direction="inbound",port="web",method="GET",code_class="2xx"} 1"#,
+        r#"outrigger_http_request_duration_seconds_count{direction="inbound",port="web",method="GET",code_class="2xx"} 1"#,
         r#"outrigger_http_active_requests{direction="inbound",port="web"} 0"#,
         r#"outrigger_http_request_body_bytes_total{direction="inbound",port="web"} 0"#,
         r#"outrigger_http_response_body_bytes_total{direction="inbound",port="web"} 2"#,
+        r#"outrigger_http_proxy_overhead_seconds_bucket{le="0.00001",direction="inbound",port="web"}"#,
+        r#"outrigger_http_proxy_overhead_seconds_count{direction="inbound",port="web"} 1"#,
+        r#"outrigger_retries_total{direction="inbound",port="web",result="answered"} 0"#,
+        r#"outrigger_retries_total{direction="inbound",port="web",result="failed"} 0"#,
+        r#"outrigger_detect_total{direction="inbound",port="web",result="http1"} 1"#,
+        r#"outrigger_metrics_series_dropped_total{direction="inbound",port="web"} 0"#,
+        r#"outrigger_upstream_connect_duration_seconds_count{direction="inbound",port="web"} 1"#,
+        r#"outrigger_upstream_connect_errors_total{direction="inbound",port="web",reason="connect_refused"} 0"#,
+        r#"outrigger_upstream_reuses_total{direction="inbound",port="web"} 0"#,
         r#"outrigger_tcp_connections_opened_total{direction="inbound",port="web"} 0"#,
         r#"outrigger_tcp_connections_closed_total{direction="inbound",port="web",reason=""} 0"#,
         r#"outrigger_tcp_open_connections{direction="inbound",port="web"} 0"#,
@@ -64,7 +73,7 @@ fn metrics_are_openmetrics_whatever_is_asked_for() {
 fn counters_start_at_zero_before_the_first_request() {
     let proxy = http(answering(OK));
     let text = proxy.metrics();
-    assert!(text.contains(r#"code="200",reason=""} 0"#), "{text}");
+    assert!(text.contains(r#"code="200",protocol="HTTP/1.1",reason=""} 0"#), "{text}");
 }
 
 #[test]
@@ -79,29 +88,21 @@ fn duration_is_the_apps_time() {
     proxy.connect().get("/");
     drop(answer_now);
     assert_eq!(proxy.requests("GET", "200", ""), 1);
-    let stats = stats(&proxy, TOKEN).1;
+    let stats = proxy.stats(TOKEN).1;
     let sum = stats["ports"][0]["http"]["duration"]["sumSeconds"].as_f64().unwrap();
     assert!((0.2..2.0).contains(&sum), "{sum}");
     let median = stats["ports"][0]["http"]["duration"]["p50Seconds"].as_f64().unwrap();
     assert!((0.1..=2.5).contains(&median), "the bucket of the sum: {median}");
 }
 
-fn stats(proxy: &support::Running, token: &str) -> (u16, serde_json::Value) {
-    let request = format!(
-        "GET /stats HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
-    let answer = client::request(proxy.admin, &request);
-    (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
-}
-
 #[test]
 fn stats_are_for_those_who_can_read_the_pod() {
     let proxy = http(answering(OK));
-    assert_eq!(stats(&proxy, "guess").0, 401);
+    assert_eq!(proxy.stats("guess").0, 401);
     let without = client::get(proxy.admin, "/stats");
     assert_eq!(without.status, 401);
     assert!(without.text().contains("outrigger.dev/config"), "{}", without.text());
-    assert_eq!(stats(&proxy, TOKEN).0, 200);
+    assert_eq!(proxy.stats(TOKEN).0, 200);
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn stats_tell_requests_errors_bytes_and_quantiles() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde");
     client.answer();
     assert_eq!(proxy.requests("POST", "200", ""), 1);
-    let stats = stats(&proxy, TOKEN).1;
+    let stats = proxy.stats(TOKEN).1;
     let port = &stats["ports"][0];
     assert_eq!(port["port"], "web");
     let http = &port["http"];

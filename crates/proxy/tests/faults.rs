@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use outrigger_api::config::Protocol;
 use outrigger_proxy::limits::Limits;
@@ -12,23 +12,6 @@ use support::app::{Count, answering, serve};
 use support::{client, closed_port, http, start, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-/// seeds.md: the client hung.
-#[test]
-fn app_that_does_not_listen_is_a_502_at_once() {
-    let proxy = http(closed_port());
-    let mut client = proxy.connect();
-    let started = Instant::now();
-    for _ in 0..3 {
-        let answer = client.get("/");
-        assert_eq!(answer.status, 502);
-        assert!(answer.has("outrigger-reason: connect_refused"), "{}", answer.head);
-        assert!(answer.text().contains("loopback only, or not at all"), "{}", answer.text());
-    }
-    assert!(started.elapsed() < Duration::from_secs(1));
-    assert_eq!(proxy.requests("GET", "502", "connect_refused"), 3);
-    assert_eq!(proxy.active(), 0);
-}
 
 #[test]
 fn own_answer_to_head_has_no_body_and_is_counted_as_what_it_is() {
@@ -167,24 +150,6 @@ fn ambiguous_framing_never_reaches_the_app() {
         assert!(answer.has("outrigger-reason: bad_request"), "{}", answer.head);
     }
     assert!(seen.try_recv().is_err());
-}
-
-/// seeds.md: aborted requests stayed in flight for ever.
-#[test]
-fn request_whose_client_left_while_the_app_thinks_is_counted_and_the_app_is_told() {
-    let (closed, app_told) = mpsc::channel();
-    let proxy = http(serve(move |mut connection| {
-        connection.request();
-        connection.wait_for_close();
-        closed.send(()).unwrap();
-    }));
-    let mut client = proxy.connect();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    wait_until("the request is in flight", || proxy.active() == 1);
-    drop(client);
-    wait_until("it is in flight no more", || proxy.active() == 0);
-    assert_eq!(proxy.requests("GET", "499", "client_closed"), 1);
-    app_told.recv_timeout(support::PATIENCE).unwrap();
 }
 
 #[test]

@@ -7,20 +7,6 @@ use support::{app, client, http, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// seeds.md: ten requests on one keep-alive connection were one sample.
-#[test]
-fn ten_requests_on_one_connection_count_ten() {
-    let proxy = http(answering(OK));
-    let mut client = proxy.connect();
-    for _ in 0..10 {
-        let answer = client.get("/");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
-    }
-    assert_eq!(proxy.requests("GET", "200", ""), 10);
-    assert_eq!(proxy.of_port("http_response_body_bytes_total"), 20);
-    assert_eq!(proxy.active(), 0);
-}
-
 #[test]
 fn requests_of_one_client_share_one_connection_to_the_app() {
     let connections = app::Count::default();
@@ -71,41 +57,6 @@ fn chunked_bodies_pass_both_ways() {
     assert_eq!(client.answer().text(), "abcdefg");
     assert_eq!(proxy.of_port("http_request_body_bytes_total"), 7);
     assert_eq!(proxy.of_port("http_response_body_bytes_total"), 7);
-}
-
-/// seeds.md: such a chunk crashed the proxy.
-#[test]
-fn chunk_that_looks_like_an_answer_is_a_chunk() {
-    let proxy = http(serve(|mut connection| {
-        while connection.request().is_some() {
-            connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-            for chunk in ["hello ", "HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1."] {
-                connection.send(format!("{:x}\r\n{chunk}\r\n", chunk.len()));
-            }
-            connection.send("0\r\n\r\n");
-        }
-    }));
-    let mut client = proxy.connect();
-    for _ in 0..2 {
-        assert_eq!(client.get("/").text(), "hello HTTP/1.1 404 Not Found\r\n\r\nHTTP/1.");
-    }
-    assert_eq!(proxy.requests("GET", "200", ""), 2);
-}
-
-/// seeds.md: the client hung.
-#[test]
-fn close_delimited_answer_completes() {
-    let app = || {
-        serve(|mut connection| {
-            connection.request().unwrap();
-            connection.send("HTTP/1.1 200 OK\r\n\r\nuntil the end");
-        })
-    };
-    let proxy = http(app());
-    assert_eq!(proxy.connect().get("/").text(), "until the end");
-    let proxy = http(app());
-    assert_eq!(client::request(proxy.port, "GET / HTTP/1.0\r\n\r\n").text(), "until the end");
-    assert_eq!(proxy.requests("GET", "200", ""), 1);
 }
 
 #[test]

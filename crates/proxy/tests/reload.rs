@@ -61,7 +61,7 @@ fn port_that_is_added_is_served() {
     wanted.inbound.push(inbound("more", listen, target, Protocol::Http));
     change(&proxy, &wanted);
     assert_eq!(client::get(listen, "/").text(), "ok");
-    let series = r#"http_requests_total{direction="inbound",port="more",method="GET",code="200",reason=""}"#;
+    let series = r#"http_requests_total{direction="inbound",port="more",method="GET",code="200",protocol="HTTP/1.1",reason=""}"#;
     wait_until("it is counted", || proxy.metric(series) == 1);
 }
 

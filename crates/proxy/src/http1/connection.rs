@@ -14,6 +14,7 @@ use crate::http1::head::{self, HeadError, RequestHead};
 use crate::limits::MAX_BUFFER;
 use crate::listener::Listener;
 use crate::observe::Exchange;
+use crate::own_time::Clock;
 use crate::reason::Reason;
 use crate::seat::{Called, Seat};
 use crate::tcp::{self, Open};
@@ -28,17 +29,18 @@ pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     /// What was read beyond the request before: the next, of a client that does not wait for answers.
     pub(crate) unread: Vec<u8>,
+    pub(crate) clock: Rc<Clock>,
 }
 
 /// Serves one client's connection until either side closes it. When the listener stops, the request under way finishes; on a
 /// connection that came later, one more.
-pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Seat) {
-    let mut client = Client { stream, unread: Vec::new() };
+pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Seat, clock: Rc<Clock>) {
+    let mut client = Client { stream, unread: Vec::new(), clock };
     loop {
         let (message, head) = match next_request(&mut client, listener, seat).await {
             Ok(Some(request)) => request,
             Ok(None) => return,
-            Err(refusal) => return refuse(client.stream, listener, refusal).await,
+            Err(refusal) => return refuse(client, listener, refusal).await,
         };
         let port = listener.port();
         match exchange(&mut client, message, &head, listener, &port).await {
@@ -125,17 +127,18 @@ impl From<HeadError> for Refusal {
     }
 }
 
-async fn refuse(mut client: TcpStream, listener: &Listener, refusal: Refusal) {
+async fn refuse(client: Client, listener: &Listener, refusal: Refusal) {
     let reason = match refusal {
         Refusal::Malformed => Reason::BadRequest,
         Refusal::TooLarge => Reason::HeadTooLarge,
         Refusal::Late => Reason::HeadTimeout,
     };
-    let mut exchange = Exchange::unknown(&listener.port());
+    let exchange = Exchange::unknown(&listener.port(), &client.clock);
     exchange.answered(reason.answer().0.as_u16());
     exchange.end(reason);
-    if client.write_all(&answer::of(reason, true, true)).await.is_ok() {
-        linger(client).await;
+    let mut stream = client.stream;
+    if stream.write_all(&answer::of(reason, true, true)).await.is_ok() {
+        linger(stream).await;
     }
 }
 

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
+use crate::connect::AppStream;
 use crate::forward::{self, Sent};
 use crate::http1::answer;
 use crate::http1::connection::Client;
@@ -32,7 +32,7 @@ pub(crate) enum Next {
     Reset,
     /// Both sides speak another protocol.
     Relay {
-        app: TcpStream,
+        app: AppStream,
         from_app: Vec<u8>,
     },
 }
@@ -45,13 +45,13 @@ pub(crate) async fn exchange(
     listener: &Listener,
     port: &Rc<Port>,
 ) -> Next {
-    let mut exchange = Exchange::start(port, &head.request(&message));
+    let exchange = Exchange::start(port, &client.clock, &head.request(&message));
     let mut body = Body::new(head.framing);
     let mut data = 0;
     let Ok(taken) = body.take(&message[head.length..], |content| data += content.len()) else {
         return own_answer(client, exchange, head, false, Reason::BadRequest).await;
     };
-    port.metrics.request_body_bytes.add(data as u64);
+    exchange.received(data);
     client.unread.extend_from_slice(&message[head.length + taken..]);
     message.truncate(head.length + taken);
     let keep = || head.hop.persists(head.version) && !port.is_leaving() && !listener.is_stopping();
@@ -61,22 +61,22 @@ pub(crate) async fn exchange(
 
     let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, added(head));
     let again = head.method.is_safe() && head.framing == Framing::None;
-    let Sent { mut app, replay } = match forward::send(port, &message[start..], again).await {
+    let Sent { mut app, replay } = match forward::send(port, &exchange, &message[start..], again).await {
         Ok(sent) => sent,
         Err(reason) => return own_answer(client, exchange, head, body.is_ended() && keep(), reason).await,
     };
     drop(message);
-    exchange.sent();
 
     let upload = Cell::new(if body.is_ended() { Upload::Done } else { Upload::Running });
     let asked = Asked { head, upload, stage: Cell::new(Stage::Silent), keep: &keep };
-    let mut outcome = answer_beside_body(client, &mut app, &asked, &mut body, &mut exchange).await;
+    let mut outcome = answer_beside_body(client, &mut app, &asked, &mut body, &exchange).await;
     // The app had closed its idle connection when the request came.
     if let (Err(Reason::Reset), Stage::Silent, Some(request)) = (&outcome, asked.stage.get(), replay) {
+        exchange.retried();
         outcome = match forward::fresh(port, &request).await {
             Ok(fresh) => {
                 app = fresh;
-                answer_beside_body(client, &mut app, &asked, &mut body, &mut exchange).await
+                answer_beside_body(client, &mut app, &asked, &mut body, &exchange).await
             }
             Err(reason) => Err(reason),
         };
@@ -122,16 +122,14 @@ fn added(head: &RequestHead) -> &'static [&'static [u8]] {
 /// or while.
 async fn answer_beside_body(
     client: &mut Client,
-    app: &mut TcpStream,
+    app: &mut AppStream,
     asked: &Asked<'_>,
     body: &mut Body,
-    exchange: &mut Exchange,
+    exchange: &Exchange,
 ) -> Result<Answered, Reason> {
-    let port = exchange.port();
     let (client_read, client_write) = client.stream.split();
     let (app_read, app_write) = app.split();
-    let mut upload =
-        pin!(request_body::pass(client_read, app_write, body, &mut client.unread, &port.metrics));
+    let mut upload = pin!(request_body::pass(client_read, app_write, body, &mut client.unread, exchange));
     let mut answer = pin!(response::pass(app_read, client_write, asked, exchange));
     loop {
         tokio::select! {
@@ -154,7 +152,7 @@ fn ended(exchange: Exchange, reason: Reason, next: Next) -> Next {
 /// Answers in the app's place.
 async fn own_answer(
     client: &mut Client,
-    mut exchange: Exchange,
+    exchange: Exchange,
     head: &RequestHead,
     keep: bool,
     reason: Reason,

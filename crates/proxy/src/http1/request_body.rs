@@ -5,7 +5,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::Buffer;
 use crate::http1::framing::Body;
-use crate::metrics::PortMetrics;
+use crate::observe::Exchange;
 use crate::reason::Reason;
 
 /// Why a body was not passed on to its end.
@@ -23,7 +23,7 @@ pub(crate) async fn pass(
     mut app: WriteHalf<'_>,
     body: &mut Body,
     unread: &mut Vec<u8>,
-    metrics: &PortMetrics,
+    exchange: &Exchange,
 ) -> Result<(), Unsent> {
     while !body.is_ended() {
         std::future::poll_fn(|context| client.as_ref().poll_read_ready(context))
@@ -36,7 +36,7 @@ pub(crate) async fn pass(
         let mut data = 0;
         let taken = body.take(&piece, |content| data += content.len());
         let taken = taken.map_err(|_| Unsent::Client(Reason::BadRequest))?;
-        metrics.request_body_bytes.add(data as u64);
+        exchange.received(data);
         app.write_all(&piece[..taken]).await.map_err(|_| Unsent::App)?;
         unread.extend_from_slice(&piece[taken..]);
     }

@@ -62,12 +62,12 @@ pub(crate) async fn pass(
     mut app: ReadHalf<'_>,
     mut client: WriteHalf<'_>,
     asked: &Asked<'_>,
-    exchange: &mut Exchange,
+    exchange: &Exchange,
 ) -> Result<Answered, Reason> {
-    let (mut message, start, head) = final_head(&mut app, &mut client, asked, exchange).await?;
+    let (mut message, start, head) = final_head(&mut app, &mut client, asked).await?;
     exchange.answered(head.status);
     if head.status == 101 {
-        return switch(client, message, start, &head, asked, exchange).await;
+        return switch(client, message, start, &head, asked).await;
     }
     let mut body = Body::new(head.framing);
     // A client of HTTP/1.0 can't read chunks: it gets their content, and the end of the connection for theirs.
@@ -80,7 +80,6 @@ pub(crate) async fn pass(
     let mut rest = taken.rest;
     asked.stage.set(if until_close { Stage::UntilClose } else { Stage::Body });
     write(&mut client, &message[start..end + taken.sent]).await?;
-    exchange.head_passed();
     while !body.is_ended() {
         drop(message);
         begins(&app, &client, asked).await?;
@@ -104,10 +103,8 @@ async fn final_head(
     app: &mut ReadHalf<'_>,
     client: &mut WriteHalf<'_>,
     asked: &Asked<'_>,
-    exchange: &mut Exchange,
 ) -> Result<(Buffer, usize, ResponseHead), Reason> {
     begins(app, client, asked).await?;
-    exchange.answer_begins();
     let (mut message, mut start) = (Buffer::borrow(), 0);
     loop {
         if message.len() == message.capacity() {
@@ -177,7 +174,7 @@ fn take(
     message: &mut [u8],
     from: usize,
     unchunk: bool,
-    exchange: &mut Exchange,
+    exchange: &Exchange,
 ) -> Result<Taken, Reason> {
     let (mut data, mut pieces) = (0, Vec::new());
     let taken = body.take(&message[from..], |content| {
@@ -242,7 +239,6 @@ async fn switch(
     start: usize,
     head: &ResponseHead,
     asked: &Asked<'_>,
-    exchange: &mut Exchange,
 ) -> Result<Answered, Reason> {
     if !(asked.head.hop.upgrade && head.hop.upgrade) {
         // A switch that nobody asked for.
@@ -254,7 +250,6 @@ async fn switch(
         edit::rewrite(&mut message, start, head.length, &head.hop.remove, &[b"Connection: Upgrade\r\n"]);
     asked.stage.set(Stage::Body);
     write(&mut client, &message[start..]).await?;
-    exchange.head_passed();
     Ok(Answered::Switched { from_app })
 }
 

@@ -122,13 +122,16 @@ impl Running {
         line.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// How many requests were counted with these labels, once none is in flight: a request is counted when its answer's last
+    /// How many requests were counted with these labels, whatever their protocol, once none is in flight: a request is counted when its answer's last
     /// byte was written, and the client may be faster.
     pub fn requests(&self, method: &str, code: &str, reason: &str) -> u64 {
         wait_until("what clients have seen is counted", || self.active() == 0);
-        self.metric(&format!(
-            r#"http_requests_total{{direction="inbound",port="web",method="{method}",code="{code}",reason="{reason}"}}"#
-        ))
+        let labels =
+            [format!(r#"method="{method}""#), format!(r#"code="{code}""#), format!(r#"reason="{reason}""#)];
+        let text = self.metrics();
+        let series = text.lines().filter_map(|line| line.strip_prefix("outrigger_http_requests_total{"));
+        let series = series.filter(|line| labels.iter().all(|label| line.contains(label)));
+        series.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
     }
 
     /// The value of a family that has one series a port.
@@ -145,6 +148,20 @@ impl Running {
 
     pub fn active(&self) -> u64 {
         self.of_port("http_active_requests")
+    }
+
+    /// The value of a series in seconds.
+    pub fn seconds(&self, series: &str) -> f64 {
+        let series = format!("outrigger_{series} ");
+        let text = self.metrics();
+        text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+    }
+
+    /// `/stats` with this token: status and document.
+    pub fn stats(&self, token: &str) -> (u16, serde_json::Value) {
+        let head = format!("GET /stats HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}");
+        let answer = client::request(self.admin, &format!("{head}\r\nConnection: close\r\n\r\n"));
+        (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
     }
 
     pub fn request_stop(&self) {

@@ -1,0 +1,106 @@
+//! The time that we ourselves spend on a request, as against the time in which we wait for the app or the client.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// Knows of one connection, or of one stream of HTTP/2, how long the worker has been at its request.
+///
+/// By the polls of its task: while it is polled we work, and between two polls there is nothing to do before a peer does
+/// something. So what is written to a slow client, or waited for within a body, is told apart too, which time stamps at
+/// the steps of a request would not. What the worker spends on other connections meanwhile counts as waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// Since when the worker has been at it; `None` while it is not.
+    since: Cell<Option<Instant>>,
+    /// What went into the request under way before that.
+    own: Cell<Duration>,
+    in_request: Cell<bool>,
+}
+
+impl Clock {
+    /// Measures the polls of the task that its requests are served by. By reference: a future that is passed on by value is
+    /// kept twice by who awaits it.
+    pub(crate) async fn watch<T>(&self, mut task: Pin<&mut impl Future<Output = T>>) -> T {
+        std::future::poll_fn(|context| self.poll(|| task.as_mut().poll(context))).await
+    }
+
+    /// Measures one poll.
+    pub(crate) fn poll<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.since.set(Some(Instant::now()));
+        let polled = poll();
+        if let Some(since) = self.since.take()
+            && self.in_request.get()
+        {
+            self.own.set(self.own.get() + since.elapsed());
+        }
+        polled
+    }
+
+    /// A request begins. Returns when: with the poll in which its head was read, so that reading it counts.
+    pub(crate) fn begin(&self) -> Instant {
+        let since = self.since.get().unwrap_or_else(Instant::now);
+        self.since.set(Some(since));
+        self.own.set(Duration::ZERO);
+        self.in_request.set(true);
+        since
+    }
+
+    /// It ends: when, and what of its time was ours.
+    pub(crate) fn end(&self) -> (Instant, Duration) {
+        let now = Instant::now();
+        let running = self.since.get().map_or(Duration::ZERO, |since| now - since);
+        // The next one may begin in the same poll.
+        self.since.set(self.since.get().and(Some(now)));
+        self.in_request.set(false);
+        (now, self.own.take() + running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    const WORK: Duration = Duration::from_millis(2);
+
+    fn work() {
+        let start = Instant::now();
+        while start.elapsed() < WORK {}
+    }
+
+    #[tokio::test]
+    async fn waiting_is_not_ours_and_work_is() {
+        let (go_on, when) = std::sync::mpsc::channel();
+        let (answer, mut answered) = tokio::sync::mpsc::channel(1);
+        let waited = std::thread::spawn(move || {
+            let _ = when.recv();
+            let start = Instant::now();
+            std::thread::sleep(WORK * 50);
+            let waited = start.elapsed();
+            let _ = answer.blocking_send(());
+            waited
+        });
+        let clock = Clock::default();
+        let (started, ended, own, second) = clock
+            .watch(pin!(async {
+                work();
+                let started = clock.begin();
+                work();
+                let _ = go_on.send(());
+                answered.recv().await;
+                work();
+                let (ended, own) = clock.end();
+                clock.begin();
+                work();
+                (started, ended, own, clock.end().1)
+            }))
+            .await;
+        let waited = waited.join().unwrap();
+        assert!(own >= WORK * 3, "reading, sending and answering: {own:?}");
+        assert!(own + waited <= ended - started, "{own:?} of {:?}", ended - started);
+        assert!(second >= WORK && second < waited, "{second:?}: the next request begins anew");
+    }
+}
