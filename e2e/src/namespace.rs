@@ -114,10 +114,15 @@ impl Namespace {
         profiles.create(&PostParams::default(), &profile).await
     }
 
-    /// What would be created: passes admission like any other, and is not kept.
-    pub async fn dry_run(&self, pod: Value) -> kube::Result<Pod> {
-        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        self.api().create(&dry_run, &from_json(pod)).await
+    /// What would be created: passes admission like any other, and is not kept. Untyped on its way, because the types would
+    /// refuse a wrong pod before the API server could.
+    pub async fn dry_run(&self, mut pod: Value) -> kube::Result<Pod> {
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        let uri = format!("/api/v1/namespaces/{}/pods?dryRun=All", self.name);
+        let request = http::Request::post(uri).header(http::header::CONTENT_TYPE, "application/json");
+        let request = request.body(pod.to_string().into_bytes()).expect("the parts are valid");
+        self.client.request(request).await
     }
 
     /// The pods that have these labels.

@@ -45,6 +45,13 @@ fn outrigger(args: &[&str]) -> Output {
     Command::new(program()).args(args).output().unwrap()
 }
 
+/// A command as a finding names it, for the shell of a user who has `outrigger` in the path.
+fn in_shell(command: &str) -> Output {
+    let program = program();
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    Command::new("sh").args(["-c", command]).env("PATH", path).output().unwrap()
+}
+
 /// What the command prints as JSON, and its exit code.
 fn outrigger_json(args: &[&str]) -> (Value, Option<i32>) {
     let output = outrigger(&[args, &["-o", "json"]].concat());
@@ -121,7 +128,7 @@ async fn a_pod_from_before_the_label_is_found_and_mended_by_the_command_named() 
         assert_eq!(found[0]["object"], json!(format!("{}/deployment/web", ns.name)));
 
         let command = found[0]["command"].as_str().unwrap();
-        let mended = Command::new("sh").args(["-c", command]).output().unwrap();
+        let mended = in_shell(command);
         assert!(mended.status.success(), "{command}: {}", String::from_utf8_lossy(&mended.stderr));
         assert_injected(&ns.rolled_out("web").await[0]);
         let found = findings(&ns, "MissedPods");
@@ -176,7 +183,7 @@ async fn a_change_that_needs_a_restart_is_named_and_done_by_one() {
         // Each restart asks the webhook, whose watch may not know the change yet.
         let command = found[0]["command"].as_str().unwrap().to_owned();
         eventually("the pods to be current", DEADLINE, || async {
-            assert!(Command::new("sh").args(["-c", &command]).output()?.status.success(), "{command}");
+            assert!(in_shell(&command).status.success(), "{command}");
             ns.rolled_out("web").await;
             let found = findings(&ns, "OutdatedPods");
             ensure!(found.is_empty(), "{found:?}");

@@ -25,7 +25,8 @@ async fn main() {
     }
     for number in 0..count() {
         let mounts = json!([{"container": "app", "path": "/var/log/app"}]);
-        let spec = json!({"inbound": [{"port": "http", "protocol": "http"}], "sharedVolume": {"mounts": mounts}});
+        let spec =
+            json!({"inbound": [{"port": "http", "protocol": "http"}], "sharedVolume": {"mounts": mounts}});
         cluster::put_profile(&api, &format!("team-{number}"), "web", &spec);
     }
     let kubeconfig = json!({

@@ -2,7 +2,7 @@
 
 use kube::CustomResourceExt as _;
 use outrigger_api::profile::{SidecarProfile, SidecarProfileSpec};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::line::{Lines, Outcome};
 use crate::cluster::Cluster;
@@ -50,17 +50,22 @@ fn compare(definition: &Value, lines: &mut Lines) {
     }
 }
 
-/// Equal, but for what an API server writes otherwise: `1` for `1.0`, and nothing for null.
+/// Equal, but for what an API server writes otherwise: `1` for `1.0`, and nothing for null or for `nullable: false`.
 fn alike(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Object(a), Value::Object(b)) => {
-            let keys = a.keys().chain(b.keys());
-            keys.into_iter()
-                .all(|key| alike(a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null)))
+            a.keys().chain(b.keys()).all(|key| alike(written(a, key), written(b, key)))
         }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         (a, b) => a == b,
+    }
+}
+
+fn written<'a>(object: &'a Map<String, Value>, key: &str) -> &'a Value {
+    match object.get(key) {
+        Some(Value::Bool(false)) if key == "nullable" => &Value::Null,
+        value => value.unwrap_or(&Value::Null),
     }
 }
 
@@ -101,8 +106,14 @@ mod tests {
 
     #[test]
     fn schemas_are_alike_whatever_way_they_are_written() {
-        assert!(alike(&json!({"a": 1.0, "b": null, "c": [1]}), &json!({"c": [1], "a": 1})));
-        for other in [json!({"a": 2}), json!({"a": 1, "d": {}}), json!({"a": 1, "c": []}), json!({})] {
+        assert!(alike(
+            &json!({"a": 1.0, "b": null, "c": [1], "nullable": false}),
+            &json!({"c": [1], "a": 1})
+        ));
+        let unlike = [json!({"a": 2}), json!({"a": 1, "d": {}}), json!({"a": 1, "c": []}), json!({})];
+        for other in
+            unlike.into_iter().chain([json!({"a": 1, "d": false}), json!({"a": 1, "nullable": true})])
+        {
             assert!(!alike(&json!({"a": 1}), &other), "{other}");
         }
     }

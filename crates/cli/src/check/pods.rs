@@ -78,6 +78,9 @@ pub(crate) async fn check(cluster: &Cluster, judge: &mut Judge, namespace: Optio
 /// Every namespace and every profile in two questions, rather than two for each namespace.
 async fn learn(cluster: &Cluster, judge: &mut Judge, namespace: Option<&str>) -> Result<(), AskError> {
     if let Some(name) = namespace {
+        // Whose pods use the profiles of the release namespace too.
+        let release = judge.install.release_namespace.clone();
+        add_profiles(cluster, Some(&release), &mut judge.profiles).await?;
         return judge.learn(cluster, name).await;
     }
     let namespaces = cluster.list("/api/v1/namespaces", "", "list namespaces").await?;

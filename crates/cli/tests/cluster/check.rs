@@ -77,6 +77,15 @@ fn another_mesh_on_the_same_namespace_is_told() {
     assert!(output.contains("istio.io injects the pods of namespace both too"), "{output}");
 }
 
+/// With one namespace to look at, its pods were refused for want of the release namespace's profile.
+#[test]
+fn pods_of_one_namespace_are_judged_by_the_profile_of_the_release() {
+    let api = installed();
+    api.put("/api/v1/namespaces/shop/pods/missed", pod("missed"));
+    let output = outrigger(&api, &["check", "--namespace=shop"]);
+    assert!(output.contains("without the sidecar that the label asks for"), "{output}");
+}
+
 /// The rights of the chart's own check: pods of one namespace, and nothing else.
 #[test]
 fn the_proof_alone_is_enough_for_who_may_do_no_more() {
