@@ -17,6 +17,13 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_sub(less), Relaxed);
     }
 
+    /// For the most there was.
+    pub(crate) fn raise(&self, value: u64) {
+        if value > self.0.load(Relaxed) {
+            self.0.store(value, Relaxed);
+        }
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

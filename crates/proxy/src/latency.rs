@@ -91,28 +91,6 @@ impl Snapshot {
         let bounds = self.bounds.0.iter().map(|microseconds| *microseconds as f64 / 1e6);
         bounds.chain([f64::INFINITY]).zip(self.buckets).collect()
     }
-
-    /// The duration in seconds below which the share `quantile` (0 to 1) of the values lies, as Prometheus'
-    /// `histogram_quantile` estimates it: evenly spread within a bucket, and the last bound for all that lies above.
-    /// `None` without values.
-    #[allow(clippy::cast_precision_loss)] // counts are far below 2^52
-    pub(crate) fn quantile(&self, quantile: f64) -> Option<f64> {
-        let count = self.count();
-        if count == 0 {
-            return None;
-        }
-        let rank = quantile * count as f64;
-        let (mut below, mut lower) = (0.0, 0.0);
-        for (bound, in_bucket) in self.buckets() {
-            let in_bucket = in_bucket as f64;
-            if bound.is_finite() && in_bucket > 0.0 && below + in_bucket >= rank {
-                return Some(lower + (bound - lower) * ((rank - below) / in_bucket));
-            }
-            below += in_bucket;
-            lower = if bound.is_finite() { bound } else { lower };
-        }
-        Some(lower)
-    }
 }
 
 #[cfg(test)]
@@ -141,19 +119,5 @@ mod tests {
             "0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 inf"
         );
         assert_eq!(own[..3], ["0.00001", "0.000025", "0.00005"]);
-    }
-
-    #[test]
-    fn quantiles_are_interpolated_and_never_above_the_last_bound() {
-        let latency = Latency::new(&REQUEST);
-        assert_eq!(latency.snapshot().quantile(0.5), None);
-        for _ in 0..100 {
-            latency.observe(Duration::from_millis(80));
-        }
-        let median = latency.snapshot().quantile(0.5).unwrap();
-        assert!((median - 0.075).abs() < 1e-9, "halfway between 0.05 and 0.1: {median}");
-        let slow = Latency::new(&REQUEST);
-        slow.observe(Duration::from_secs(99));
-        assert_eq!(slow.snapshot().quantile(0.99), Some(10.0));
     }
 }

@@ -11,11 +11,13 @@
 
 mod admin;
 mod buffer;
+mod cgroup;
 mod collector;
 pub mod config;
 mod connect;
 mod counter;
 mod crowded;
+mod failures;
 mod forward;
 pub mod hook;
 mod http1;
@@ -36,6 +38,7 @@ pub mod proxy;
 mod reason;
 mod reload;
 mod request;
+mod routes;
 mod seat;
 mod series;
 mod stats;

@@ -19,6 +19,7 @@ use crate::limits::{Limits, TURNED_AWAY};
 use crate::metrics::PortMetrics;
 use crate::pool::Pool;
 use crate::reason::Reason;
+use crate::routes::WorkersRoutes;
 use crate::seat::Seats;
 use crate::series::WorkersSeries;
 
@@ -35,6 +36,7 @@ pub(crate) struct Port {
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<PortMetrics>,
     pub(crate) series: WorkersSeries,
+    pub(crate) routes: WorkersRoutes,
     pub(crate) pool: Rc<Pool>,
     leaving: Arc<AtomicBool>,
     /// When each reason was last warned of.
@@ -54,6 +56,7 @@ impl Port {
             inbound,
             limits,
             pool: Rc::new(Pool::new(limits.pool_idle, &metrics)),
+            routes: WorkersRoutes::new(&metrics.routes),
             metrics,
             series: WorkersSeries::default(),
             leaving,

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::counter::Counter;
+use crate::failures::Failures;
 use crate::identify::Detected;
 use crate::latency::{Latency, OWN_TIME, REQUEST};
 use crate::method::Method;
 use crate::reason::Reason;
 use crate::request::Version;
+use crate::routes::AllRoutes;
 use crate::series::{AllSeries, RequestKey};
 
 /// The counters of all ports, those too that a changed config has given up: a counter that vanishes takes with it what
@@ -57,6 +59,8 @@ pub(crate) struct PortMetrics {
     /// Whether HTTP is or was spoken on it; if not, only connections and bytes are counted.
     http: AtomicBool,
     pub(crate) requests: AllSeries,
+    pub(crate) routes: AllRoutes,
+    pub(crate) failures: Failures,
     /// What of the requests' time was spent in the proxy.
     pub(crate) own_time: Latency,
     pub(crate) started: Counter,
@@ -110,6 +114,8 @@ impl PortMetrics {
             name: name.to_owned(),
             http: AtomicBool::default(),
             requests: AllSeries::default(),
+            routes: AllRoutes::default(),
+            failures: Failures::default(),
             own_time: Latency::new(&OWN_TIME),
             started: Counter::default(),
             ended: Counter::default(),

@@ -4,11 +4,15 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
+use crate::failures::Failure;
 use crate::listener::Port;
 use crate::method::Method;
 use crate::own_time::Clock;
 use crate::reason::Reason;
 use crate::request::{Request, Version};
+use crate::routes::{Ended, Place};
 use crate::series::RequestKey;
 
 /// Status that a request is counted with when its client left before there was one. nginx's number, known from logs.
@@ -21,46 +25,54 @@ pub(crate) struct Exchange {
     clock: Rc<Clock>,
     version: Version,
     method: Method,
+    place: Place,
     started: Instant,
     code: Cell<u16>,
     /// How it ended. Until it has, what its being dropped would mean.
     reason: Reason,
     retried: Cell<bool>,
+    request_body_bytes: Cell<u64>,
+    response_body_bytes: Cell<u64>,
 }
 
 impl Exchange {
     /// A request's head has come, on a connection or a stream that this clock watches.
     pub(crate) fn start(port: &Rc<Port>, clock: &Rc<Clock>, request: &Request<'_>) -> Self {
-        Self::of(port, clock, request.version, request.method)
+        Self::of(port, clock, request.version, request.method, port.routes.find(request))
     }
 
     /// A request of HTTP/1 came that is refused before its head is understood.
     pub(crate) fn unknown(port: &Rc<Port>, clock: &Rc<Clock>) -> Self {
-        Self::of(port, clock, Version::Http11, Method::Other)
+        Self::of(port, clock, Version::Http11, Method::Other, Place::OTHER)
     }
 
-    fn of(port: &Rc<Port>, clock: &Rc<Clock>, version: Version, method: Method) -> Self {
+    fn of(port: &Rc<Port>, clock: &Rc<Clock>, version: Version, method: Method, place: Place) -> Self {
         port.metrics.started.add(1);
         Self {
             port: Rc::clone(port),
             clock: Rc::clone(clock),
             version,
             method,
+            place,
             started: clock.begin(),
             code: Cell::new(CLIENT_CLOSED),
             reason: Reason::ClientClosed,
             retried: Cell::new(false),
+            request_body_bytes: Cell::new(0),
+            response_body_bytes: Cell::new(0),
         }
     }
 
     /// So much of the request's body passes.
     pub(crate) fn received(&self, bytes: usize) {
         self.port.metrics.request_body_bytes.add(bytes as u64);
+        self.request_body_bytes.set(self.request_body_bytes.get() + bytes as u64);
     }
 
     /// So much of the body of the app's answer passes. Our own answers are not counted: nothing passed.
     pub(crate) fn passed(&self, bytes: usize) {
         self.port.metrics.response_body_bytes.add(bytes as u64);
+        self.response_body_bytes.set(self.response_body_bytes.get() + bytes as u64);
     }
 
     /// The request is sent once more.
@@ -81,18 +93,26 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let (metrics, (ended, own)) = (&self.port.metrics, self.clock.end());
+        let (metrics, (now, own)) = (&self.port.metrics, self.clock.end());
+        let ended = Ended {
+            code: self.code.get(),
+            reason: self.reason,
+            duration: now - self.started,
+            request_body_bytes: self.request_body_bytes.get(),
+            response_body_bytes: self.response_body_bytes.get(),
+        };
         metrics.ended.add(1);
         metrics.own_time.observe(own);
         if self.retried.get() {
             metrics.upstream.retried[usize::from(self.reason != Reason::None)].add(1);
         }
-        let key = RequestKey {
-            version: self.version,
-            method: self.method,
-            code: self.code.get(),
-            reason: self.reason,
-        };
-        self.port.series.observe(&metrics.requests, key, ended - self.started);
+        let Ended { code, reason, duration, .. } = ended;
+        let key = RequestKey { version: self.version, method: self.method, code, reason };
+        self.port.series.observe(&metrics.requests, key, duration);
+        let number = self.port.routes.observe(&metrics.routes, self.method, &self.place, &ended);
+        if ended.is_failure() {
+            let route = self.port.routes.route(number);
+            metrics.failures.push(Failure { at: Timestamp::now(), route, code, reason });
+        }
     }
 }

@@ -60,8 +60,6 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use super::*;
 
     const WORK: Duration = Duration::from_millis(2);
@@ -71,36 +69,40 @@ mod tests {
         while start.elapsed() < WORK {}
     }
 
-    #[tokio::test]
-    async fn waiting_is_not_ours_and_work_is() {
-        let (go_on, when) = std::sync::mpsc::channel();
-        let (answer, mut answered) = tokio::sync::mpsc::channel(1);
-        let waited = std::thread::spawn(move || {
-            let _ = when.recv();
-            let start = Instant::now();
-            std::thread::sleep(WORK * 50);
-            let waited = start.elapsed();
-            let _ = answer.blocking_send(());
-            waited
+    /// One poll, and how long it took seen from without.
+    fn polled(clock: &Clock, mut poll: impl FnMut()) -> Duration {
+        let start = Instant::now();
+        let _ = clock.poll(|| {
+            poll();
+            Poll::<()>::Pending
         });
+        start.elapsed()
+    }
+
+    #[test]
+    fn waiting_is_not_ours_and_work_is() {
         let clock = Clock::default();
-        let (started, ended, own, second) = clock
-            .watch(pin!(async {
-                work();
-                let started = clock.begin();
-                work();
-                let _ = go_on.send(());
-                answered.recv().await;
-                work();
-                let (ended, own) = clock.end();
-                clock.begin();
-                work();
-                (started, ended, own, clock.end().1)
-            }))
-            .await;
-        let waited = waited.join().unwrap();
-        assert!(own >= WORK * 3, "reading, sending and answering: {own:?}");
-        assert!(own + waited <= ended - started, "{own:?} of {:?}", ended - started);
-        assert!(second >= WORK && second < waited, "{second:?}: the next request begins anew");
+        let (mut started, mut ended, mut next) = (None, None, None);
+        let first = polled(&clock, || {
+            work();
+            started = Some(clock.begin());
+            work();
+        });
+        let waiting = Instant::now();
+        std::thread::sleep(WORK);
+        let waited = waiting.elapsed();
+        let second = polled(&clock, || {
+            work();
+            ended = Some(clock.end());
+            clock.begin();
+            work();
+            next = Some(clock.end());
+        });
+        let (ended, own) = ended.unwrap();
+        assert!(own >= WORK * 3, "reading the head, and both parts of the work: {own:?}");
+        assert!(own + waited <= ended - started.unwrap(), "{own:?} beside {waited:?}");
+        let (_, next) = next.unwrap();
+        assert!(next >= WORK, "the next request begins anew: {next:?}");
+        assert!(own + next <= first + second, "and nothing counts twice: {own:?}, {next:?}");
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::latency::{REQUEST, Snapshot};
-use crate::metrics::{PortMetrics, Ports};
-use crate::reason::Reason;
+use crate::cgroup::ResourceStats;
+use crate::failures::Failure;
+use crate::metrics::{ByReason, PortMetrics, Ports};
+use crate::reason::{OTHER, Reason};
+use crate::routes::{Counted, DurationStats, Route};
 use crate::series::CLASSES;
 
 /// Everything that the proxy knows about its traffic, since it started.
@@ -15,7 +18,13 @@ use crate::series::CLASSES;
 pub(crate) struct Stats {
     /// Version of this document.
     version: u32,
+    /// When it was made: counts of two of them make a rate.
+    time: Timestamp,
     ports: Vec<PortStats>,
+    /// The last requests that failed, the newest first.
+    last_errors: Vec<ErrorStats>,
+    /// From the cgroup.
+    resources: ResourceStats,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,20 +49,35 @@ struct HttpStats {
     request_body_bytes: u64,
     response_body_bytes: u64,
     duration: DurationStats,
+    routes: Vec<RouteStats>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct DurationStats {
-    count: u64,
-    sum_seconds: f64,
-    /// Estimates, exact to a histogram bucket; absent without requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    p50_seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    p95_seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    p99_seconds: Option<f64>,
+struct RouteStats {
+    method: &'static str,
+    /// With `{id}` for what differs from request to request; `_OTHER` is for those without a route of their own.
+    path: String,
+    requests: u64,
+    /// By status, only those that occurred.
+    codes: BTreeMap<String, u64>,
+    /// Requests that failed: with a reason, or a status of 500 and above.
+    errors: u64,
+    request_body_bytes: u64,
+    response_body_bytes: u64,
+    duration: DurationStats,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorStats {
+    time: Timestamp,
+    port: String,
+    method: &'static str,
+    path: String,
+    status: u16,
+    /// Empty where the app answered.
+    reason: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,7 +93,30 @@ struct TcpStats {
 
 impl Stats {
     pub(crate) fn of(ports: &Ports) -> Self {
-        Self { version: 1, ports: ports.all().iter().map(|port| port_stats(port)).collect() }
+        let ports = ports.all();
+        let mut last_errors: Vec<_> = ports
+            .iter()
+            .flat_map(|port| port.failures.all().into_iter().map(|failure| error_stats(&port.name, &failure)))
+            .collect();
+        last_errors.sort_by_key(|error| std::cmp::Reverse(error.time));
+        Self {
+            version: 1,
+            time: Timestamp::now(),
+            ports: ports.iter().map(|port| port_stats(port)).collect(),
+            last_errors,
+            resources: ResourceStats::now(),
+        }
+    }
+}
+
+fn error_stats(port: &str, failure: &Failure) -> ErrorStats {
+    ErrorStats {
+        time: failure.at,
+        port: port.to_owned(),
+        method: failure.route.method.label(),
+        path: failure.route.path.to_string(),
+        status: failure.code,
+        reason: failure.reason.as_str(),
     }
 }
 
@@ -81,43 +128,65 @@ fn port_stats(port: &PortMetrics) -> PortStats {
         tcp: TcpStats {
             connections_opened: port.relayed.opened.get(),
             connections_open: port.relayed.open(),
-            errors: tcp_errors(port),
+            errors: tcp_errors(&port.relayed.closed),
             read_bytes: port.relayed.read.get(),
             written_bytes: port.relayed.written.get(),
         },
     }
 }
 
-fn tcp_errors(port: &PortMetrics) -> BTreeMap<&'static str, u64> {
-    let occurred =
-        port.relayed.closed.all().into_iter().filter(|(reason, count)| *reason != Reason::None && *count > 0);
+fn tcp_errors(closed: &ByReason) -> BTreeMap<&'static str, u64> {
+    let occurred = closed.all().into_iter().filter(|(reason, count)| *reason != Reason::None && *count > 0);
     occurred.map(|(reason, count)| (reason.as_str(), count)).collect()
 }
 
 fn http_stats(port: &PortMetrics) -> HttpStats {
     let (mut errors, mut code_classes) = (BTreeMap::new(), BTreeMap::from(CLASSES.map(|class| (class, 0))));
-    let mut all = Snapshot::empty(&REQUEST);
+    let mut requests = 0;
     for (key, durations) in port.requests.snapshot() {
         let count = durations.count();
+        requests += count;
         *code_classes.entry(CLASSES[key.class()]).or_default() += count;
         if key.reason != Reason::None && count > 0 {
             *errors.entry(key.reason.as_str()).or_default() += count;
         }
+    }
+    let mut all = Counted::default();
+    let mut routes = Vec::new();
+    for route in port.routes.all() {
+        let durations = route.durations.snapshot();
         all.add(&durations);
+        if durations.count() > 0 {
+            routes.push(route_stats(&route, &durations));
+        }
     }
     HttpStats {
-        requests: all.count(),
+        requests,
         code_classes,
         errors,
         in_flight: port.active(),
         request_body_bytes: port.request_body_bytes.get(),
         response_body_bytes: port.response_body_bytes.get(),
-        duration: DurationStats {
-            count: all.count(),
-            sum_seconds: all.sum_seconds,
-            p50_seconds: all.quantile(0.5),
-            p95_seconds: all.quantile(0.95),
-            p99_seconds: all.quantile(0.99),
-        },
+        duration: all.stats(),
+        routes,
+    }
+}
+
+fn route_stats(route: &Route, durations: &Counted) -> RouteStats {
+    let requests = durations.count();
+    let mut codes: BTreeMap<_, _> = route.codes().map(|(code, count)| (code.to_string(), count)).collect();
+    let beyond = requests.saturating_sub(codes.values().sum());
+    if beyond > 0 {
+        codes.insert(OTHER.to_owned(), beyond);
+    }
+    RouteStats {
+        method: route.method.label(),
+        path: route.path.to_string(),
+        requests,
+        codes,
+        errors: route.failed.get(),
+        request_body_bytes: route.request_body_bytes.get(),
+        response_body_bytes: route.response_body_bytes.get(),
+        duration: durations.stats(),
     }
 }

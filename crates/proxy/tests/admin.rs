@@ -141,6 +141,84 @@ fn stats_tell_requests_errors_bytes_and_quantiles() {
 }
 
 #[test]
+fn stats_tell_what_each_route_does() {
+    let proxy = http(serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            let status = if head.contains("/404") { "404 Not Found" } else { "200 OK" };
+            connection.send(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok"));
+        }
+    }));
+    let mut client = proxy.connect();
+    for target in ["/users/1?secret=x", "/users/2", "/users/404", "/about"] {
+        client.get(target);
+    }
+    client.send("POST /users/7/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    client.answer();
+    assert_eq!(proxy.requests("POST", "200", ""), 1);
+    let stats = proxy.stats(TOKEN).1;
+    let http = &stats["ports"][0]["http"];
+    let route = |number: usize| &http["routes"][number];
+    let codes = serde_json::json!({"200": 2, "404": 1});
+    for (found, wanted) in [
+        (&route(0)["method"], "GET".into()),
+        (&route(0)["path"], "/users/{id}".into()),
+        (&route(0)["requests"], 3.into()),
+        (&route(0)["codes"], codes),
+        (&route(0)["errors"], 0.into()),
+        (&route(0)["responseBodyBytes"], 6.into()),
+        (&route(0)["duration"]["count"], 3.into()),
+        (&route(1)["path"], "/about".into()),
+        (&route(2)["method"], "POST".into()),
+        (&route(2)["path"], "/users/{id}/orders".into()),
+        (&route(2)["requestBodyBytes"], 3.into()),
+        (&http["duration"]["count"], 5.into()),
+        (&stats["lastErrors"], serde_json::json!([])),
+    ] {
+        assert_eq!(*found, wanted, "{stats:#}");
+    }
+    let percentile = |name: &str| route(0)["duration"][name].as_f64().unwrap();
+    assert!(percentile("p50Seconds") <= percentile("p99Seconds"));
+    assert!(percentile("p99Seconds") <= percentile("maxSeconds"));
+    assert!(!stats.to_string().contains("secret"), "no query");
+}
+
+#[test]
+fn stats_name_the_last_errors_the_newest_first() {
+    let proxy = http(serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/cut") {
+                return;
+            }
+            connection.send("HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n");
+        }
+    }));
+    for number in 0..60 {
+        client::get(proxy.port, &format!("/carts/{number}"));
+    }
+    client::get(proxy.port, "/cut");
+    client::request(proxy.port, "GET /a b HTTP/1.1\r\n\r\n");
+    assert_eq!(proxy.requests("GET", "503", ""), 60);
+    let errors = proxy.stats(TOKEN).1["lastErrors"].clone();
+    assert_eq!(errors.as_array().unwrap().len(), 50, "bounded");
+    for (number, (method, path, status, reason)) in [
+        ("_OTHER", "_OTHER", 400, "bad_request"),
+        ("GET", "/cut", 502, "reset"),
+        ("GET", "/carts/{id}", 503, ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let error = &errors[number];
+        assert_eq!(error["port"], "web");
+        let found = [&error["method"], &error["path"], &error["status"], &error["reason"]];
+        let wanted: [serde_json::Value; 4] = [method.into(), path.into(), status.into(), reason.into()];
+        assert_eq!(found.map(Clone::clone), wanted);
+        let time: jiff::Timestamp = error["time"].as_str().unwrap().parse().unwrap();
+        assert!(jiff::Timestamp::now().duration_since(time) < jiff::SignedDuration::from_secs(60));
+    }
+}
+
+#[test]
 fn config_is_shown_without_the_token() {
     let proxy = http(answering(OK));
     let text = client::get(proxy.admin, "/config").text();
