@@ -12,8 +12,10 @@ use crate::output::str_at;
 
 pub(super) const API: &str = "ApiServer";
 const NAMES: &str = "Names";
-/// Before 1.33 a Service does not follow a port's name into a native sidecar (kubernetes#128850).
-const OLDEST: Version = Version { major: 1, minor: 33 };
+/// What the chart's `kubeVersion` asks for.
+const OLDEST: Version = Version { major: 1, minor: 29 };
+/// Before, a Service does not follow a port's name into a native sidecar (kubernetes#128850).
+const NATIVE: Version = Version { major: 1, minor: 33 };
 
 const CREATE: &[&str] = &["create"];
 
@@ -58,16 +60,21 @@ pub(crate) async fn check(cluster: &Cluster, release: &str, namespace: &str, lin
     names(cluster, release, namespace, lines).await;
 }
 
-/// Whether the cluster is of a version that native sidecars need.
+/// Whether the cluster is of a version that the chart and that native sidecars need.
 pub(crate) fn api_version(version: &str, lines: &mut Lines) {
     match version.parse::<Version>() {
-        Ok(parsed) if parsed >= OLDEST => {
+        Ok(parsed) if parsed < OLDEST => lines.failed(
+            API,
+            format!("Kubernetes {version} is older than {OLDEST}, which the chart needs"),
+            "upgrade the cluster",
+        ),
+        Ok(parsed) if parsed >= NATIVE => {
             lines.good(API, format!("the API server answers: Kubernetes {version}"));
         }
         Ok(_) => lines.warning(
             API,
-            format!("Kubernetes {version} is older than {OLDEST}: sidecars are plain containers there"),
-            "nothing to do but to upgrade the cluster; docs/injection.md says what plain sidecars can't",
+            format!("Kubernetes {version} is older than {NATIVE}: sidecars are plain containers there"),
+            "upgrade the cluster, or read in docs/injection.md what plain containers can't",
         ),
         Err(_) => {
             lines.push(API, Outcome::Unknown, None, format!("{version:?} is no version of Kubernetes"), None);
@@ -127,10 +134,12 @@ fn is_of_release(object: &Value, release: &str, namespace: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::KINDS;
+    use super::*;
+    use crate::output::Format;
 
     /// Off by default, or of somebody else's resources.
-    const OPTIONAL: [&str; 6] = [
+    const OPTIONAL: [&str; 7] = [
+        "ConfigMap",
         "HorizontalPodAutoscaler",
         "NetworkPolicy",
         "ServiceMonitor",
@@ -138,6 +147,17 @@ mod tests {
         "Certificate",
         "Issuer",
     ];
+
+    #[test]
+    fn versions_are_judged() {
+        let mut lines = Lines::new(Format::Json);
+        for version in ["v1.28.9", "v1.29.0", "v1.33.1", "soon"] {
+            api_version(version, &mut lines);
+        }
+        let checks = serde_json::to_value(&lines).unwrap()["checks"].take();
+        let results: Vec<_> = checks.as_array().unwrap().iter().map(|line| line["result"].clone()).collect();
+        assert_eq!(results, ["failed", "warning", "good", "unknown"]);
+    }
 
     #[test]
     fn every_kind_of_the_chart_is_asked_for() {
