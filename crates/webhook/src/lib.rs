@@ -16,7 +16,7 @@
 //! | resource | verbs | scope | why |
 //! |---|---|---|---|
 //! | secrets | get, update; get, list, watch with `--tls-mode secret` | Role, `resourceNames` our own | the certificate; created empty by the chart, so no create; PUT with `resourceVersion`, so no patch |
-//! | mutatingwebhookconfigurations | get, patch | `ClusterRole`, `resourceNames` our own | the caBundle, by a JSON patch of that field alone; read back before the certificate is served |
+//! | mutatingwebhookconfigurations | get, patch; get where cert-manager keeps the caBundle | `ClusterRole`, `resourceNames` our own | the caBundle, by a JSON patch of that field alone; read back before the certificate is served |
 //! | nodes | list, watch | `ClusterRole` | the oldest kubelet: what kind of containers pods get |
 //! | namespaces | get, list, watch | `ClusterRole` | opt-in label and profile of the pod's namespace; get where the watch is behind |
 //! | pods | list | `ClusterRole` | how those that run stand beside what they would get now |
