@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo bench bench-soak bench-admission
+.PHONY: help build test lint images e2e e2e-up e2e-down demo bench bench-soak bench-admission bench-inject
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -42,3 +42,6 @@ bench-soak: ## the proxy's memory over ten minutes of load
 
 bench-admission: ## what an admission costs
 	@bench/admission/run
+
+bench-inject: ## what the injection alone costs, without TLS and the network
+	cargo bench --locked -p outrigger-inject --bench inject

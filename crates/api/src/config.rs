@@ -44,7 +44,7 @@ pub struct Inbound {
     pub name: String,
     /// The port that the proxy listens on.
     pub listen: u16,
-    /// The app's own port, reached on loopback.
+    /// The app's own port, reached at the pod's own addresses: where clients reached it before.
     pub target: u16,
     /// What is spoken on it.
     pub protocol: Protocol,
