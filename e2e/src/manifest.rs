@@ -61,6 +61,18 @@ pub fn fetch_job(name: &str, url: &str, count: u32) -> Value {
     })
 }
 
+/// A pod that writes numbered lines into `/var/log/app/app.log`, rotates it, and says at its end how many. With `lines` it
+/// ends by itself.
+pub fn writer_pod(name: &str, lines: Option<u32>) -> Value {
+    let lines = lines.map(|lines| format!("--lines={lines}"));
+    let args: Vec<_> = ["write", "/var/log/app/app.log"].into_iter().chain(lines.as_deref()).collect();
+    let app = with(demo_container(&args), json!({"name": "app", "securityContext": {"runAsUser": 1000}}));
+    json!({
+        "metadata": {"name": name, "annotations": {"outrigger.dev/logs": "app=/var/log/app/*.log"}},
+        "spec": {"containers": [app], "restartPolicy": "Never", "terminationGracePeriodSeconds": 20},
+    })
+}
+
 /// A container of the demo's image, fit for Pod Security `restricted`.
 fn demo_container(args: &[&str]) -> Value {
     json!({

@@ -61,6 +61,8 @@ pub const ADMIN_PORT: u16 = 15190;
 pub const ADMIN_PORT_NAME: &str = "outrigger-admin";
 /// Port of the log adapter's own admin server, for it shares the pod's network with the proxy.
 pub const LOGS_ADMIN_PORT: u16 = 15191;
+/// Its name among the container's ports, for monitors.
+pub const LOGS_ADMIN_PORT_NAME: &str = "outrigger-logs";
 /// First port of the listeners that take over an app's named ports; one more for each.
 pub const FIRST_LISTEN_PORT: u16 = 15200;
 /// User and group of the sidecars.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::Fault;
 use crate::faults;
+use crate::logs::LogSpec;
 use crate::names::is_label;
 use crate::port::PortRef;
 use crate::quantity::Quantity;
@@ -69,6 +70,20 @@ pub struct SidecarProfileSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "SharedVolumeSpec"))]
     pub shared_volume: Option<SharedVolumeSpec>,
+    /// Log files that become JSON lines on the standard output of the container `outrigger-logs`. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_ENTRIES),
+            extend("x-kubernetes-validations" = [rule(
+                "self.all(a, self.exists_one(b, a.container == b.container \
+                 && (a.path == b.path || a.path + '/' == b.path || a.path == b.path + '/')))",
+                "a container has two entries for the same path",
+            )])
+        )
+    )]
+    pub logs: Vec<LogSpec>,
 }
 
 /// Whether sidecars are native ones.
@@ -295,6 +310,7 @@ impl Default for SidecarProfileSpec {
             inbound: vec![InboundSpec::default()],
             rewrite_probes: true,
             shared_volume: None,
+            logs: Vec::new(),
         }
     }
 }
@@ -369,6 +385,15 @@ impl SidecarProfileSpec {
             faults.extend(mount.check(&at));
             if !places.insert((&mount.container, mount.path.trim_end_matches('/'))) {
                 let message = format!("container {} has a mount on {} already", mount.container, mount.path);
+                faults.push(Fault::new(format!("{at}.path"), message));
+            }
+        }
+        faults.extend(too_many("spec.logs", self.logs.len()));
+        for (i, logs) in self.logs.iter().enumerate() {
+            let at = format!("spec.logs[{i}]");
+            faults.extend(logs.check(&at));
+            if !places.insert((&logs.container, logs.path.trim_end_matches('/'))) {
+                let message = format!("container {} has a mount on {} already", logs.container, logs.path);
                 faults.push(Fault::new(format!("{at}.path"), message));
             }
         }

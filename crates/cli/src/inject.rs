@@ -203,13 +203,16 @@ impl Entry {
     }
 }
 
-/// What a pod got: `proxy (ports http, grpc), shared volume (app:/srv/www)`.
+/// What a pod got: `proxy (ports http, grpc), shared volume (app:/srv/www), logs (app:/srv/www/*.log as json)`.
 pub(crate) fn summary(report: &Injected) -> String {
     let ports: Vec<_> = report.ports.iter().map(|port| port.name.as_str()).collect();
     let proxy =
         if ports.is_empty() { "proxy".to_owned() } else { format!("proxy (ports {})", ports.join(", ")) };
-    match report.mounts.as_slice() {
-        [] => proxy,
-        mounts => format!("{proxy}, shared volume ({})", mounts.join(", ")),
+    let mut got = vec![proxy];
+    for (what, list) in [("shared volume", &report.mounts), ("logs", &report.logs)] {
+        if !list.is_empty() {
+            got.push(format!("{what} ({})", list.join(", ")));
+        }
     }
+    got.join(", ")
 }

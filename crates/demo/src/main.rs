@@ -3,6 +3,7 @@
 mod fetch;
 mod health;
 mod serve;
+mod write;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,8 @@ enum Command {
     Serve(serve::Args),
     /// Send an exact number of requests, and fail unless each got the expected status.
     Fetch(fetch::Args),
+    /// Write numbered lines into a file that is rotated, until told to stop or all are written.
+    Write(write::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Write(args) => runtime.block_on(write::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Fetch(args) => runtime.block_on(fetch::run(args)),
     }
 }

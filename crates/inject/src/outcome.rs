@@ -84,6 +84,9 @@ pub struct Report {
     /// Containers that got the shared volume, as `container:path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
+    /// Log files that the log adapter follows, as `container:path as format`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<String>,
     /// The container that the pod's annotation `kubectl.kubernetes.io/default-container` was made to name; none where the
     /// user had given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

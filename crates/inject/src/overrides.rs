@@ -9,12 +9,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Namespace;
+use crate::log_annotation;
 use crate::outcome::Refusal;
 use crate::place;
 use crate::pod::Pod;
 
 /// The annotations that override, without their prefix. One for each arm of [`set`].
-pub(crate) const KNOBS: [&str; 10] = [
+pub(crate) const KNOBS: [&str; 12] = [
     "native-sidecars",
     "interception",
     "inbound-ports",
@@ -25,6 +26,9 @@ pub(crate) const KNOBS: [&str; 10] = [
     "proxy-memory-limit",
     "log-level",
     "rewrite-probes",
+    "logs",
+    // After `logs`, whose entries it changes.
+    "log-format",
 ];
 
 /// A profile with the overrides of one pod in it.
@@ -56,6 +60,10 @@ pub(crate) fn apply(
     for (field, message) in effective.profile.proxy.resources.faults() {
         errors.push(format!("proxy {field}: {message} (after the annotations)"));
     }
+    for (index, logs) in effective.profile.logs.iter().enumerate() {
+        let faults = logs.check(&format!("logs[{index}]"));
+        errors.extend(faults.iter().map(|fault| format!("{fault} (after the annotations)")));
+    }
     if !errors.is_empty() {
         return Err(Refusal::Rejected { reason: Reason::InvalidAnnotation, errors });
     }
@@ -70,6 +78,8 @@ fn set(effective: &mut Effective, knob: &str, value: &str) -> Result<(), String>
         "native-sidecars" => profile.native_sidecars = parse_word(value)?,
         "rewrite-probes" => profile.rewrite_probes = parse_bool(value)?,
         "interception" => profile.interception = parse_word(value)?,
+        "logs" => profile.logs = log_annotation::parse(value, &profile.logs)?,
+        "log-format" => log_annotation::set_format(&mut profile.logs, parse_word(value)?),
         "log-level" => profile.proxy.log_level = parse_word(value)?,
         "inbound-ports" => profile.inbound = select(&profile.inbound, parse_ports(value)?),
         "skip-inbound-ports" => *skip_inbound = parse_ports(value)?,

@@ -7,13 +7,14 @@ use outrigger_api::Reason;
 use outrigger_api::config::{self, Inbound, SidecarConfig};
 use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
-    INJECTED_LABEL, PROFILE_ANNOTATION, PROXY_CONTAINER, SHARED_VOLUME, STATUS_ANNOTATION,
+    INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER, SHARED_VOLUME, STATUS_ANNOTATION,
 };
 use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::edit::Edit;
+use crate::logs_container::{self, LogsContainer};
 use crate::outcome::{Placement, Refusal};
 use crate::overrides::{self, Effective};
 use crate::pod::{CONTAINERS, Container, INIT_CONTAINERS, Pod};
@@ -21,8 +22,8 @@ use crate::ports::{self, Takeover};
 use crate::probes::{self, Probes};
 use crate::proxy_container::{self, ProxyContainer};
 use crate::{
-    Context, Namespace, Outcome, Report, eligibility, native, rendered, renewal, resources, shared_volume,
-    status, user,
+    Context, Namespace, Outcome, Report, eligibility, logs, native, rendered, renewal, resources,
+    shared_volume, status, user,
 };
 
 /// Decides about one pod and says what to change.
@@ -55,36 +56,41 @@ pub(crate) fn plan(json: &Value, context: &Context) -> Result<(Patch, Report), R
     let (profile_id, profile) = resolve_profile(json, context)?;
     let effective = overrides::apply(profile, pod, context.namespace)?;
     let takeover = ports::plan(pod, &effective)?;
-    let mounts = match &effective.profile.shared_volume {
-        Some(spec) => shared_volume::plan(pod, spec)?,
-        None => Vec::new(),
-    };
+    let asked = effective.profile.shared_volume.iter().flat_map(|spec| spec.mounts.iter().cloned());
+    let mounts = shared_volume::plan(pod, asked.chain(logs::mounts(&effective.profile.logs)))?;
     if takeover.moved.is_empty() && mounts.is_empty() {
         return Err(Refusal::skipped(
             Reason::NothingToIntercept,
             ports::why_none(pod, &effective, &takeover),
         ));
     }
-    refuse_taken_names(pod, !mounts.is_empty())?;
+    refuse_taken_names(pod, !mounts.is_empty(), !effective.profile.logs.is_empty())?;
     let wanted = effective.profile.native_sidecars;
     let placement = native::place(wanted, context.settings.cluster, !takeover.moved.is_empty())?;
     let probes = probes::plan(pod, &takeover.moved, effective.profile.rewrite_probes, placement.native);
     let config = sidecar_config(profile_id, &effective, &takeover, &probes, context.token);
     let (proxy, warnings) = proxy(pod, context, &effective, &takeover, &placement);
+    let adapter = adapter(pod, context, &effective, &placement, &proxy);
     let effective = &effective;
-    Ok(edit(pod, context, Plan { effective, takeover, mounts, placement, probes, proxy, warnings, config }))
+    Ok(edit(
+        pod,
+        context,
+        Plan { effective, takeover, mounts, placement, probes, proxy, adapter, warnings, config },
+    ))
 }
 
 /// Everything decided, nothing changed yet.
 struct Plan<'a> {
     effective: &'a Effective,
     takeover: Takeover,
-    mounts: Vec<(Container<'a>, &'a SharedMount)>,
+    mounts: Vec<(Container<'a>, SharedMount)>,
     placement: Placement,
     probes: Probes,
     /// The proxy's container.
     proxy: Value,
-    /// What the user should know about that.
+    /// The log adapter's, where there are logs.
+    adapter: Option<Value>,
+    /// What the user should know about the proxy.
     warnings: Vec<String>,
     config: SidecarConfig,
 }
@@ -110,10 +116,12 @@ fn resolve_profile(pod: &Value, context: &Context) -> Result<(String, SidecarPro
     }
 }
 
-fn refuse_taken_names(pod: Pod, shared: bool) -> Result<(), Refusal> {
+fn refuse_taken_names(pod: Pod, shared: bool, logs: bool) -> Result<(), Refusal> {
     let mut errors = Vec::new();
-    if pod.container(PROXY_CONTAINER).is_some() {
-        errors.push(format!("the pod has a container {PROXY_CONTAINER} of its own; rename it"));
+    for (name, needed) in [(PROXY_CONTAINER, true), (LOGS_CONTAINER, logs)] {
+        if needed && pod.container(name).is_some() {
+            errors.push(format!("the pod has a container {name} of its own; rename it"));
+        }
     }
     for volume in pod.volume_names() {
         if volume == CONFIG_VOLUME || (shared && volume == SHARED_VOLUME) {
@@ -143,7 +151,7 @@ fn sidecar_config(
         log_level: effective.profile.proxy.log_level,
         inbound: inbound.collect(),
         probes: probes.answered.clone(),
-        logs: Vec::new(),
+        logs: logs::sources(&effective.profile.logs),
     }
 }
 
@@ -169,6 +177,30 @@ fn proxy(
     (container, [of_placement, of_resources, of_user.into_iter().collect()].concat())
 }
 
+/// The log adapter's container, where there are logs.
+fn adapter(
+    pod: Pod,
+    context: &Context,
+    effective: &Effective,
+    placement: &Placement,
+    proxy: &Value,
+) -> Option<Value> {
+    let logs = &effective.profile.logs;
+    if logs.is_empty() {
+        return None;
+    }
+    let (user, _) = user::choose(context.namespace);
+    let (user, group) = logs::writer(pod, logs).unwrap_or((user, user));
+    Some(logs_container::container(&LogsContainer {
+        settings: context.settings,
+        resources: resources::of_logs(pod, &proxy["resources"]),
+        native: placement.native,
+        user,
+        group,
+        wait_for_app_seconds: native::wait_for_app_seconds(pod),
+    }))
+}
+
 /// Writes the plan down, once as a patch and once as a report. Edits of the user's containers come before the new
 /// container, whose place at the head of the list would shift their indices.
 fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
@@ -176,7 +208,7 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         version: context.settings.version.clone(),
         profile: plan.config.profile.clone(),
         config_hash: hash(&plan.config),
-        containers: vec![PROXY_CONTAINER.to_owned()],
+        containers: Vec::new(),
         volumes: vec![CONFIG_VOLUME.to_owned()],
         sidecars: plan.placement.clone(),
         ..Report::default()
@@ -187,14 +219,19 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     let config_volume = proxy_container::config_volume();
     report.rendered.insert(CONFIG_VOLUME.to_owned(), rendered::fields(&config_volume));
     edit.append("/spec/volumes", config_volume);
-    if let (Some(spec), false) = (&effective.profile.shared_volume, report.mounts.is_empty()) {
-        let volume = shared_volume::volume(spec);
+    if !report.mounts.is_empty() {
+        let volume = shared_volume::volume(effective.profile.shared_volume.as_ref());
         report.rendered.insert(SHARED_VOLUME.to_owned(), rendered::fields(&volume));
         edit.append("/spec/volumes", volume);
         report.volumes.push(SHARED_VOLUME.to_owned());
     }
-    report.rendered.insert(PROXY_CONTAINER.to_owned(), rendered::fields(&plan.proxy));
-    edit.insert_item(if plan.placement.native { INIT_CONTAINERS } else { CONTAINERS }, 0, plan.proxy);
+    let list = if plan.placement.native { INIT_CONTAINERS } else { CONTAINERS };
+    for (index, container) in [Some(plan.proxy), plan.adapter].into_iter().flatten().enumerate() {
+        let name = container["name"].as_str().unwrap_or_default();
+        report.containers.push(name.to_owned());
+        report.rendered.insert(name.to_owned(), rendered::fields(&container));
+        edit.insert_item(list, index, container);
+    }
     let default_container = pod.annotations().find(|(key, _)| *key == DEFAULT_CONTAINER_ANNOTATION);
     if let (None, Some(app)) = (default_container, pod.containers().next()) {
         edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
@@ -206,8 +243,12 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     }
     edit.insert("/metadata/annotations", CONFIG_ANNOTATION, json_text(&config).into());
     report.ports = takeover.moved;
+    report.logs = logs::described(&effective.profile.logs);
+    let told_by_hand = native::must_be_finished(pod, &plan.placement) && context.token.is_empty();
+    let of_logs = logs::warnings(&effective.profile.logs, told_by_hand);
     report.warnings =
-        [effective.warnings.clone(), takeover.warnings, plan.probes.warnings, plan.warnings].concat();
+        [effective.warnings.clone(), takeover.warnings, plan.probes.warnings, plan.warnings, of_logs]
+            .concat();
     // By now every list and map that had to be created is known, the annotations' own included.
     report.created.clone_from(&edit.created);
     report.nulls.clone_from(&edit.nulls);

@@ -8,7 +8,9 @@ use std::collections::{BTreeSet, HashSet};
 
 use outrigger_api::Reason;
 use outrigger_api::config::Protocol;
-use outrigger_api::names::{ADMIN_PORT, ADMIN_PORT_NAME, FIRST_LISTEN_PORT};
+use outrigger_api::names::{
+    ADMIN_PORT, ADMIN_PORT_NAME, FIRST_LISTEN_PORT, LOGS_ADMIN_PORT, LOGS_ADMIN_PORT_NAME,
+};
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, ProtocolSpec};
 
@@ -26,9 +28,11 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
     let declared: BTreeSet<u16> =
         pod.containers().flat_map(Container::tcp_ports).map(|port| port.number).collect();
     let collision = |message: String| Refusal::rejected(Reason::PortCollision, message);
-    if declared.contains(&ADMIN_PORT) {
+    let has_logs = !effective.profile.logs.is_empty();
+    let mut reserved = [Some(ADMIN_PORT), has_logs.then_some(LOGS_ADMIN_PORT)].into_iter().flatten();
+    if let Some(port) = reserved.find(|port| declared.contains(port)) {
         return Err(collision(format!(
-            "port {ADMIN_PORT} is the sidecar's admin port and a container of the pod declares it; use another"
+            "port {port} is the sidecar's admin port and a container of the pod declares it; use another"
         )));
     }
     let mut free = (FIRST_LISTEN_PORT..=u16::MAX).filter(|port| !declared.contains(port));
@@ -43,7 +47,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
                 takeover.warnings.push(unnamed(container.name, port.number));
                 continue;
             };
-            if name == ADMIN_PORT_NAME {
+            if name == ADMIN_PORT_NAME || (has_logs && name == LOGS_ADMIN_PORT_NAME) {
                 return Err(collision(format!(
                     "port name {name} of container {} is that of the sidecar's admin port; use another",
                     container.name

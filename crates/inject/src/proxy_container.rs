@@ -36,16 +36,14 @@ pub(crate) fn container(proxy: &ProxyContainer) -> Value {
         "env": [{"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}],
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": CONFIG_DIR, "readOnly": true},
-            // Keeps the API server from mounting the app's token here, which it does wherever nothing is mounted: the sidecar
-            // has no use for it. It also saves a second admission, for the pod that the mount would have changed.
-            {"name": CONFIG_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true},
+            without_token(),
         ],
         // The next container starts when this has passed once: the app never runs without its proxy.
         "startupProbe": probe("/ready", 1, 60),
         "readinessProbe": probe("/ready", 5, 2),
         "livenessProbe": probe("/live", 10, 3),
         "lifecycle": lifecycle(proxy),
-        "securityContext": security_context(proxy.user),
+        "securityContext": security_context(proxy.user, proxy.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
     if proxy.native {
@@ -55,6 +53,12 @@ pub(crate) fn container(proxy: &ProxyContainer) -> Value {
         container["imagePullPolicy"] = policy.as_str().into();
     }
     container
+}
+
+/// Keeps the API server from mounting the app's token here, which it does wherever nothing is mounted: a sidecar has no use for
+/// it. It also saves a second admission, for the pod that the mount would have changed.
+pub(crate) fn without_token() -> Value {
+    json!({"name": CONFIG_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true})
 }
 
 /// The config annotation as a file. The proxy reads it when it starts.
@@ -91,10 +95,10 @@ fn lifecycle(proxy: &ProxyContainer) -> Value {
 
 /// What Pod Security `restricted` asks for. The user is set here and not left to the image, because a pod-level
 /// `runAsUser: 0` would reach the sidecar and `runAsNonRoot` would then keep it from starting.
-fn security_context(user: i64) -> Value {
+pub(crate) fn security_context(user: i64, group: i64) -> Value {
     json!({
         "runAsUser": user,
-        "runAsGroup": user,
+        "runAsGroup": group,
         "runAsNonRoot": true,
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,

@@ -1,8 +1,8 @@
-//! The proxy's resources beside those of the pod.
+//! The sidecars' resources beside those of the pod.
 
 use outrigger_api::profile::Resources;
 use outrigger_api::quantity::Quantity;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::pod::Pod;
 
@@ -29,6 +29,25 @@ pub(crate) fn plan(pod: Pod, resources: &Resources) -> (Value, Vec<String>) {
     (written, warnings)
 }
 
+/// The log adapter's resources, given those of the proxy. No knob: it takes six megabytes, whatever it reads.
+pub(crate) fn of_logs(pod: Pod, proxy: &Value) -> Value {
+    if is_guaranteed(proxy) && pod.containers().all(|container| is_guaranteed(&container.json["resources"])) {
+        return json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}});
+    }
+    let mut written =
+        serde_json::to_value(Resources::default()).expect("our own types have string keys only");
+    for name in NAMES.into_iter().filter(|name| has_budget(pod, name)) {
+        leave_out(name, &mut written);
+    }
+    written
+}
+
+fn leave_out(name: &str, written: &mut Value) {
+    for kind in ["requests", "limits"] {
+        written[kind].as_object_mut().and_then(|of_kind| of_kind.shift_remove(name));
+    }
+}
+
 /// Whether the pod as a whole has a budget of this resource (`spec.resources`, Kubernetes 1.32).
 fn has_budget(pod: Pod, name: &str) -> bool {
     ["requests", "limits"]
@@ -39,9 +58,7 @@ fn has_budget(pod: Pod, name: &str) -> bool {
 /// A pod's budget is for all of its containers: with a value of its own the proxy could exceed it, and the API server would
 /// refuse the pod (istio#57393). Raising the budget instead would change what the user has set, for a quota perhaps.
 fn leave_to_pod(pod: Pod, name: &str, written: &mut Value) -> Option<String> {
-    for kind in ["requests", "limits"] {
-        written[kind].as_object_mut()?.shift_remove(name);
-    }
+    leave_out(name, written);
     let ignored: Vec<_> = ["request", "limit"]
         .into_iter()
         .map(|kind| format!("outrigger.dev/proxy-{name}-{kind}"))

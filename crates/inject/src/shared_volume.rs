@@ -1,4 +1,4 @@
-//! The shared volume: an emptyDir, mounted in the containers that the profile names.
+//! The shared volume: an emptyDir, mounted in the containers that the profile names and where the log adapter reads.
 
 use outrigger_api::Reason;
 use outrigger_api::names::SHARED_VOLUME;
@@ -9,34 +9,45 @@ use crate::outcome::Refusal;
 use crate::pod::{Container, Pod};
 
 /// Finds the container of each mount, and refuses what the kubelet would.
-pub(crate) fn plan<'a>(
-    pod: Pod<'a>,
-    spec: &'a SharedVolumeSpec,
-) -> Result<Vec<(Container<'a>, &'a SharedMount)>, Refusal> {
-    let mut mounts = Vec::new();
-    for mount in &spec.mounts {
+pub(crate) fn plan(
+    pod: Pod<'_>,
+    wanted: impl Iterator<Item = SharedMount>,
+) -> Result<Vec<(Container<'_>, SharedMount)>, Refusal> {
+    let mut mounts: Vec<(Container, SharedMount)> = Vec::new();
+    let (mut reason, mut errors) = (None, Vec::new());
+    for mount in wanted {
         let Some(container) = pod.container(&mount.container) else {
             let names: Vec<_> = pod.containers().map(|container| container.name).collect();
-            return Err(Refusal::rejected(
-                Reason::ContainerNotFound,
-                format!(
-                    "the profile mounts the shared volume in container {}, which the pod does not have: {}",
-                    mount.container,
-                    names.join(", ")
-                ),
+            reason.get_or_insert(Reason::ContainerNotFound);
+            errors.push(format!(
+                "{} of container {} is to lie in the shared volume, and the pod has no such container: {}",
+                mount.path,
+                mount.container,
+                names.join(", ")
             ));
+            continue;
         };
-        if let Some(why) = collision(pod, container, mount) {
-            let message = format!("{why}; let the profile's sharedVolume use another path");
-            return Err(Refusal::rejected(Reason::MountCollision, message));
+        let of_ours = mounts
+            .iter()
+            .filter(|(other, _)| other.name == container.name)
+            .map(|(_, ours)| Place::of_ours(ours));
+        let theirs = container.json["volumeMounts"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut taken = theirs.iter().filter_map(|theirs| Place::of_theirs(pod, theirs)).chain(of_ours);
+        if let Some(why) = taken.find_map(|taken| collision(container.name, &taken, &mount)) {
+            reason.get_or_insert(Reason::MountCollision);
+            errors.push(format!("{why}; let the profile use another path"));
         }
         mounts.push((container, mount));
     }
-    Ok(mounts)
+    match reason {
+        None => Ok(mounts),
+        Some(reason) => Err(Refusal::Rejected { reason, errors }),
+    }
 }
 
-pub(crate) fn volume(spec: &SharedVolumeSpec) -> Value {
-    let limit = spec.size_limit.as_ref().map_or_else(|| json!({}), |limit| json!({"sizeLimit": limit}));
+pub(crate) fn volume(spec: Option<&SharedVolumeSpec>) -> Value {
+    let limit = spec.and_then(|spec| spec.size_limit.as_ref());
+    let limit = limit.map_or_else(|| json!({}), |limit| json!({"sizeLimit": limit}));
     json!({"name": SHARED_VOLUME, "emptyDir": limit})
 }
 
@@ -51,24 +62,40 @@ pub(crate) fn mount(spec: &SharedMount) -> Value {
     mount
 }
 
+/// A place in a container where something is mounted already.
+struct Place<'a> {
+    path: &'a str,
+    read_only: bool,
+}
+
+impl<'a> Place<'a> {
+    fn of_ours(mount: &'a SharedMount) -> Self {
+        Self { path: &mount.path, read_only: mount.read_only }
+    }
+
+    fn of_theirs(pod: Pod, mount: &'a Value) -> Option<Self> {
+        Some(Self { path: mount["mountPath"].as_str()?, read_only: is_read_only(pod, mount) })
+    }
+}
+
 /// What keeps the shared volume from being mounted there. The API server refuses two mounts on one path. One mount in another is
 /// fine: the inner one's directory is made in the outer one, which takes an outer one that can be written to.
-fn collision(pod: Pod, container: Container, ours: &SharedMount) -> Option<String> {
-    let of_ours: Vec<_> = components(&ours.path).collect();
-    let mounts = container.json["volumeMounts"].as_array().map_or(&[][..], Vec::as_slice);
-    mounts.iter().find_map(|theirs| {
-        let path = theirs["mountPath"].as_str()?;
-        let of_theirs: Vec<_> = components(path).collect();
-        let (name, our_path) = (container.name, &ours.path);
-        if of_theirs == of_ours {
-            return Some(format!("container {name} already mounts something on {our_path}"));
-        }
-        if of_ours.starts_with(&of_theirs) && is_read_only(pod, theirs) {
-            return Some(format!("container {name} mounts a read-only volume on {path}, in which {our_path} can't be made"));
-        }
-        (of_theirs.starts_with(&of_ours) && ours.read_only).then(|| {
-            format!("container {name} mounts something on {path}, which can't be made in {our_path}, read-only there")
-        })
+fn collision(name: &str, taken: &Place, ours: &SharedMount) -> Option<String> {
+    let (of_ours, of_theirs): (Vec<_>, Vec<_>) =
+        (components(&ours.path).collect(), components(taken.path).collect());
+    let (path, our_path) = (taken.path, &ours.path);
+    if of_theirs == of_ours {
+        return Some(format!("container {name} already mounts something on {our_path}"));
+    }
+    if of_ours.starts_with(&of_theirs) && taken.read_only {
+        return Some(format!(
+            "container {name} mounts a read-only volume on {path}, in which {our_path} can't be made"
+        ));
+    }
+    (of_theirs.starts_with(&of_ours) && ours.read_only).then(|| {
+        format!(
+            "container {name} mounts something on {path}, which can't be made in {our_path}, read-only there"
+        )
     })
 }
 

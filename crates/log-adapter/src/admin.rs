@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderMap};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use outrigger_runtime::admin::{self, Admin};
+use outrigger_runtime::admin::{self, Admin, Forbidden, Loopback};
 use outrigger_runtime::bearer::bears;
 use outrigger_runtime::log::LogControl;
 use outrigger_runtime::readiness::Readiness;
-use outrigger_runtime::shutdown;
+use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
 use serde::Serialize;
 
 use crate::collector::LogsCollector;
@@ -27,8 +27,6 @@ pub type Token = Arc<Mutex<String>>;
 /// What the admin server works on.
 #[derive(Debug)]
 pub struct Served {
-    /// Where it listens.
-    pub listener: TcpListener,
     /// What it shows.
     pub metrics: Arc<Metrics>,
     /// Opens `/stats`; empty opens it to nobody.
@@ -39,39 +37,39 @@ pub struct Served {
     pub stop: Arc<Stop>,
 }
 
-/// Serves on a thread of its own, and catches signals there, for as long as the process lives.
-pub fn spawn(served: Served) -> io::Result<()> {
+/// Serves on a thread of its own, for as long as the process lives. Signals are caught from here on.
+pub fn spawn(listener: TcpListener, served: Served) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve = move || runtime.block_on(serve(served));
+    let (trigger, shutdown) = shutdown::channel();
+    // Before anything is written: a first process without a handler would not even be told.
+    let listener = runtime.block_on(async {
+        shutdown::on_signal(trigger.clone())?;
+        tokio::net::TcpListener::from_std(listener)
+    })?;
+    let serve = move || runtime.block_on(serve(served, listener, trigger, shutdown));
     std::thread::Builder::new().name("admin".to_owned()).spawn(serve)?;
     Ok(())
 }
 
-async fn serve(served: Served) {
-    let Served { listener, metrics, token, log, stop } = served;
-    let (trigger, shutdown) = shutdown::channel();
+async fn serve(served: Served, listener: tokio::net::TcpListener, trigger: Trigger, shutdown: Shutdown) {
+    let Served { metrics, token, log, stop } = served;
     let mut all = outrigger_runtime::metrics::Metrics::new(env!("CARGO_PKG_VERSION"));
     all.own().register_collector(Box::new(LogsCollector(Arc::clone(&metrics))));
     let readiness = Readiness::default();
     let admin = Admin { metrics: Arc::new(all), readiness: readiness.clone(), log };
-    let stats = Router::new().route("/stats", get(stats)).with_state(Arc::new((metrics, token)));
-    let caught = shutdown::on_signal(trigger).and_then(|()| tokio::net::TcpListener::from_std(listener));
-    match caught {
-        // The server goes on while the tailer drains: somebody may want to see why that takes long.
-        Ok(listener) => {
-            let answering = admin::serve(listener, admin::router(admin).merge(stats), std::future::pending());
-            let stopping = async {
-                shutdown.requested().await;
-                readiness.drain();
-                stop.request();
-            };
-            tokio::join!(answering, stopping);
-        }
-        Err(error) => {
-            tracing::error!(%error, "failed to start the admin server");
-            std::process::exit(1);
-        }
-    }
+    let exposed = Exposed { metrics, token, trigger };
+    let ours = Router::new()
+        .route("/stats", get(stats))
+        .route("/shutdown", post(stop_now))
+        .with_state(Arc::new(exposed));
+    // The server goes on while the tailer drains: somebody may want to see why that takes long.
+    let answering = admin::serve(listener, admin::router(admin).merge(ours), std::future::pending());
+    let stopping = async {
+        shutdown.requested().await;
+        readiness.drain();
+        stop.request();
+    };
+    tokio::join!(answering, stopping);
 }
 
 /// `/stats`: one snapshot, as the proxy's.
@@ -99,21 +97,43 @@ struct SourceStats {
     unreadable_files: u64,
 }
 
-type Known = State<Arc<(Arc<Metrics>, Token)>>;
+/// What our own routes work on.
+struct Exposed {
+    metrics: Arc<Metrics>,
+    token: Token,
+    trigger: Trigger,
+}
 
-async fn stats(State(known): Known, headers: HeaderMap) -> Result<Json<Stats>, (StatusCode, &'static str)> {
-    let (metrics, token) = &*known;
-    let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-    if !bears(given, &token.lock().unwrap_or_else(PoisonError::into_inner)) {
-        return Err((
-            StatusCode::UNAUTHORIZED,
-            "needs the token of the pod's outrigger.dev/config annotation\n",
-        ));
+type Unauthorized = (StatusCode, &'static str);
+
+impl Exposed {
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+        if bears(given, &self.token.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(());
+        }
+        Err((StatusCode::UNAUTHORIZED, "needs the token of the pod's outrigger.dev/config annotation\n"))
     }
-    Ok(Json(Stats {
-        version: 1,
-        logs: metrics.sources().iter().map(|source| source_stats(source)).collect(),
-    }))
+}
+
+async fn stats(State(exposed): State<Arc<Exposed>>, headers: HeaderMap) -> Result<Json<Stats>, Unauthorized> {
+    exposed.authorize(&headers)?;
+    let sources = exposed.metrics.sources();
+    Ok(Json(Stats { version: 1, logs: sources.iter().map(|source| source_stats(source)).collect() }))
+}
+
+/// For loopback peers and holders of the token, as the proxy's: who ends the sidecars of a Job ends this one too.
+async fn stop_now(
+    loopback: Result<Loopback, Forbidden>,
+    State(exposed): State<Arc<Exposed>>,
+    headers: HeaderMap,
+) -> Result<&'static str, Unauthorized> {
+    if loopback.is_err() {
+        exposed.authorize(&headers)?;
+    }
+    tracing::info!("stopping: asked by POST /shutdown");
+    exposed.trigger.request();
+    Ok("stopping\n")
 }
 
 fn source_stats(source: &SourceMetrics) -> SourceStats {

@@ -1,9 +1,11 @@
 //! What lies in a source's directory.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::glob;
 use crate::identity::Inode;
@@ -45,7 +47,7 @@ pub(crate) fn list(directory: &Path, patterns: &[String]) -> io::Result<Listing>
         _ => usize::MAX,
     };
     let mut listing = Listing::default();
-    match walk(directory, "", depth, patterns, &mut listing) {
+    match walk(directory, directory, "", depth, patterns, &mut listing) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => result?,
     }
@@ -54,6 +56,7 @@ pub(crate) fn list(directory: &Path, patterns: &[String]) -> io::Result<Listing>
 }
 
 fn walk(
+    root: &Path,
     directory: &Path,
     prefix: &str,
     depth: usize,
@@ -70,9 +73,10 @@ fn walk(
         if kind.is_dir() {
             // Links to directories are not followed: they may lead in circles.
             if depth > 0 {
-                ignore_vanished(walk(&path, &format!("{name}/"), depth - 1, patterns, listing))?;
+                ignore_vanished(walk(root, &path, &format!("{name}/"), depth - 1, patterns, listing))?;
             }
         } else if kind.is_file() || kind.is_symlink() {
+            let Some(path) = within(root, path, kind.is_symlink()) else { continue };
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if metadata.is_file() && !COMPRESSED.iter().any(|suffix| name.ends_with(suffix)) {
                 let matches = patterns.iter().any(|pattern| glob::matches(pattern, &name));
@@ -81,6 +85,21 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// The path without links; none where one leads out of the directory. An app could else have us print what only we may read.
+fn within(root: &Path, path: PathBuf, is_link: bool) -> Option<PathBuf> {
+    if !is_link {
+        return Some(path);
+    }
+    let target = fs::canonicalize(path).ok()?;
+    target.starts_with(fs::canonicalize(root).ok()?).then_some(target)
+}
+
+/// Opens a log file. What has become a link or a pipe since it was listed is not followed, nor waited for.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 /// A directory below may go, or be closed to us, while the others are still of interest.

@@ -47,7 +47,7 @@ impl Tailer {
 
     /// The file of an entry, if it is what it was.
     fn resume(&self, source: usize, found: &Found, entry: &Entry) -> Option<Followed> {
-        let file = File::open(&found.path).ok()?;
+        let file = discover::open(&found.path).ok()?;
         let same = found.size >= entry.offset
             && entry.head.matches(&file).ok()?
             && entry.tail.matches(&file).ok()?;
@@ -72,7 +72,7 @@ impl Tailer {
             if self.is_known(found.inode) {
                 continue;
             }
-            let file = match File::open(&found.path) {
+            let file = match discover::open(&found.path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
@@ -140,7 +140,7 @@ impl Tailer {
             if other.is_some_and(|other| !self.files[other].copy) || entry.head.length == 0 {
                 continue;
             }
-            let Ok(file) = File::open(&found.path) else { continue };
+            let Ok(file) = discover::open(&found.path) else { continue };
             if !is_copy_of(&file, entry.head, entry.tail, entry.offset) {
                 continue;
             }
@@ -182,13 +182,13 @@ impl Tailer {
         copied: Option<&Entry>,
     ) {
         let current = listing.files.iter().find(|found| found.name == name);
-        let current = current.and_then(|found| File::open(&found.path).ok());
+        let current = current.and_then(|found| discover::open(&found.path).ok());
         for found in listing.files.iter().filter(|found| is_rotated_name(name, &found.name)) {
             let younger = if copied.is_some() { found.modified > since } else { found.modified >= since };
             if !younger || self.is_known(found.inode) {
                 continue;
             }
-            let Ok(file) = File::open(&found.path) else { continue };
+            let Ok(file) = discover::open(&found.path) else { continue };
             let of_current =
                 current.as_ref().is_some_and(|current| begin_alike(current, &file).unwrap_or(false));
             if copied.is_some() && of_current {

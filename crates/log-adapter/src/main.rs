@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::Parser;
 use outrigger_api::names::{CONFIG_DIR, CONFIG_FILE, LOGS_ADMIN_PORT, LOGS_DIR};
@@ -26,6 +27,9 @@ struct Args {
     /// Where to remember how far each file was read. It must outlive the container, as the files do.
     #[arg(long, env = "OUTRIGGER_CHECKPOINT", default_value_os_t = [LOGS_DIR, ".outrigger-logs.json"].iter().collect::<PathBuf>())]
     checkpoint: PathBuf,
+    /// How long all files must be quiet before a stop is done, in seconds: for where the app is stopped at the same time.
+    #[arg(long, env = "OUTRIGGER_QUIET_SECONDS")]
+    quiet_seconds: Option<u64>,
     /// Port of the admin server: metrics, probes, stats.
     #[arg(long, env = "OUTRIGGER_LOGS_ADMIN_PORT", default_value_t = LOGS_ADMIN_PORT)]
     admin_port: u16,
@@ -81,14 +85,13 @@ fn run(args: Args) -> anyhow::Result<()> {
     let pod = Pod { name: args.pod, namespace: args.namespace };
     let metrics = Arc::new(Metrics::default());
     let mut tailer = Tailer::new(config.logs, &pod, args.checkpoint, stdout()?, Arc::clone(&metrics))?;
+    if let Some(seconds) = args.quiet_seconds {
+        tailer = tailer.quiet_for(Duration::from_secs(seconds));
+    }
     let token = Arc::new(Mutex::new(config.token));
-    admin::spawn(Served {
-        listener,
-        metrics: Arc::clone(&metrics),
-        token: Arc::clone(&token),
-        log: log.clone(),
-        stop: tailer.stop(),
-    })?;
+    let stop = tailer.stop();
+    let served = Served { metrics: Arc::clone(&metrics), token: Arc::clone(&token), log: log.clone(), stop };
+    admin::spawn(listener, served)?;
     tailer.run(&pod, || match watched.changed()? {
         Ok(config) => {
             metrics.config_refused.store(false, Relaxed);

@@ -31,8 +31,7 @@ const CHECKPOINT_BYTES: u64 = 1024 * 1024;
 const CHECKPOINT_TIME: Duration = Duration::from_millis(100);
 /// How long a file that has lost its name must be quiet before it is closed: apps write to it until they open the new one.
 const QUIET: Duration = Duration::from_secs(5);
-/// How long all files must be quiet before a stop is done. A native sidecar is stopped when the app has ended, but in older
-/// clusters both are stopped at once.
+
 const QUIET_STOP: Duration = Duration::from_millis(500);
 
 /// Why following ended.
@@ -63,6 +62,8 @@ pub struct Tailer {
     metrics: Arc<Metrics>,
     pub(crate) complaints: Complaints,
     stop: Arc<Stop>,
+    /// How long all files must be quiet before a stop is done.
+    quiet_stop: Duration,
     next_scan: Instant,
 }
 
@@ -106,9 +107,17 @@ impl Tailer {
             saved: Instant::now(),
             metrics,
             complaints: Complaints::new(),
+            quiet_stop: QUIET_STOP,
             stop: Arc::new(Stop { requested: AtomicBool::new(false), wake: handle }),
             next_scan: Instant::now(),
         })
+    }
+
+    /// Waits at a stop until all files were quiet for that long. Default: half a second, which is for what the kernel still
+    /// has to tell: a native sidecar is stopped when the app has ended.
+    #[must_use]
+    pub fn quiet_for(self, quiet_stop: Duration) -> Self {
+        Self { quiet_stop, ..self }
     }
 
     /// What stops it.
@@ -136,7 +145,7 @@ impl Tailer {
             if busy {
                 quiet_since = Instant::now();
             }
-            if self.stop.requested.load(Relaxed) && quiet_since.elapsed() >= QUIET_STOP {
+            if self.stop.requested.load(Relaxed) && quiet_since.elapsed() >= self.quiet_stop {
                 self.scan();
                 while self.round(true)? {}
                 self.save();

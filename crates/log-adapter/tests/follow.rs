@@ -38,8 +38,10 @@ fn new_files_are_found_however_deep_and_through_links() {
     fs::create_dir_all(room.log("x/y")).unwrap();
     room.append("x/y/b.log", "b\n");
     adapter.wait_for(&["a", "b"]);
-    fs::write(room.root.join("elsewhere"), "c\n").unwrap();
-    symlink(room.root.join("elsewhere"), room.log("c.log")).unwrap();
+    fs::write(room.root.join("secret"), "not ours to print\n").unwrap();
+    symlink(room.root.join("secret"), room.log("secret.log")).unwrap();
+    fs::write(room.log("c-20261121"), "c\n").unwrap();
+    symlink("c-20261121", room.log("c.log")).unwrap();
     adapter.wait_for(&["a", "b", "c"]);
     room.append("d.txt", "not asked for\n");
     room.append("e.log.gz", "compressed\n");

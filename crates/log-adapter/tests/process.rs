@@ -42,6 +42,17 @@ fn stats_are_for_those_who_have_the_token() {
 }
 
 #[test]
+fn told_to_stop_it_writes_the_rest_and_ends() {
+    let room = Room::new("shutdown");
+    room.append("a.log", "one\nhalf");
+    let mut adapter = room.start();
+    adapter.wait_for(&["one"]);
+    assert!(adapter.post("/shutdown").starts_with("HTTP/1.1 200"));
+    assert!(adapter.child.wait().unwrap().success());
+    adapter.wait_for(&["one", "half"]);
+}
+
+#[test]
 fn changed_config_is_taken_and_a_bad_one_is_not() {
     let room = Room::new("reload");
     room.append("a.log", "level=info msg=one\n");

@@ -1,7 +1,7 @@
-//! Ends the proxies of Jobs whose work is done, where they are plain containers.
+//! Ends the sidecars of Jobs whose work is done, where they are plain containers.
 //!
 //! A native sidecar ends by itself when the app has. A plain container runs on, and the Job with it, until somebody tells it:
-//! `POST /shutdown` on the pod's admin port, with the token that stands in the pod's own config.
+//! `POST /shutdown` on each sidecar's admin port, with the token that stands in the pod's own config.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +13,10 @@ use axum::http::{Request, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kube::Client;
-use outrigger_api::names::{ADMIN_PORT, CONFIG_ANNOTATION, FINISH_LABEL, PROXY_CONTAINER, STATUS_ANNOTATION};
+use outrigger_api::names::{
+    ADMIN_PORT, CONFIG_ANNOTATION, FINISH_LABEL, LOGS_ADMIN_PORT, LOGS_CONTAINER, PROXY_CONTAINER,
+    STATUS_ANNOTATION,
+};
 use outrigger_inject::Report;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -26,31 +29,33 @@ use crate::pages::{Place, page};
 
 /// How often the pods are looked at: a Job ends so much later than its work.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long a proxy may take to answer.
+/// How long a sidecar may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// First and longest wait before one that did not answer is told again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 
-/// A pod whose work is done and whose proxy runs on.
+/// A pod whose work is done and whose sidecars run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Done {
     uid: String,
     namespace: String,
     name: String,
     address: IpAddr,
+    /// The admin ports of the sidecars that run.
+    ports: Vec<u16>,
     token: String,
 }
 
-/// Why a proxy was not told.
+/// Why a sidecar was not told.
 #[derive(Debug, thiserror::Error)]
 enum FinishError {
-    #[error("failed to reach proxy: {0}")]
+    #[error("failed to reach sidecar: {0}")]
     Connect(#[from] std::io::Error),
-    #[error("failed to talk to proxy: {0}")]
+    #[error("failed to talk to sidecar: {0}")]
     Http(#[from] hyper::Error),
-    #[error("proxy answered {0}")]
+    #[error("sidecar answered {0}")]
     Refused(StatusCode),
-    #[error("no answer from the proxy within {TIMEOUT:?}")]
+    #[error("no answer from the sidecar within {TIMEOUT:?}")]
     Timeout,
 }
 
@@ -77,10 +82,14 @@ async fn finish(pod: &Done, later: &mut HashMap<String, (Instant, Duration)>, me
     if Instant::now() < due {
         return;
     }
-    let told = tokio::time::timeout(TIMEOUT, tell(pod)).await.unwrap_or(Err(FinishError::Timeout));
+    let mut told = Ok(());
+    for port in &pod.ports {
+        let one = tokio::time::timeout(TIMEOUT, tell(pod, *port)).await;
+        told = told.and(one.unwrap_or(Err(FinishError::Timeout)));
+    }
     let (namespace, name) = (&pod.namespace, &pod.name);
     match &told {
-        Ok(()) => tracing::info!(namespace, pod = name, "told the proxy that the work is done"),
+        Ok(()) => tracing::info!(namespace, pod = name, "told the sidecars that the work is done"),
         Err(error) => {
             tracing::warn!(namespace, pod = name, %error, retry_in = ?wait, "failed to finish pod");
         }
@@ -116,9 +125,13 @@ fn as_done(pod: &Value) -> Option<Done> {
         let code = app.pointer("/state/terminated/exitCode").and_then(Value::as_i64);
         code == Some(0) || (for_good && code.is_some())
     };
-    let proxy_runs = sidecars.iter().any(|sidecar| sidecar.pointer("/state/running").is_some());
+    let running = |name: &str| {
+        sidecars.iter().any(|sidecar| sidecar["name"] == name && sidecar.pointer("/state/running").is_some())
+    };
+    let admin = [(PROXY_CONTAINER, ADMIN_PORT), (LOGS_CONTAINER, LOGS_ADMIN_PORT)];
+    let ports: Vec<_> = admin.into_iter().filter(|(name, _)| running(name)).map(|(_, port)| port).collect();
     let restarts = text(pod, "/spec/restartPolicy") == "Always";
-    if !runs(pod) || !proxy_runs || restarts || apps.is_empty() || !apps.iter().all(ended) {
+    if !runs(pod) || ports.is_empty() || restarts || apps.is_empty() || !apps.iter().all(ended) {
         return None;
     }
     let config: Value = serde_json::from_str(annotation(CONFIG_ANNOTATION)?).ok()?;
@@ -127,12 +140,13 @@ fn as_done(pod: &Value) -> Option<Done> {
         namespace: text(pod, "/metadata/namespace").to_owned(),
         name: text(pod, "/metadata/name").to_owned(),
         address: text(pod, "/status/podIP").parse().ok()?,
+        ports,
         token: config["token"].as_str()?.to_owned(),
     })
 }
 
-async fn tell(pod: &Done) -> Result<(), FinishError> {
-    let stream = TcpStream::connect((pod.address, ADMIN_PORT)).await?;
+async fn tell(pod: &Done, port: u16) -> Result<(), FinishError> {
+    let stream = TcpStream::connect((pod.address, port)).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::post("/shutdown")
         .header(HOST, PROXY_CONTAINER)

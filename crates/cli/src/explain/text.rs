@@ -89,6 +89,7 @@ fn added(report: &Report, row: &mut impl FnMut(&str, &str)) {
         );
     }
     report.mounts.iter().for_each(|mount| row("mounts", &format!("the shared volume at {mount}")));
+    report.logs.iter().for_each(|logs| row("logs", &format!("{logs} -> stdout of outrigger-logs")));
 }
 
 fn running(running: &Running) -> String {

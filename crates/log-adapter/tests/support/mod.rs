@@ -115,7 +115,7 @@ pub(crate) struct Adapter {
     pub(crate) child: Child,
     pub(crate) admin: u16,
     stderr: PathBuf,
-    stdout: Option<ChildStdout>,
+    pub(crate) stdout: Option<ChildStdout>,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<std::thread::JoinHandle<()>>,
 }
@@ -173,8 +173,16 @@ impl Adapter {
     }
 
     pub(crate) fn get(&self, path: &str, header: &str) -> String {
+        self.ask("GET", path, header)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> String {
+        self.ask("POST", path, "")
+    }
+
+    fn ask(&self, method: &str, path: &str, header: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{header}\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{header}\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
