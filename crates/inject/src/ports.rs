@@ -4,7 +4,7 @@
 //! sidecars alike (from Kubernetes 1.33 on: kubernetes#128850). Moving the name from the app's port to the proxy's brings the traffic to the proxy with no
 //! privilege and no change to the Service.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use outrigger_api::Reason;
 use outrigger_api::config::Protocol;
@@ -36,10 +36,18 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
         )));
     }
     let mut free = (FIRST_LISTEN_PORT..=u16::MAX).filter(|port| !declared.contains(port));
-    let mut names = HashSet::new();
+    let carriers = carriers(pod);
     let mut takeover = Takeover { moved: Vec::new(), warnings: Vec::new() };
     for container in pod.containers().filter(|container| container.is_long_running()) {
         for port in container.tcp_ports() {
+            let of_ours =
+                |name: &&str| *name == ADMIN_PORT_NAME || (has_logs && *name == LOGS_ADMIN_PORT_NAME);
+            if let Some(name) = port.name.filter(of_ours) {
+                return Err(collision(format!(
+                    "port name {name} of container {} is that of the sidecar's admin port; use another",
+                    container.name
+                )));
+            }
             let Some(protocol) = wanted(effective, port) else {
                 continue;
             };
@@ -47,18 +55,11 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
                 takeover.warnings.push(unnamed(container.name, port.number));
                 continue;
             };
-            if name == ADMIN_PORT_NAME || (has_logs && name == LOGS_ADMIN_PORT_NAME) {
-                return Err(collision(format!(
-                    "port name {name} of container {} is that of the sidecar's admin port; use another",
-                    container.name
-                )));
-            }
-            if !names.insert(name) {
-                takeover.warnings.push(format!(
-                    "port {name} of container {} stays outside the proxy: another container has a port of that name, \
-                     and Services follow the first",
-                    container.name
-                ));
+            let carriers = &carriers[name];
+            if carriers.len() > 1 {
+                let other =
+                    carriers.iter().find(|other| **other != container.name).unwrap_or(&container.name);
+                takeover.warnings.push(shared(name, container.name, other));
                 continue;
             }
             if let Some(host_port) = port.host_port {
@@ -79,6 +80,19 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
         }
     }
     Ok(takeover)
+}
+
+/// The containers with a port of each name. Services follow the first, app containers before native sidecars; as one port at
+/// most can give its name to the proxy, whose own place is before or behind the others, a name that two have would then lead
+/// to another port than before.
+fn carriers(pod: Pod<'_>) -> HashMap<&str, Vec<&str>> {
+    let mut carriers: HashMap<_, Vec<_>> = HashMap::new();
+    for container in pod.containers().filter(|container| container.is_long_running()) {
+        for name in container.tcp_ports().filter_map(|port| port.name) {
+            carriers.entry(name).or_default().push(container.name);
+        }
+    }
+    carriers
 }
 
 /// The protocol of the first entry that matches the port, unless it is to be left alone.
@@ -136,5 +150,12 @@ fn unnamed(container: &str, number: u16) -> String {
     format!(
         "port {number} of container {container} stays outside the proxy: it has no name. Give it one (name: http) \
          and let the Service use it (targetPort: http)"
+    )
+}
+
+fn shared(name: &str, container: &str, other: &str) -> String {
+    format!(
+        "port {name} of container {container} stays outside the proxy: container {other} has a port of that name too, and with \
+         the name moved, Services would reach another port than now. Give one of the two another name"
     )
 }
