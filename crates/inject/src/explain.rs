@@ -168,7 +168,7 @@ fn interception(pod: Pod, profile: &ProfileChoice, context: &Context) -> Option<
 }
 
 fn decision(pod: &Value, context: &Context) -> Decision {
-    match plan::plan(pod, context) {
+    match plan::plan(pod, context, Vec::new()) {
         Ok((_, mut report)) => {
             let warnings = std::mem::take(&mut report.warnings);
             Decision::Injected { report: Box::new(report), warnings }

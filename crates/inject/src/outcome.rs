@@ -147,10 +147,3 @@ pub struct ReplacedProbe {
     /// What stood there.
     pub was: serde_json::Value,
 }
-
-impl ReplacedProbe {
-    /// The field, as the pointer of what it is in and its own name.
-    pub(crate) fn action(&self) -> (&str, &str) {
-        self.field.rsplit_once('/').unwrap_or_default()
-    }
-}

@@ -9,6 +9,7 @@ use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
     INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER, SHARED_VOLUME, STATUS_ANNOTATION,
 };
+use outrigger_api::probe::Probe;
 use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -22,7 +23,7 @@ use crate::ports::{self, Takeover};
 use crate::probes::{self, Probes};
 use crate::proxy_container::{self, ProxyContainer};
 use crate::{
-    Context, Namespace, Outcome, Report, eligibility, logs, native, rendered, renewal, resources,
+    Context, Namespace, Outcome, Report, eligibility, logs, native, place, rendered, renewal, resources,
     shared_volume, status, user,
 };
 
@@ -33,7 +34,7 @@ use crate::{
 pub fn inject(pod: &Value, context: &Context) -> Outcome {
     let decided = match status::read(pod) {
         Ok(status) => renewal::decide(pod, &status, context),
-        Err(_) => plan(pod, context),
+        Err(_) => plan(pod, context, Vec::new()),
     };
     match decided {
         Ok((patch, report)) => Outcome::Injected { patch, report: Box::new(report) },
@@ -43,13 +44,16 @@ pub fn inject(pod: &Value, context: &Context) -> Outcome {
 
 /// The name of the profile that the pod, or else its namespace, asks for.
 pub fn profile_name<'a>(pod: &'a Value, namespace: &'a Namespace) -> &'a str {
-    let on_pod = pod["metadata"]["annotations"][PROFILE_ANNOTATION].as_str();
-    let on_namespace = || namespace.annotations.get(PROFILE_ANNOTATION).map(String::as_str);
-    on_pod.or_else(on_namespace).unwrap_or(DEFAULT_PROFILE)
+    let named = place::annotation(Pod::unchecked(pod), namespace, PROFILE_ANNOTATION);
+    named.map_or(DEFAULT_PROFILE, |(name, _)| name)
 }
 
-/// The patch for a pod without sidecars.
-pub(crate) fn plan(json: &Value, context: &Context) -> Result<(Patch, Report), Refusal> {
+/// The patch for a pod without sidecars. `answered`: the probes that the proxy answers already, where it had some.
+pub(crate) fn plan(
+    json: &Value,
+    context: &Context,
+    answered: Vec<Probe>,
+) -> Result<(Patch, Report), Refusal> {
     let pod = Pod::new(json)?;
     eligibility::check_opt_in(pod, context.namespace)?;
     eligibility::check_kind(pod)?;
@@ -67,7 +71,11 @@ pub(crate) fn plan(json: &Value, context: &Context) -> Result<(Patch, Report), R
     refuse_taken_names(pod, !mounts.is_empty(), !effective.profile.logs.is_empty())?;
     let wanted = effective.profile.native_sidecars;
     let placement = native::place(wanted, context.settings.cluster, !takeover.moved.is_empty())?;
-    let probes = probes::plan(pod, &takeover.moved, effective.profile.rewrite_probes, placement.native);
+    let rewrite = effective.profile.rewrite_probes;
+    let mut probes = probes::plan(pod, &takeover.moved, rewrite, placement.native);
+    if rewrite {
+        probes.keep(pod, answered, &takeover.moved);
+    }
     let config = sidecar_config(profile_id, &effective, &takeover, &probes, context.token);
     let (proxy, warnings) = proxy(pod, context, &effective, &takeover, &placement);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);

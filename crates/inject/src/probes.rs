@@ -14,7 +14,10 @@ use crate::edit::Edit;
 use crate::outcome::{MovedPort, ReplacedProbe};
 use crate::pod::{Container, Pod};
 
+/// What asks a port.
 const ACTIONS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
+/// Every action that a probe or a handler may have, of which it has one.
+const ALL_ACTIONS: [&str; 5] = ["httpGet", "tcpSocket", "grpc", "exec", "sleep"];
 
 /// How long an app may take to answer a probe, in seconds, where the probe does not say.
 const DEFAULT_TIMEOUT_SECONDS: u32 = 1;
@@ -62,8 +65,8 @@ pub(crate) fn plan(pod: Pod, moved: &[MovedPort], rewrite: bool, native: bool) -
         let may_rewrite = rewrite && (native || !container.is_init());
         for kind in ProbeKind::ALL {
             let Some(handler) = container.json.pointer(kind.field()) else { continue };
-            let given: Vec<_> = ACTIONS.into_iter().filter(|action| !handler[action].is_null()).collect();
-            for action in given.iter().copied().filter(|action| *action == "httpGet" || !kind.is_handler()) {
+            let given: Vec<_> = ALL_ACTIONS.into_iter().filter(|action| !handler[action].is_null()).collect();
+            for action in given.iter().copied().filter(|action| may_ask(kind, action)) {
                 let asked = Asked { container, kind, handler, action, what: &handler[action] };
                 // The API server refuses a probe with two actions. It is not for us to choose one.
                 probes.plan_one(&asked, &moved, given.len() == 1 && may_rewrite);
@@ -73,7 +76,37 @@ pub(crate) fn plan(pod: Pod, moved: &[MovedPort], rewrite: bool, native: bool) -
     probes
 }
 
+/// Whether the kubelet would ask a port by it. A handler's `tcpSocket` is taken by the API server and never run.
+fn may_ask(kind: ProbeKind, action: &str) -> bool {
+    ACTIONS.contains(&action) && (action == "httpGet" || !kind.is_handler())
+}
+
 impl Probes {
+    /// Keeps answering a probe that others have made to ask another place since: they may ask the proxy in their turn, as
+    /// Istio's agent does, which would get a 404.
+    pub(crate) fn keep(&mut self, pod: Pod, answered: Vec<Probe>, moved: &[MovedPort]) {
+        let planned: HashSet<_> = self.answered.iter().map(Probe::path).collect();
+        let ports: HashSet<_> = moved.iter().map(|moved| moved.port).collect();
+        let kept = answered.into_iter().filter(|probe| {
+            let port = match &probe.action {
+                ProbeAction::Http(http) => http.port,
+                ProbeAction::Tcp { port } | ProbeAction::Grpc { port, .. } => *port,
+            };
+            let handler = || pod.container(&probe.container)?.json.pointer(probe.kind.field());
+            !planned.contains(&probe.path())
+                && ports.contains(&port)
+                && handler().is_some_and(|handler| handler["httpGet"].is_object())
+        });
+        let before = self.answered.len();
+        self.answered.extend(kept);
+        if self.answered.len() > before {
+            // In the order of those that were planned at once, or the config would look as if something had changed.
+            let place = |name: &str| pod.containers().position(|container| container.name == name);
+            let kind = |kind| ProbeKind::ALL.iter().position(|other| *other == kind);
+            self.answered.sort_by_cached_key(|probe| (place(&probe.container), kind(probe.kind)));
+        }
+    }
+
     fn plan_one(&mut self, asked: &Asked, moved: &Moved, may_rewrite: bool) {
         let Some(port) = asked.port() else {
             self.warnings.extend(asked.undeclared());
@@ -201,22 +234,60 @@ fn is_loopback(host: &str) -> bool {
 impl Change {
     /// Writes it to a container.
     pub(crate) fn apply(&self, edit: &mut Edit, container: &str) {
-        let (handler, action) = self.record.action();
-        if matches!(action, "tcpSocket" | "grpc") {
-            edit.remove(&format!("{container}{}", self.record.field));
-            edit.insert(&format!("{container}{handler}"), "httpGet", self.with.clone());
-        } else {
-            edit.replace(&format!("{container}{}", self.record.field), self.with.clone());
+        let field = &self.record.field;
+        match field.rsplit_once('/') {
+            Some((handler, "tcpSocket" | "grpc")) => {
+                edit.remove(&format!("{container}{field}"));
+                edit.insert(&format!("{container}{handler}"), "httpGet", self.with.clone());
+            }
+            _ => edit.replace(&format!("{container}{field}"), self.with.clone()),
         }
     }
 }
 
-/// Puts back what stood in a container.
+/// What a record is about.
+struct Replaced<'a> {
+    kind: ProbeKind,
+    action: &'a str,
+    /// Whether only the action's port was replaced.
+    port: bool,
+}
+
+fn parse(record: &ReplacedProbe) -> Option<Replaced<'_>> {
+    let (kind, action) = ProbeKind::ALL.into_iter().find_map(|kind| {
+        record.field.strip_prefix(kind.field())?.strip_prefix('/').map(|action| (kind, action))
+    })?;
+    let (action, port) = action.strip_suffix("/port").map_or((action, false), |action| (action, true));
+    let was_one = if port { record.was.is_string() } else { record.was.is_object() };
+    (was_one && may_ask(kind, action)).then_some(Replaced { kind, action, port })
+}
+
+/// Whether injection may have replaced what the record says.
+pub(crate) fn is_sound(record: &ReplacedProbe) -> bool {
+    parse(record).is_some()
+}
+
+/// Puts back what stood in a container whose ports have their names again, where what stands there now is what we wrote:
+/// a probe that the user has edited since, or another webhook, is theirs.
 pub(crate) fn restore(container: &mut Value, record: &ReplacedProbe) {
-    let (handler, action) = record.action();
-    let Some(Value::Object(fields)) = container.pointer_mut(handler) else { return };
-    if matches!(action, "tcpSocket" | "grpc") {
-        fields.shift_remove("httpGet");
+    let Some(Replaced { kind, action, port }) = parse(record) else { return };
+    let mut ports = container["ports"].as_array().into_iter().flatten();
+    let number = ports.find(|port| port["name"] == record.was).map(|port| port["containerPort"].clone());
+    let Some(Value::Object(fields)) = container.pointer_mut(kind.field()) else { return };
+    if port {
+        let now = fields.get_mut(action).and_then(|what| what.get_mut("port"));
+        if let Some(now) = now.filter(|now| number.as_ref() == Some(&**now)) {
+            *now = record.was.clone();
+        }
+        return;
     }
-    fields.insert(action.to_owned(), record.was.clone());
+    let path = format!("/probe/{}/{}", record.container, kind.segment());
+    let ours = fields.get("httpGet").is_some_and(|now| now["path"] == path && now["port"] == ADMIN_PORT);
+    let mut others = ALL_ACTIONS.iter().filter(|action| **action != "httpGet");
+    if ours && others.all(|action| fields.get(*action).is_none_or(Value::is_null)) {
+        if action != "httpGet" {
+            fields.shift_remove("httpGet");
+        }
+        fields.insert(action.to_owned(), record.was.clone());
+    }
 }

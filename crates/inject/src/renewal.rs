@@ -8,6 +8,7 @@ use outrigger_api::Reason;
 use outrigger_api::names::{
     CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, FINISH_LABEL, INJECTED_LABEL, STATUS_ANNOTATION,
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::edit::{Edit, escape};
@@ -63,9 +64,11 @@ fn left_as_it_is(refusal: Refusal) -> Refusal {
 pub(crate) fn renew(pod: &Value, status: &Report, context: &Context) -> Result<Renewal, Refusal> {
     let mut wanted = pod.clone();
     uninject::take_out(&mut wanted, status);
-    let kept = token(pod);
-    let token = if kept.is_empty() { context.token } else { &kept };
-    let (patch, report) = plan::plan(&wanted, &Context { token, ..*context })?;
+    let config = config(pod);
+    let kept = config["token"].as_str().unwrap_or_default();
+    let token = if kept.is_empty() { context.token } else { kept };
+    let answered = Vec::deserialize(&config["probes"]).unwrap_or_default();
+    let (patch, report) = plan::plan(&wanted, &Context { token, ..*context }, answered)?;
     json_patch::patch(&mut wanted, &patch).expect("plan makes patches that fit the pod they were made for");
     let mut comparison = Comparison {
         edit: Edit::new(Pod::new(pod)?),
@@ -90,11 +93,10 @@ pub(crate) fn renew(pod: &Value, status: &Report, context: &Context) -> Result<R
     Ok(Renewal { patch: Patch::default(), report, structural, live })
 }
 
-/// The token that the pod has; empty where it has none.
-fn token(pod: &Value) -> String {
+/// The sidecar config that the pod has; null where it has none.
+fn config(pod: &Value) -> Value {
     let config = pod["metadata"]["annotations"][CONFIG_ANNOTATION].as_str().unwrap_or_default();
-    let config: Value = serde_json::from_str(config).unwrap_or_default();
-    config["token"].as_str().unwrap_or_default().to_owned()
+    serde_json::from_str(config).unwrap_or_default()
 }
 
 const VOLUMES: &str = "/spec/volumes";
@@ -116,11 +118,10 @@ impl Comparison<'_> {
             [&self.then.containers, &self.report.containers].into_iter().flatten().any(|n| n == name)
         };
         for list in [CONTAINERS, INIT_CONTAINERS] {
-            let mut wanted = items(self.wanted, list).iter().filter(|item| !ours(name(item)));
-            for (index, now) in items(self.now, list).iter().enumerate().filter(|(_, item)| !ours(name(item)))
-            {
-                let wanted =
-                    wanted.next().expect("the wanted pod has every container of the user's, in order");
+            // The same ones in the same order: a status that could take one of them away or rename it is not read.
+            let wanted = items(self.wanted, list).iter().filter(|item| !ours(name(item)));
+            let now = items(self.now, list).iter().enumerate().filter(|(_, item)| !ours(name(item)));
+            for ((index, now), wanted) in now.zip(wanted) {
                 let mut changes = Vec::new();
                 owned::changes("", now, wanted, &mut changes);
                 for change in changes {

@@ -48,6 +48,20 @@ pub enum Standing {
     },
 }
 
+impl Standing {
+    /// It in one word, as in the JSON: `missing`.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Outside { .. } => "outside",
+            Self::Refused { .. } => "refused",
+            Self::Missing => "missing",
+            Self::Current => "current",
+            Self::Reconfigurable { .. } => "reconfigurable",
+            Self::Outdated { .. } => "outdated",
+        }
+    }
+}
+
 /// Compares a pod with what it would get now. It looks at what injection owns and at nothing else, so that defaults that
 /// the API server filled in, a mounted token or a container of another injector make no difference.
 ///
@@ -72,7 +86,7 @@ pub fn standing(pod: &Value, context: &Context) -> Standing {
 }
 
 fn without_sidecars(pod: &Value, context: &Context) -> Standing {
-    match plan::plan(pod, context) {
+    match plan::plan(pod, context, Vec::new()) {
         Ok(_) => Standing::Missing,
         Err(Refusal::Skipped { reason, message }) => Standing::Outside { reason, message },
         Err(Refusal::Rejected { reason, errors }) => Standing::Refused { reason, errors },

@@ -3,16 +3,53 @@
 use outrigger_api::names::{PREFIX_OF_ITEMS, STATUS_ANNOTATION};
 use serde_json::Value;
 
-use crate::{Report, UninjectError, remains};
+use crate::{Report, UninjectError, probes, remains};
 
-/// Reads it, or what can be told where it is gone; and believes nothing in it that could reach what is not ours: people copy annotations, and write them.
+/// Reads it, or what can be told where it is gone. People copy annotations, and write them: a status that lists what injection
+/// never adds, changes or creates is refused whole. What a sound one lists is taken out or put back only where the pod
+/// shows that it is ours: a forged status can at most give a name to a port that has none.
 pub(crate) fn read(pod: &Value) -> Result<Report, UninjectError> {
     let Some(status) = pod["metadata"]["annotations"][STATUS_ANNOTATION].as_str() else {
         return remains::report(pod).ok_or(UninjectError::NotInjected);
     };
     let report: Report = serde_json::from_str(status)?;
-    match report.containers.iter().chain(&report.volumes).find(|name| !name.starts_with(PREFIX_OF_ITEMS)) {
-        Some(name) => Err(UninjectError::NotOurs(name.clone())),
+    match not_ours(&report) {
+        Some(what) => Err(UninjectError::NotOurs(what)),
         None => Ok(report),
     }
+}
+
+fn not_ours(report: &Report) -> Option<String> {
+    let Report { containers, volumes, rendered, ports, probes, mounts, created, nulls, .. } = report;
+    let mut items = containers.iter().chain(volumes).chain(rendered.keys());
+    let item = items.find(|name| !name.starts_with(PREFIX_OF_ITEMS)).cloned();
+    let theirs = |container: &str| !container.is_empty() && !containers.iter().any(|ours| ours == container);
+    let port = || {
+        let found = ports.iter().find(|port| port.name.is_empty() || !theirs(&port.container))?;
+        Some(format!("port {:?} of container {:?}", found.name, found.container))
+    };
+    let probe = || {
+        let found = probes.iter().find(|probe| !probes::is_sound(probe) || !theirs(&probe.container))?;
+        Some(format!("{} of container {:?}", found.field, found.container))
+    };
+    let mount = || {
+        let sound = |mount: &str| mount.split_once(':').is_some_and(|(container, _)| theirs(container));
+        mounts.iter().find(|mount| !sound(mount)).map(|mount| format!("mount {mount:?}"))
+    };
+    let list = || created.iter().chain(nulls).find(|path| !may_be_created(path)).cloned();
+    item.or_else(port).or_else(probe).or_else(mount).or_else(list)
+}
+
+/// Whether it is a list or map that injection adds to.
+fn may_be_created(path: &str) -> bool {
+    let fixed =
+        ["/metadata", "/metadata/labels", "/metadata/annotations", "/spec/volumes", "/spec/initContainers"];
+    let of_container = |path: &str| {
+        let index = path
+            .strip_prefix("/spec/containers/")
+            .or_else(|| path.strip_prefix("/spec/initContainers/"))?
+            .strip_suffix("/volumeMounts")?;
+        index.parse::<usize>().ok()
+    };
+    fixed.contains(&path) || of_container(path).is_some()
 }

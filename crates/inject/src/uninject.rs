@@ -19,8 +19,8 @@ pub enum UninjectError {
     /// The status annotation is not ours, or of a version that this one can't read.
     #[error("failed to read annotation {STATUS_ANNOTATION}: {0}")]
     Status(#[from] serde_json::Error),
-    /// The status annotation claims a container or volume of the user's.
-    #[error("annotation {STATUS_ANNOTATION} lists {0}, which Outrigger never adds")]
+    /// The status annotation claims what is the user's.
+    #[error("annotation {STATUS_ANNOTATION} lists {0}, which Outrigger never adds or changes")]
     NotOurs(String),
 }
 

@@ -8,11 +8,15 @@
 
 #[path = "fuzz/dice.rs"]
 mod dice;
+#[path = "fuzz/forged.rs"]
+mod forged;
 #[path = "fuzz/others.rs"]
 mod others;
 #[path = "fuzz/pods.rs"]
 mod pods;
 mod scenario;
+#[path = "fuzz/services.rs"]
+mod services;
 #[path = "fuzz/validity.rs"]
 mod validity;
 
@@ -78,10 +82,40 @@ fn try_one(dice: &mut Dice) -> (bool, bool) {
     let new = problems_that_are_new(pod, &patched);
     assert!(new.is_empty(), "{new:?}\n{pod}\n{patched}");
     assert_settled(&scenario, &patched);
+    assert_services_lead_where_they_did(&scenario, &patched);
+    a_forged_status_takes_nothing(&scenario, &patched, dice);
     let mut restored = patched.clone();
     uninject(&mut restored).unwrap();
     assert_eq!(restored, *pod, "uninject is exact");
     (true, others_change_it(&scenario, patched, dice))
+}
+
+fn assert_services_lead_where_they_did(scenario: &Scenario, patched: &Value) {
+    // None is older than those that follow a name into native sidecars but the 1.27 above.
+    let follows = scenario.settings.cluster.server.is_none();
+    let after = services::leads(patched, follows);
+    for (name, lead) in services::leads(&scenario.pod, follows) {
+        assert_eq!(after.get(&name), Some(&lead), "{name}\n{}\n{patched}", scenario.pod);
+    }
+}
+
+/// Whoever wrote it, it is answered, and the user's containers stay.
+fn a_forged_status_takes_nothing(scenario: &Scenario, patched: &Value, dice: &mut Dice) {
+    let mut forged = patched.clone();
+    forged::forge(&mut forged, dice);
+    let containers = |pod: &Value| {
+        let lists = ["containers", "initContainers"].map(|list| pod["spec"][list].clone());
+        let all = lists.iter().filter_map(Value::as_array).flatten().map(|item| item["name"].clone());
+        let theirs = all.filter(|name| !name.as_str().unwrap_or_default().starts_with("outrigger-"));
+        theirs.collect::<Vec<_>>()
+    };
+    serde_json::to_string(&explain(&forged, &scenario.context())).unwrap();
+    standing(&forged, &scenario.context());
+    let after = admitted(scenario, &forged).unwrap_or_else(|| forged.clone());
+    assert_eq!(containers(&after), containers(&scenario.pod), "{forged}");
+    // Refused or not, it does not panic.
+    let taken_out = uninject(&mut forged).map(|_| containers(&forged));
+    assert!(taken_out.is_err() || taken_out.is_ok_and(|left| left == containers(&scenario.pod)), "{forged}");
 }
 
 /// Another webhook changes the pod after us, and we are asked once more.

@@ -231,14 +231,108 @@ fn a_pod_whose_profile_is_gone_keeps_its_sidecars() {
 /// A status that claims what is not ours is not believed, or a pod could lose its app to an annotation.
 #[test]
 fn a_forged_status_reaches_nothing_of_the_users() {
+    let probe = |container: &str, field: &str, was: Value| json!({"probes": [{"container": container, "field": field, "was": was}]});
+    let port = |container: &str, name: &str| {
+        let port = json!({"container": container, "index": 1, "name": name, "port": 9999, "listen": 1, "protocol": "tcp"});
+        json!({"ports": [port]})
+    };
+    let forgeries = [
+        json!({"containers": ["app"]}),
+        json!({"volumes": ["data"]}),
+        json!({"rendered": {"app": {"image": "0"}}}),
+        // This one was a panic: the app took the name of a container of ours.
+        probe("app", "/name", "outrigger-x".into()),
+        probe("app", "/ports", json!({})),
+        probe("app", "/readinessProbe", json!({})),
+        probe("app", "/readinessProbe/exec", json!({})),
+        probe("app", "/readinessProbe/httpGet", "no action".into()),
+        probe("app", "/readinessProbe/httpGet/port", 8080.into()),
+        probe("app", "/readinessProbe/httpGet/path", "/".into()),
+        probe("app", "/lifecycle/preStop/tcpSocket", json!({})),
+        probe("outrigger-x", "/readinessProbe/httpGet", json!({})),
+        port("app", ""),
+        port("outrigger-x", "http"),
+        json!({"mounts": ["app"]}),
+        json!({"mounts": [":/shared"]}),
+        json!({"created": ["/spec/containers"]}),
+        json!({"created": ["/spec/containers/0/ports"]}),
+        json!({"created": ["/metadata/labels/app"]}),
+        json!({"nulls": ["/spec/containers"]}),
+    ];
+    for forged in forgeries {
+        let mut status = json!({"version": "", "profile": "", "configHash": "", "containers": ["outrigger-x"], "volumes": []});
+        status.as_object_mut().unwrap().extend(forged.as_object().unwrap().clone());
+        let mut pod = web();
+        pod["metadata"]["annotations"] = json!({"outrigger.dev/status": status.to_string()});
+        assert!(uninject(&mut pod.clone()).is_err(), "{status}");
+        let scenario = Scenario::of_pod(pod.clone());
+        let (mut pod, _) = admitted(&scenario, &pod);
+        uninject(&mut pod).unwrap();
+        assert_eq!(pod["spec"], web()["spec"], "{status}");
+    }
+}
+
+fn with_readiness(pod: &Value, probe: &Value) -> Value {
+    let mut pod = pod.clone();
+    pod["spec"]["containers"][0]["readinessProbe"] = probe.clone();
+    pod
+}
+
+/// `outrigger inject -f app.yaml > injected.yaml`, and then somebody edits what stands there: the old probe came back.
+#[test]
+fn a_probe_that_the_user_edited_since_is_the_users() {
+    let scenario = Scenario::of_pod(web());
+    let injected = injected(&scenario);
+    let edited = json!({"httpGet": {"path": "/new", "port": 8080}});
+    let (mut pod, report) = admitted(&scenario, &with_readiness(&injected, &edited));
+    assert_eq!(pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"], "/probe/app/readiness");
+    assert_eq!(config(&pod)["probes"][0]["action"]["http"]["path"], "/new");
+    assert_eq!(report.probes[0].was, edited["httpGet"]);
+    uninject(&mut pod).unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["readinessProbe"], edited);
+}
+
+/// A second action beside it is what the API server refuses.
+#[test]
+fn a_probe_that_was_made_another_action_stays_that_one() {
+    let scenario = Scenario::of_pod(web());
+    let exec = json!({"exec": {"command": ["true"]}});
+    let (mut pod, _) = admitted(&scenario, &with_readiness(&injected(&scenario), &exec));
+    assert_eq!(pod["spec"]["containers"][0]["readinessProbe"], exec);
+    assert!(config(&pod).get("probes").is_none());
+    uninject(&mut pod).unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["readinessProbe"], exec);
+}
+
+/// As Istio does, whose agent asks in its turn what stood there: our proxy must go on answering.
+#[test]
+fn a_probe_that_a_later_webhook_rewrote_stays_so_and_is_answered() {
+    let scenario = Scenario::of_pod(web());
+    let theirs = json!({"httpGet": {"path": "/app-health/app/readyz", "port": 15_020, "scheme": "HTTP"}});
+    let rewritten = with_readiness(&injected(&scenario), &theirs);
+    assert_nothing_to_do(&scenario, &rewritten);
+    let mut more = rewritten.clone();
+    let grpc = json!({"name": "grpc", "containerPort": 9090});
+    more["spec"]["containers"][0]["ports"].as_array_mut().unwrap().push(grpc);
+    let (pod, _) = admitted(&scenario, &more);
+    assert_eq!(pod["spec"]["containers"][0]["readinessProbe"], theirs);
+    assert_eq!(config(&pod)["probes"][0]["kind"], "readiness");
+    assert_eq!(ports_of_proxy(&pod), ["http", "grpc", "outrigger-admin"]);
+}
+
+/// Without rewriting, the number stands where the name stood.
+#[test]
+fn a_port_of_a_probe_that_the_user_edited_since_is_the_users() {
     let mut pod = web();
-    let forged =
-        json!({"version": "1", "profile": "a/b", "configHash": "", "containers": ["app"], "volumes": []});
-    pod["metadata"]["annotations"] = json!({"outrigger.dev/status": forged.to_string()});
-    assert!(uninject(&mut pod.clone()).is_err());
-    let scenario = Scenario::of_pod(pod.clone());
-    let (pod, _) = admitted(&scenario, &pod);
-    assert_eq!(names(&pod, "containers"), ["app"]);
+    pod["metadata"]["annotations"] = json!({"outrigger.dev/rewrite-probes": "false"});
+    let scenario = Scenario::of_pod(pod);
+    let mut injected = injected(&scenario);
+    let port = &mut injected["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"];
+    assert_eq!(*port, 8080);
+    *port = 8081.into();
+    assert_nothing_to_do(&scenario, &injected);
+    uninject(&mut injected).unwrap();
+    assert_eq!(injected["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"], 8081);
 }
 
 #[test]

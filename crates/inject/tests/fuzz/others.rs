@@ -7,7 +7,7 @@ use super::dice::Dice;
 /// Makes the same changes to the pod without our parts and to the one with them; to containers of ours, too.
 pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
     for _ in 0..=dice.roll(3) {
-        match dice.roll(8) {
+        match dice.roll(10) {
             0 | 1 => {
                 let ports = json!([{"name": dice.word(&["late", "http", "p2"]), "containerPort": 7000 + dice.roll(3)}]);
                 let name = format!("late{}", dice.roll(1000));
@@ -28,7 +28,7 @@ pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
                 both(without, with, |pod| push(pod, "volumes", &added, false));
             }
             4 => both(without, with, |pod| {
-                let app = items(pod, "containers").find(|item| item["name"] != "outrigger-proxy");
+                let app = items(pod, "containers").find(|item| !is_ours(item));
                 if let Some(app) = app.and_then(Value::as_object_mut) {
                     app.insert("terminationMessagePath".to_owned(), "/dev/termination-log".into());
                 }
@@ -40,7 +40,22 @@ pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
                     annotations.insert("late/annotation".to_owned(), "x".into());
                 }
             }),
-            6 => of_ours(with, |ours| ours["image"] = "mirror.example/sidecar".into()),
+            6 | 7 => {
+                let kind = dice.word(&["readinessProbe", "livenessProbe", "startupProbe"]);
+                let probe = match dice.roll(4) {
+                    0 => json!({"exec": {"command": ["true"]}}),
+                    1 => json!({"tcpSocket": {"port": 8080}}),
+                    2 => json!({"httpGet": {"path": "/new", "port": 8080}}),
+                    _ => json!({"httpGet": {"path": "/of-theirs", "port": 15_020}}),
+                };
+                both(without, with, |pod| {
+                    let app = items(pod, "containers").find(|item| !is_ours(item));
+                    if let (Some(app), Some(kind)) = (app.and_then(Value::as_object_mut), kind.as_str()) {
+                        app.insert(kind.to_owned(), probe.clone());
+                    }
+                });
+            }
+            8 => of_ours(with, |ours| ours["image"] = "mirror.example/sidecar".into()),
             _ => of_ours(with, |ours| {
                 let late = json!({"name": "LATE", "value": "1"});
                 let env = ours["env"].as_array_mut().expect("our container has variables");
@@ -88,4 +103,8 @@ fn of_ours(pod: &mut Value, change: impl Fn(&mut Value)) {
 
 fn items<'a>(pod: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
     pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn is_ours(container: &Value) -> bool {
+    container["name"] == "outrigger-proxy" || container["name"] == "outrigger-logs"
 }
