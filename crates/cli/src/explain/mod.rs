@@ -237,14 +237,14 @@ impl Running {
         let status = str_at(pod, "/metadata/annotations/outrigger.dev~1status");
         let version = serde_json::from_str::<Report>(status).ok().map(|report| report.version);
         let standing = judge.standing(pod, namespace);
-        let (stands, differences) = match &standing {
-            Standing::Outside { .. } => ("outside", Vec::new()),
-            Standing::Refused { errors, .. } => ("refused", errors.clone()),
-            Standing::Missing => ("missing", Vec::new()),
-            Standing::Current => ("current", Vec::new()),
-            Standing::Reconfigurable { differences, .. } => ("reconfigurable", differences.clone()),
-            Standing::Outdated { differences } => ("outdated", differences.clone()),
+        let differences = match &standing {
+            Standing::Refused { errors, .. } => errors.clone(),
+            Standing::Reconfigurable { differences, .. } | Standing::Outdated { differences } => {
+                differences.clone()
+            }
+            Standing::Outside { .. } | Standing::Missing | Standing::Current => Vec::new(),
         };
+        let stands = standing.word();
         Self { pod: str_at(pod, "/metadata/name").to_owned(), version, stands, differences, standing }
     }
 }
