@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Every profile of a cluster, sound or not. A faulty one is kept with its faults, so that a pod that names it is told
 /// what is wrong and not that the profile does not exist.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profiles {
     release_namespace: String,
     by_namespace: BTreeMap<String, BTreeMap<String, Parsed>>,
@@ -30,10 +30,13 @@ impl Profiles {
         Self { release_namespace: release_namespace.into(), by_namespace: BTreeMap::new() }
     }
 
-    /// Adds a profile, or replaces it.
-    pub fn set(&mut self, namespace: &str, name: &str, spec: &Value) {
+    /// Adds a profile, or replaces it. Whether that gives pods anything else than before.
+    pub fn set(&mut self, namespace: &str, name: &str, spec: &Value) -> bool {
         let profiles = self.by_namespace.entry(namespace.to_owned()).or_default();
-        profiles.insert(name.to_owned(), SidecarProfileSpec::parse(spec));
+        let parsed = SidecarProfileSpec::parse(spec);
+        let changed = profiles.get(name) != Some(&parsed);
+        profiles.insert(name.to_owned(), parsed);
+        changed
     }
 
     /// Takes a profile out; nothing happens if it is not there.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use json_patch::Patch;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ObjectReference;
-use outrigger_api::names::{ENABLED, INJECT_LABEL, STATUS_ANNOTATION};
+use outrigger_api::names::{ENABLED, INJECT_LABEL, INJECTED_LABEL, STATUS_ANNOTATION};
 use outrigger_inject::{Context, Report, Standing, standing};
 use serde_json::Value;
 
@@ -19,6 +19,11 @@ use crate::pages::{Page, Place};
 const NAMESPACES: usize = 200;
 /// The namespace of that sum. No namespace has an underscore in its name.
 const OTHER: &str = "_other";
+/// The most namespaces whose pods are listed one namespace after the other. From there on one list of the whole cluster, which has
+/// fewer round trips, though pods in it are not ours.
+const LISTS: usize = 50;
+/// What [`INJECTED_LABEL`] says of each pod that has sidecars.
+const INJECTED: &str = "true";
 /// Label by which a namespace is told from another in selectors.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
@@ -65,21 +70,23 @@ impl Scope {
     }
 
     /// Where to list, so that no pod is seen twice by [`Scope::contains`].
-    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
-        use outrigger_api::names::INJECTED_LABEL;
-        let labels = [Place::Label(INJECT_LABEL, ENABLED), Place::Label(INJECTED_LABEL, "true")];
-        self.asking.iter().cloned().map(Place::Namespace).chain(labels)
+    pub(crate) fn places(&self) -> Vec<Place> {
+        if self.asking.len() > LISTS {
+            return vec![Place::Everywhere];
+        }
+        let labels = [Place::Label(INJECT_LABEL, ENABLED), Place::Label(INJECTED_LABEL, INJECTED)];
+        self.asking.iter().cloned().map(Place::Namespace).chain(labels).collect()
     }
 
     /// Whether the pod counts where it was listed.
     fn contains(&self, pod: &Value, place: &Place) -> bool {
-        let namespace = text(pod, "/metadata/namespace");
+        let (namespace, labels) = (text(pod, "/metadata/namespace"), &pod["metadata"]["labels"]);
+        let (asks, asked_for) = (labels[INJECT_LABEL] == ENABLED, self.asking.contains(namespace));
         match place {
             Place::Namespace(_) => true,
-            _ if self.excluded.contains(namespace) || self.asking.contains(namespace) => false,
-            Place::Label(key, _) => {
-                *key == INJECT_LABEL || pod["metadata"]["labels"][INJECT_LABEL] != ENABLED
-            }
+            _ if self.excluded.contains(namespace) => false,
+            Place::Label(key, _) => !asked_for && (*key == INJECT_LABEL || !asks),
+            Place::Everywhere => asked_for || asks || labels[INJECTED_LABEL] == INJECTED,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the watches have told us about the cluster, as far as injection looks at it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use kube::core::ObjectMeta;
 use outrigger_api::names;
@@ -42,10 +42,12 @@ impl Known {
         self.caches.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For one change; never across an await. Only where there is one, because it wakes who waits for [`Known::changed`].
-    pub fn write(&self) -> RwLockWriteGuard<'_, Caches> {
-        self.changed.notify_one();
-        self.caches.write().unwrap_or_else(PoisonError::into_inner)
+    /// Makes a change, which says whether it was one: that wakes who waits for [`Known::changed`]. Watches also tell of what an
+    /// admission never looks at, such as the status that we write ourselves.
+    pub fn change(&self, change: impl FnOnce(&mut Caches) -> bool) {
+        if change(&mut self.caches.write().unwrap_or_else(PoisonError::into_inner)) {
+            self.changed.notify_one();
+        }
     }
 
     /// Waits for a change since the last wait. For one waiter.

@@ -127,15 +127,17 @@ fn insert(nodes: &mut HashMap<String, Version>, node: &SlimNode) {
 
 fn set(
     known: &Known,
-    field: impl Fn(&mut outrigger_inject::Cluster) -> &mut Option<Version>,
+    field: impl FnOnce(&mut outrigger_inject::Cluster) -> &mut Option<Version>,
     version: Option<Version>,
     whose: &str,
 ) {
     // Mostly it is what it was: a kubelet's heartbeat brings its node every few seconds.
-    let mut cluster = known.read().settings.cluster;
-    if *field(&mut cluster) != version {
-        *field(&mut known.write().settings.cluster) = version;
-        let version = version.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
-        tracing::info!(whose, version, "version of Kubernetes");
-    }
+    known.change(|caches| {
+        let before = std::mem::replace(field(&mut caches.settings.cluster), version);
+        if before != version {
+            let version = version.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
+            tracing::info!(whose, version, "version of Kubernetes");
+        }
+        before != version
+    });
 }

@@ -17,6 +17,8 @@ pub(crate) enum Place {
     Namespace(String),
     /// The pods with this label and value, in all namespaces.
     Label(&'static str, &'static str),
+    /// All pods of the cluster.
+    Everywhere,
 }
 
 /// A page as it came.
@@ -43,7 +45,7 @@ struct Metadata {
 pub(crate) async fn page(client: &Client, place: &Place, token: Option<&str>) -> kube::Result<Page> {
     let url = match place {
         Place::Namespace(name) => format!("/api/v1/namespaces/{name}/pods"),
-        Place::Label(..) => "/api/v1/pods".to_owned(),
+        Place::Label(..) | Place::Everywhere => "/api/v1/pods".to_owned(),
     };
     let mut params = ListParams::default().limit(LIMIT);
     if let Place::Label(key, value) = place {

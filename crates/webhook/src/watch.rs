@@ -3,6 +3,7 @@
 //! A failed watch starts again with backoff, for ever; meanwhile the caches stay as they were, and
 //! [`crate::lookup`] covers what they miss. Readiness needs each to have been complete once.
 
+use std::collections::HashMap;
 use std::pin::pin;
 
 use futures::{Stream, StreamExt};
@@ -11,7 +12,7 @@ use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, ResourceExt};
-use outrigger_inject::Profiles;
+use outrigger_inject::{Namespace, Profiles};
 use outrigger_runtime::readiness::Condition;
 
 use crate::known::{Known, namespace};
@@ -22,25 +23,39 @@ use crate::metrics::{Metrics, Watched};
 pub async fn namespaces(client: Client, known: Known, synced: Condition, metrics: Metrics) {
     let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(client);
     let mut events = pin!(watch(api, watcher::Config::default()).default_backoff());
-    let mut listed = std::collections::HashMap::new();
+    let mut listed = HashMap::new();
     while let Some(event) = next(&mut events, "namespaces", &metrics).await {
-        match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(object) => {
-                listed.insert(object.name_any(), namespace(object.metadata));
-            }
-            Event::InitDone => {
-                known.write().namespaces = std::mem::take(&mut listed);
-                synced.set(true);
-            }
-            Event::Apply(object) => {
-                known.write().namespaces.insert(object.name_any(), namespace(object.metadata));
-            }
-            Event::Delete(object) => {
-                known.write().namespaces.remove(&object.name_any());
-            }
+        let complete = matches!(event, Event::InitDone);
+        take_namespace(event, &mut listed, &known);
+        if complete {
+            synced.set(true);
         }
         metrics.namespaces.set(gauge(known.read().namespaces.len()));
+    }
+}
+
+/// `listed`: what a list has brought so far, until it is complete.
+fn take_namespace(
+    event: Event<PartialObjectMeta<KubeNamespace>>,
+    listed: &mut HashMap<String, Namespace>,
+    known: &Known,
+) {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(object) => {
+            listed.insert(object.name_any(), namespace(object.metadata));
+        }
+        Event::InitDone => known.change(|caches| {
+            let before = std::mem::replace(&mut caches.namespaces, std::mem::take(listed));
+            before != caches.namespaces
+        }),
+        Event::Apply(object) => known.change(|caches| {
+            let (name, namespace) = (object.name_any(), namespace(object.metadata));
+            caches.namespaces.insert(name, namespace.clone()) != Some(namespace)
+        }),
+        Event::Delete(object) => {
+            known.change(|caches| caches.namespaces.remove(&object.name_any()).is_some());
+        }
     }
 }
 
@@ -66,21 +81,34 @@ pub async fn profiles(
     let mut events = pin!(watched.default_backoff());
     let mut listed = Profiles::new(&release_namespace);
     while let Some(event) = next(&mut events, "sidecarprofiles", &metrics).await {
-        match event {
-            Event::Init => listed = Profiles::new(&release_namespace),
-            Event::InitApply(object) => set(&mut listed, &object),
-            Event::InitDone => {
-                let fresh = Profiles::new(&release_namespace);
-                known.write().profiles = std::mem::replace(&mut listed, fresh);
-                synced.set(true);
-            }
-            Event::Apply(object) => set(&mut known.write().profiles, &object),
-            Event::Delete(object) => {
-                let namespace = object.namespace().unwrap_or_default();
-                known.write().profiles.remove(&namespace, &object.name_any());
-            }
+        let complete = matches!(event, Event::InitDone);
+        if matches!(event, Event::Init) {
+            listed = Profiles::new(&release_namespace);
+        }
+        take_profile(&event, &mut listed, &known);
+        if complete {
+            synced.set(true);
         }
         metrics.profiles.set(gauge(known.read().profiles.count()));
+    }
+}
+
+/// As [`take_namespace`]; for `Init` the caller has emptied `listed`.
+fn take_profile(event: &Event<DynamicObject>, listed: &mut Profiles, known: &Known) {
+    match event {
+        Event::Init => {}
+        Event::InitApply(object) => {
+            set(listed, object);
+        }
+        Event::InitDone => known.change(|caches| {
+            let before = std::mem::replace(&mut caches.profiles, std::mem::take(listed));
+            before != caches.profiles
+        }),
+        Event::Apply(object) => known.change(|caches| set(&mut caches.profiles, object)),
+        Event::Delete(object) => known.change(|caches| {
+            caches.profiles.remove(&object.namespace().unwrap_or_default(), &object.name_any());
+            true
+        }),
     }
 }
 
@@ -96,9 +124,10 @@ pub fn profile_resource() -> ApiResource {
     }
 }
 
-fn set(profiles: &mut Profiles, object: &DynamicObject) {
+/// Whether its spec is another than before: watches tell of the status too, which we write.
+fn set(profiles: &mut Profiles, object: &DynamicObject) -> bool {
     let namespace = object.namespace().unwrap_or_default();
-    profiles.set(&namespace, &object.name_any(), &object.data["spec"]);
+    profiles.set(&namespace, &object.name_any(), &object.data["spec"])
 }
 
 /// The next event that is no failure. The watch itself starts again after one, and the backoff slows that down.
@@ -142,9 +171,70 @@ fn gauge(count: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use outrigger_api::profile::SidecarProfile;
+    use outrigger_inject::{Cluster, Settings};
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn known() -> Known {
+        let settings = Settings {
+            sidecar_image: "sidecar:1".into(),
+            image_pull_policy: None,
+            version: "0.0.0".into(),
+            cluster: Cluster::default(),
+        };
+        Known::new("outrigger", settings)
+    }
+
+    /// Each audit writes the status of profiles, and what that brought here started the next audit.
+    #[test]
+    fn only_what_injection_looks_at_is_a_change() {
+        let known = known();
+        let changes = || known.changed().now_or_never().is_some();
+        let profile = |spec: &Value, pods: u32| {
+            serde_json::from_value::<DynamicObject>(json!({
+                "apiVersion": "outrigger.dev/v1alpha1", "kind": "SidecarProfile",
+                "metadata": {"name": "web", "namespace": "shop"}, "spec": spec, "status": {"pods": pods},
+            }))
+            .unwrap()
+        };
+        let debug = json!({"proxy": {"logLevel": "debug"}});
+        let mut listed = Profiles::new("outrigger");
+        let mut profiles = |event| {
+            take_profile(&event, &mut listed, &known);
+            changes()
+        };
+        assert!(profiles(Event::Apply(profile(&json!({}), 0))));
+        assert!(!profiles(Event::Apply(profile(&json!({}), 1))), "its status alone");
+        assert!(profiles(Event::Apply(profile(&debug, 1))));
+        assert!(!profiles(Event::InitApply(profile(&debug, 2))), "a list that comes in");
+        assert!(!profiles(Event::InitDone), "a list of what is known");
+        assert!(profiles(Event::Delete(profile(&debug, 2))));
+
+        let namespace = |metadata: &Value| {
+            serde_json::from_value::<PartialObjectMeta<KubeNamespace>>(json!({
+                "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata,
+            }))
+            .unwrap()
+        };
+        let mut listed = HashMap::new();
+        let mut namespaces = |event| {
+            take_namespace(event, &mut listed, &known);
+            changes()
+        };
+        let labelled = json!({"name": "shop", "labels": {"outrigger.dev/inject": "enabled"}});
+        assert!(namespaces(Event::Apply(namespace(&json!({"name": "shop"})))));
+        assert!(namespaces(Event::Apply(namespace(&labelled))));
+        let mut touched = labelled.clone();
+        touched["annotations"]["team"] = "x".into();
+        assert!(!namespaces(Event::Apply(namespace(&touched))), "somebody else's annotation");
+        assert!(!namespaces(Event::InitApply(namespace(&labelled))));
+        assert!(!namespaces(Event::InitDone));
+        assert!(namespaces(Event::Delete(namespace(&labelled))));
+        assert!(!namespaces(Event::Delete(namespace(&labelled))));
+    }
 
     #[test]
     fn profiles_are_looked_for_where_the_crd_puts_them() {

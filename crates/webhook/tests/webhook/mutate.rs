@@ -45,11 +45,12 @@ fn router_within(client: Client, bodies: Bodies) -> (Router, Metrics) {
     for (name, label) in [("shop", Some("enabled")), ("quiet", None), ("slip", Some("enable"))] {
         let labels = label.map(|label| json!({"outrigger.dev/inject": label}));
         let metadata = serde_json::from_value(json!({"name": name, "labels": labels})).unwrap();
-        known.write().namespaces.insert(name.into(), namespace(metadata));
+        known.change(|caches| caches.namespaces.insert(name.into(), namespace(metadata)).is_none());
     }
-    known.write().profiles.set(RELEASE, "default", &json!({}));
     let broken = json!({"inbound": [{"port": 0}], "proxy": {"resources": {"requests": {"cpu": "1 core"}}}});
-    known.write().profiles.set("shop", "broken", &broken);
+    for (namespace, name, spec) in [(RELEASE, "default", json!({})), ("shop", "broken", broken)] {
+        known.change(|caches| caches.profiles.set(namespace, name, &spec));
+    }
     let decider = Decider {
         known,
         lookup: Lookup::new(client, metrics.clone()),

@@ -86,11 +86,31 @@ async fn pods_from_before_the_label_are_found_in_every_page_and_their_owner_is_t
 
     api.delete("/api/v1/namespaces/late/pods/web-000");
     counts(&webhook, "late", "missing", 119).await;
-    assert!(events(&api, "late", "SidecarsMissing")[0]["series"].is_null(), "told once");
+    let told = events(&api, "late", "SidecarsMissing");
+    assert!(told.len() == 1 && told[0]["series"].is_null(), "told once");
     assert!(
         !webhook.page("/metrics").await.1.contains("namespace=\"outrigger\""),
         "nobody asked for that one"
     );
+}
+
+/// A list for each labelled namespace, one after the other, took longer than the interval in a cluster of many.
+#[tokio::test]
+async fn pods_of_many_namespaces_come_in_one_list() {
+    let (api, client) = cluster::installed().await;
+    for number in 0..60 {
+        let name = format!("team-{number:02}");
+        put_namespace(&api, &name, &json!({"outrigger.dev/inject": "enabled"}));
+        put_pod(&api, &name, "web");
+    }
+    put_namespace(&api, "quiet", &json!({}));
+    put_pod(&api, "quiet", "web");
+    let webhook = watching(client, false).await;
+    put_injected(&api, &webhook, "web-1").await;
+    counts(&webhook, "team-59", "missing", 1).await;
+    counts(&webhook, "shop", "current", 1).await;
+    assert!(!webhook.page("/metrics").await.1.contains("namespace=\"quiet\""), "nobody asked for that one");
+    assert_eq!(api.requests("GET /api/v1/namespaces/"), 0);
 }
 
 #[tokio::test]
