@@ -55,7 +55,7 @@ pub struct PodStanding {
     pub standing: &'static str,
 }
 
-/// Labels of something that was done to a pod.
+/// Labels of something that was done to a pod or a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
     /// `done` or `failed`.
@@ -100,6 +100,8 @@ pub struct Metrics {
     pub audit_failures: Counter,
     /// Pods brought up to date as they ran.
     pub reloads: Family<Outcome, Counter>,
+    /// Writes of a profile's status.
+    pub profile_statuses: Family<Outcome, Counter>,
     /// Proxies that were told that the work is done.
     pub finishes: Family<Outcome, Counter>,
     /// Whether this replica looks after running pods.
@@ -143,6 +145,7 @@ impl Metrics {
         registry.register("audits", "Looks at all pods that came to their end", m.audits);
         registry.register("audit_failures", "Looks at all pods that failed", m.audit_failures);
         registry.register("reloads", "Pods brought up to date as they ran", m.reloads);
+        registry.register("profile_statuses", "Writes of a profile's status", m.profile_statuses);
         registry.register("finishes", "Proxies told that the work of their pod is done", m.finishes);
         registry.register("leading", "Whether this replica looks after running pods", m.leading);
         let help = "End of the served certificate, since the Unix epoch";
@@ -176,6 +179,7 @@ impl Metrics {
             audits: Counter::default(),
             audit_failures: Counter::default(),
             reloads: Family::default(),
+            profile_statuses: Family::default(),
             finishes: Family::default(),
             leading: Gauge::default(),
             certificate_expiry: Gauge::default(),

@@ -23,7 +23,7 @@ use crate::known::Known;
 use crate::lookup::why;
 use crate::metrics::{Metrics, Outcome, PodStanding};
 use crate::pages::{Place, page};
-use crate::profile_status;
+use crate::profile_status::{self, Unwritten};
 
 /// Between two writes to pods: a change of a profile that thousands use takes minutes, and the API server notices little.
 const PACE: Duration = Duration::from_millis(50);
@@ -71,6 +71,7 @@ enum AuditError {
 struct Memory {
     totals: BTreeMap<&'static str, i64>,
     told: HashSet<(String, &'static str)>,
+    unwritten: Unwritten,
 }
 
 impl Overseer {
@@ -128,7 +129,8 @@ impl Overseer {
         }
         memory.told = told;
         self.report(&census, memory);
-        profile_status::write(&self.client, &census).await?;
+        memory.unwritten =
+            profile_status::write(&self.client, &census, &self.metrics, &memory.unwritten).await?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! A profile's `status`: whether it is valid, and how many pods use it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -8,6 +10,8 @@ use outrigger_api::profile::SidecarProfileSpec;
 use serde_json::{Value, json};
 
 use crate::audit::Census;
+use crate::lookup::why;
+use crate::metrics::{Metrics, Outcome};
 use crate::watch::profile_resource;
 
 /// Profiles in one page of the list.
@@ -16,40 +20,63 @@ const PAGE: u32 = 100;
 /// <https://kubernetes.io/docs/reference/kubernetes-api/definitions/condition-v1-meta/>
 const MESSAGE_LIMIT: usize = 32_768;
 
-/// Writes the status of every profile whose status is another.
+/// The profiles whose status could not be written, as `namespace/name`, and why.
+pub(crate) type Unwritten = BTreeMap<String, String>;
+
+/// Writes the status of every profile whose status is another. One that can't be written keeps no other from its own; it is logged
+/// unless `before` has it for the same reason.
 ///
 /// As raw JSON: a profile that does not fit our types is the one whose status matters most.
-pub(crate) async fn write(client: &Client, census: &Census) -> kube::Result<()> {
+pub(crate) async fn write(
+    client: &Client,
+    census: &Census,
+    metrics: &Metrics,
+    before: &Unwritten,
+) -> kube::Result<Unwritten> {
     let all: Api<DynamicObject> = Api::all_with(client.clone(), &profile_resource());
     let mut params = ListParams::default().limit(PAGE);
+    let mut unwritten = Unwritten::new();
     loop {
         let list = all.list(&params).await?;
         for profile in &list.items {
             let (namespace, name) = (profile.namespace().unwrap_or_default(), profile.name_any());
-            let pods = census.profiles.get(&format!("{namespace}/{name}")).copied().unwrap_or(0);
+            let key = format!("{namespace}/{name}");
+            let pods = census.profiles.get(&key).copied().unwrap_or(0);
             let Some(status) = change(profile, pods, Timestamp::now()) else { continue };
-            let place: Api<DynamicObject> =
-                Api::namespaced_with(client.clone(), &namespace, &profile_resource());
-            let patch = Patch::Merge(json!({"status": status}));
-            match place.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(_) => {}
+            let written = write_one(client, &namespace, &name, &status).await;
+            if let Err(kube::Error::Api(status)) = &written
+                && status.code == 404
+            {
                 // Deleted meanwhile, or a CRD of before there was a status: helm does not upgrade those.
-                Err(kube::Error::Api(status)) if status.code == 404 => {
-                    tracing::debug!(
-                        namespace,
-                        name,
-                        why = status.message,
-                        "failed to write status of profile"
-                    );
+                tracing::debug!(namespace, name, why = status.message, "profile has no status");
+                continue;
+            }
+            metrics.profile_statuses.get_or_create(&Outcome::of(&written)).inc();
+            match written {
+                Ok(()) => {}
+                // Such as a 422 for a spec from before the CustomResourceDefinition had that rule.
+                Err(error @ kube::Error::Api(_)) => {
+                    let why = why(&error);
+                    if before.get(&key) != Some(&why) {
+                        tracing::warn!(namespace, profile = name, why, "failed to write status of profile");
+                    }
+                    unwritten.insert(key, why);
                 }
+                // The connection, and so no profile's own.
                 Err(error) => return Err(error),
             }
         }
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(()),
+            None => return Ok(unwritten),
         }
     }
+}
+
+async fn write_one(client: &Client, namespace: &str, name: &str, status: &Value) -> kube::Result<()> {
+    let place: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &profile_resource());
+    let patch = Patch::Merge(json!({"status": status}));
+    place.patch_status(name, &PatchParams::default(), &patch).await.map(|_| ())
 }
 
 /// What the status has to be, if it is not that.

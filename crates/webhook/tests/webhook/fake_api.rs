@@ -102,9 +102,9 @@ impl FakeApi {
         self.cluster().silent = true;
     }
 
-    /// From now on this method is answered so.
-    pub(crate) fn refuse(&self, method: &'static str, code: StatusCode, message: &'static str) {
-        self.cluster().refused = Some((method, code, message));
+    /// From now on requests whose line (`GET /api/v1/...`) begins so are answered so.
+    pub(crate) fn refuse(&self, begin: &'static str, code: StatusCode, message: &'static str) {
+        self.cluster().refused = Some((begin, code, message));
     }
 
     /// Whether a resource such as `sidecarprofiles` is there at all.
@@ -136,13 +136,12 @@ async fn answer(
 ) -> Response {
     let path = uri.path().to_owned();
     let query = &uri.query().unwrap_or("").replace("%2F", "/").replace("%3D", "=");
-    api.cluster().requests.push(format!("{method} {path}"));
+    let line = format!("{method} {path}");
+    api.cluster().requests.push(line.clone());
     if api.cluster().not_installed.iter().any(|resource| path.contains(resource.as_str())) {
         return status(StatusCode::NOT_FOUND, "the server could not find the requested resource");
     }
-    if let Some((_, code, message)) =
-        api.cluster().refused.filter(|(refused, ..)| *refused == method.as_str())
-    {
+    if let Some((_, code, message)) = api.cluster().refused.filter(|(begin, ..)| line.starts_with(begin)) {
         return status(code, message);
     }
     match method {

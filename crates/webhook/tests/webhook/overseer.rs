@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use base64::Engine as _;
 use kube::Client;
@@ -162,6 +162,26 @@ async fn status_of_a_profile_says_whether_it_is_valid_and_how_many_pods_use_it()
     assert_eq!(status(RELEASE, "default")["conditions"][0]["status"], "True");
     until("the fault", async || status("shop", "broken")["conditions"][0]["status"] == "False").await;
     assert_eq!(status("shop", "broken")["pods"], 0);
+}
+
+/// One from before the `CustomResourceDefinition` knew that rule: without ratcheting the API server refuses its status too, and
+/// every profile after it went without.
+#[tokio::test]
+async fn a_profile_whose_status_is_refused_keeps_no_other_from_its_own() {
+    let (api, client) = cluster::installed().await;
+    put_profile(&api, RELEASE, "a-old", &json!({"inbound": [{"port": 70_000}]}));
+    let line = "PATCH /apis/outrigger.dev/v1alpha1/namespaces/outrigger/sidecarprofiles/a-old";
+    api.refuse(line, StatusCode::UNPROCESSABLE_ENTITY, "spec.inbound[0].port: Invalid value: 70000");
+    let webhook = watching(client, false).await;
+    let path = "/apis/outrigger.dev/v1alpha1/namespaces/outrigger/sidecarprofiles/default";
+    until("the status", async || api.object(path)["status"]["conditions"][0]["status"] == "True").await;
+    let done = "outrigger_webhook_profile_statuses_total{result=\"done\"} 1\n";
+    let again = async || {
+        let page = webhook.page("/metrics").await.1;
+        page.contains(done) && api.requests(line) > 1
+    };
+    until("it is tried again, and no other", again).await;
+    assert!(webhook.page("/metrics").await.1.contains("outrigger_webhook_audit_failures_total 0\n"));
 }
 
 /// istio#11045: where the proxy is a plain container, the Job of a pod whose work is done never completed.
