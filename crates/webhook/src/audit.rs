@@ -3,6 +3,7 @@
 //! Everything here is calculated; [`crate::overseer`] asks the API server and acts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use json_patch::Patch;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -24,6 +25,8 @@ const OTHER: &str = "_other";
 const LISTS: usize = 50;
 /// What [`INJECTED_LABEL`] says of each pod that has sidecars.
 const INJECTED: &str = "true";
+/// The standing of a pod at which the judgement panicked.
+pub(crate) const UNKNOWN: &str = "unknown";
 /// Label by which a namespace is told from another in selectors.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
@@ -90,20 +93,39 @@ impl Scope {
         }
     }
 
-    /// Judges the pods of a page, and says how to go on.
+    /// Judges the pods of a page by `look`, and says how to go on. A pod at which that panics costs itself alone.
     pub(crate) fn judge(
         &self,
         page: &Page,
         place: &Place,
-        known: &Known,
+        look: impl Fn(&Value) -> Option<Found>,
     ) -> Result<(Vec<Found>, Option<String>), serde_json::Error> {
         let mut found = Vec::new();
         let next = page.each(|pod| {
             if runs(&pod) && self.contains(&pod, place) {
-                found.extend(look(&pod, known));
+                // Nothing is left half done: `look` changes nothing.
+                let judged = catch_unwind(AssertUnwindSafe(|| look(&pod)));
+                found.extend(judged.unwrap_or_else(|_| Some(Found::new(&pod, UNKNOWN))));
             }
         })?;
         Ok((found, next))
+    }
+}
+
+impl Found {
+    fn new(pod: &Value, standing: &'static str) -> Self {
+        let namespace = text(pod, "/metadata/namespace");
+        let status = pod["metadata"]["annotations"][STATUS_ANNOTATION].as_str();
+        let report = status.and_then(|status| serde_json::from_str::<Report>(status).ok());
+        Self {
+            namespace: namespace.to_owned(),
+            name: text(pod, "/metadata/name").to_owned(),
+            owner: owner(pod, namespace),
+            profile: report.map(|report| report.profile),
+            standing,
+            differences: Vec::new(),
+            patch: None,
+        }
     }
 }
 
@@ -138,7 +160,7 @@ impl Census {
 }
 
 /// None for a pod that is rightly without sidecars.
-fn look(pod: &Value, known: &Known) -> Option<Found> {
+pub(crate) fn look(pod: &Value, known: &Known) -> Option<Found> {
     let namespace = text(pod, "/metadata/namespace");
     let judged = {
         // For one pod, so that a watch that has news never waits for a page.
@@ -157,17 +179,7 @@ fn look(pod: &Value, known: &Known) -> Option<Found> {
         Standing::Reconfigurable { patch, differences } => ("reconfigurable", differences, Some(patch)),
         Standing::Outdated { differences } => ("outdated", differences, None),
     };
-    let status = pod["metadata"]["annotations"][STATUS_ANNOTATION].as_str();
-    let report = status.and_then(|status| serde_json::from_str::<Report>(status).ok());
-    Some(Found {
-        namespace: namespace.to_owned(),
-        name: text(pod, "/metadata/name").to_owned(),
-        owner: owner(pod, namespace),
-        profile: report.map(|report| report.profile),
-        standing,
-        differences,
-        patch,
-    })
+    Some(Found { differences, patch, ..Found::new(pod, standing) })
 }
 
 /// Whether it has not ended, and is not about to.
@@ -223,6 +235,22 @@ mod tests {
         assert_eq!(series[&("team-0000", "missing")], 1);
         assert_eq!(census.totals()["current"], 250);
         assert_eq!(census.profiles["outrigger/default"], 500);
+    }
+
+    /// One such pod ended every audit of its cluster.
+    #[test]
+    fn a_pod_that_panics_the_judgement_costs_itself_alone() {
+        let scope = Scope { asking: BTreeSet::from(["shop".to_owned()]), excluded: BTreeSet::new() };
+        let pod = |name: &str| json!({"metadata": {"namespace": "shop", "name": name}});
+        let page = Page::new(json!({"items": [pod("web-1"), pod("bad"), pod("web-2")]}).to_string());
+        let look = |pod: &Value| {
+            assert!(pod["metadata"]["name"] != "bad", "a bug");
+            Some(Found::new(pod, "current"))
+        };
+        let (found, next) = scope.judge(&page, &Place::Namespace("shop".into()), look).unwrap();
+        let found: Vec<_> = found.iter().map(|pod| (pod.name.as_str(), pod.standing)).collect();
+        assert_eq!(found, [("web-1", "current"), ("bad", UNKNOWN), ("web-2", "current")]);
+        assert_eq!(next, None);
     }
 
     #[test]

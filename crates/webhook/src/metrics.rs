@@ -51,7 +51,7 @@ pub struct EventResult {
 pub struct PodStanding {
     /// Their namespace, or `_other` for those beyond the first 200.
     pub namespace: String,
-    /// `current`, `reconfigurable`, `outdated`, `missing` or `refused`.
+    /// `current`, `reconfigurable`, `outdated`, `missing`, `refused` or `unknown`.
     pub standing: &'static str,
 }
 

@@ -16,7 +16,7 @@ use kube::runtime::events::EventType;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use crate::audit::{Census, Found, Scope};
+use crate::audit::{Census, Found, Scope, UNKNOWN, look};
 use crate::events::Events;
 use crate::finisher;
 use crate::known::Known;
@@ -27,7 +27,7 @@ use crate::profile_status::{self, Unwritten};
 
 /// Between two writes to pods: a change of a profile that thousands use takes minutes, and the API server notices little.
 const PACE: Duration = Duration::from_millis(50);
-/// Owners that are remembered as told. One more is told again at the next look.
+/// What is remembered as told. One more is told again at the next look.
 const TOLD: usize = 10_000;
 
 /// Reason of the Event about a pod without the sidecars that it should have.
@@ -70,8 +70,30 @@ enum AuditError {
 #[derive(Default)]
 struct Memory {
     totals: BTreeMap<&'static str, i64>,
-    told: HashSet<(String, &'static str)>,
+    told: Told,
     unwritten: Unwritten,
+}
+
+/// What was told of whom: the owner's UID, or the pod, the reason, and what differs. Once and not at each look; again where it was
+/// mended between, and where something else differs.
+#[derive(Default)]
+struct Told {
+    /// At the last look.
+    before: HashSet<Telling>,
+    /// At this one.
+    now: HashSet<Telling>,
+}
+
+type Telling = (String, &'static str, String);
+
+impl Told {
+    fn is_new(&mut self, telling: Telling) -> bool {
+        let new = !self.before.contains(&telling) && !self.now.contains(&telling);
+        if self.now.len() < TOLD {
+            self.now.insert(telling);
+        }
+        new
+    }
 }
 
 impl Overseer {
@@ -112,14 +134,15 @@ impl Overseer {
     async fn audit(&self, memory: &mut Memory) -> Result<(), AuditError> {
         let configurations: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let scope = Scope::new(&self.known, &configurations.get(&self.configuration).await?);
-        let (mut census, mut told) = (Census::default(), HashSet::new());
+        let mut census = Census::default();
+        memory.told.now.clear();
         for place in scope.places() {
             let mut token = None;
             loop {
                 let found;
                 (found, token) = self.look(&scope, &place, token.as_deref()).await?;
                 for mut pod in found {
-                    self.act(&mut pod, &memory.told, &mut told).await;
+                    self.act(&mut pod, &mut memory.told).await;
                     census.count(&pod);
                 }
                 if token.is_none() {
@@ -127,7 +150,7 @@ impl Overseer {
                 }
             }
         }
-        memory.told = told;
+        memory.told.before = std::mem::take(&mut memory.told.now);
         self.report(&census, memory);
         memory.unwritten =
             profile_status::write(&self.client, &census, &self.metrics, &memory.unwritten).await?;
@@ -142,16 +165,11 @@ impl Overseer {
     ) -> Result<(Vec<Found>, Option<String>), AuditError> {
         let page = page(&self.client, place, token).await?;
         let (scope, place, known) = (scope.clone(), place.clone(), self.known.clone());
-        Ok(tokio::task::spawn_blocking(move || scope.judge(&page, &place, &known)).await??)
+        Ok(tokio::task::spawn_blocking(move || scope.judge(&page, &place, |pod| look(pod, &known))).await??)
     }
 
     /// Does for one pod what can be done, and tells its owner what can't.
-    async fn act(
-        &self,
-        pod: &mut Found,
-        before: &HashSet<(String, &'static str)>,
-        told: &mut HashSet<(String, &'static str)>,
-    ) {
+    async fn act(&self, pod: &mut Found, told: &mut Told) {
         let differences = pod.differences.join("; ");
         let (kind, reason, note) = match pod.standing {
             "missing" => {
@@ -166,16 +184,23 @@ impl Overseer {
                 pod.standing = "current";
                 (EventType::Normal, RECONFIGURED, format!("brought up to date as it runs: {differences}"))
             }
+            UNKNOWN => {
+                let name = format!("{}/{}", pod.namespace, pod.name);
+                if told.is_new((name.clone(), UNKNOWN, String::new())) {
+                    tracing::error!(pod = name, "failed to judge pod: this is a bug, and the log says where");
+                }
+                return;
+            }
             _ => return,
         };
         let Some(owner) = pod.owner.clone() else { return };
-        let key = (owner.uid.clone().unwrap_or_default(), reason);
-        // Once for each owner and not at each look; again where it was mended between.
-        if !before.contains(&key) && !told.contains(&key) {
-            self.events.tell(owner, kind, reason, format!("pod {}: {note}", pod.name));
+        let telling = (owner.uid.clone().unwrap_or_default(), reason, differences);
+        // It is current now: the same again is another change.
+        if reason == RECONFIGURED {
+            told.before.remove(&telling);
         }
-        if told.len() < TOLD {
-            told.insert(key);
+        if told.is_new(telling) {
+            self.events.tell(owner, kind, reason, format!("pod {}: {note}", pod.name));
         }
     }
 
@@ -214,6 +239,7 @@ impl Overseer {
         if totals != memory.totals {
             let of = |standing| totals.get(standing).copied().unwrap_or(0);
             tracing::info!(
+                unknown = of(UNKNOWN),
                 missing = of("missing"),
                 refused = of("refused"),
                 outdated = of("outdated"),

@@ -59,6 +59,11 @@ pub(crate) async fn page(client: &Client, place: &Place, token: Option<&str>) ->
 }
 
 impl Page {
+    #[cfg(test)]
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// Gives each pod to `look`, and says how to go on, if there is more.
     pub(crate) fn each(&self, mut look: impl FnMut(Value)) -> Result<Option<String>, serde_json::Error> {
         let list: List = serde_json::from_str(&self.0)?;
