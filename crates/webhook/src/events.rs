@@ -36,10 +36,12 @@ pub struct Events {
     metrics: Metrics,
 }
 
+/// By the owner's UID, the reason and the note: what is told again before it was written is told once.
+type Room = BTreeMap<(String, &'static str, String), Entry>;
+
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By the owner's UID and the reason: what is told again before it was written is told once.
-    events: Mutex<BTreeMap<(String, &'static str), Entry>>,
+    events: Mutex<Room>,
     more: Notify,
 }
 
@@ -47,7 +49,8 @@ struct Waiting {
 struct Entry {
     about: ObjectReference,
     kind: EventType,
-    note: String,
+    /// Whether one Event counts this and what is told again of the owner for the same reason.
+    counts: bool,
 }
 
 impl Events {
@@ -74,20 +77,24 @@ impl Events {
             }
         };
         if let Some(owner) = owner(&request.object, &request.namespace) {
-            self.tell(owner, kind, reason, note);
+            self.put(Entry { about: owner, kind, counts: true }, reason, note);
         }
     }
 
-    /// Tells something about this object.
+    /// Tells something about this object, in an Event of its own.
     pub(crate) fn tell(&self, about: ObjectReference, kind: EventType, reason: &'static str, note: String) {
-        let key = (about.uid.clone().unwrap_or_default(), reason);
+        self.put(Entry { about, kind, counts: false }, reason, note);
+    }
+
+    fn put(&self, entry: Entry, reason: &'static str, note: String) {
+        let key = (entry.about.uid.clone().unwrap_or_default(), reason, note);
         let mut events = self.waiting.events();
         let result = if events.contains_key(&key) {
             "merged"
         } else if events.len() >= ROOM {
             "dropped"
         } else {
-            events.insert(key, Entry { about, kind, note });
+            events.insert(key, entry);
             self.waiting.more.notify_one();
             return;
         };
@@ -97,11 +104,11 @@ impl Events {
     /// Writes what comes, for ever, as `instance`.
     pub async fn publish(self, client: Client, instance: String) {
         let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(instance) };
-        let recorder = Recorder::new(client, reporter);
+        let counting = Recorder::new(client.clone(), reporter.clone());
         let mut failing = false;
         loop {
             let next = self.waiting.events().pop_first();
-            let Some(((_, reason), Entry { about, kind, note })) = next else {
+            let Some(((_, reason, note), Entry { about, kind, counts })) = next else {
                 self.waiting.more.notified().await;
                 continue;
             };
@@ -112,7 +119,12 @@ impl Events {
                 action: "Inject".into(),
                 secondary: None,
             };
-            let written = recorder.publish(&event, &about).await;
+            // A recorder that has written the reason before counts it there and drops the new note.
+            let written = if counts {
+                counting.publish(&event, &about).await
+            } else {
+                Recorder::new(client.clone(), reporter.clone()).publish(&event, &about).await
+            };
             self.count(if written.is_ok() { "published" } else { "failed" });
             // Once, not for each: without the right to write them, that would be every admission.
             if let Err(error) = &written
@@ -134,7 +146,7 @@ impl Events {
 }
 
 impl Waiting {
-    fn events(&self) -> MutexGuard<'_, BTreeMap<(String, &'static str), Entry>> {
+    fn events(&self) -> MutexGuard<'_, Room> {
         // A panic elsewhere leaves no half-made entry behind.
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,6 @@
 //! What becomes of pods that run, with the whole process against the fake API server.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::Router;
@@ -135,6 +136,28 @@ async fn live_reload_brings_a_changed_profile_to_a_running_pod_and_keeps_its_tok
     put_profile(&api, RELEASE, "default", &json!({"proxy": {"resources": {"limits": {"memory": "99Mi"}}}}));
     counts(&webhook, "shop", "outdated", 1).await;
     until("the Event", async || events(&api, "shop", "RestartNeeded").len() == 1).await;
+}
+
+/// The first change was told, and the next one of the same owner neither by a new look nor by the Event, whose count alone rose.
+#[tokio::test]
+async fn each_change_that_reaches_a_pod_is_told_with_what_differs() {
+    let (api, client) = cluster::installed().await;
+    let webhook = watching(client, true).await;
+    put_injected(&api, &webhook, "web-1").await;
+    counts(&webhook, "shop", "current", 1).await;
+    for (told, level) in ["debug", "info", "debug"].into_iter().enumerate() {
+        put_profile(&api, RELEASE, "default", &json!({"proxy": {"logLevel": level}}));
+        until(level, async || events(&api, "shop", "Reconfigured").len() == told + 1).await;
+    }
+    let resources = json!({"resources": {"limits": {"memory": "99Mi"}}});
+    put_profile(&api, RELEASE, "default", &json!({"proxy": resources}));
+    until("the memory", async || events(&api, "shop", "RestartNeeded").len() == 1).await;
+    let volume = json!({"mounts": [{"container": "app", "path": "/shared"}]});
+    put_profile(&api, RELEASE, "default", &json!({"proxy": resources, "sharedVolume": volume}));
+    until("the volume", async || events(&api, "shop", "RestartNeeded").len() == 2).await;
+    let notes: HashSet<_> =
+        events(&api, "shop", "RestartNeeded").iter().map(|event| event["note"].to_string()).collect();
+    assert_eq!(notes.len(), 2, "{notes:?}");
 }
 
 #[tokio::test]
