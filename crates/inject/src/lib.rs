@@ -28,6 +28,7 @@ mod remains;
 mod rendered;
 mod renewal;
 mod resources;
+mod selector;
 mod sentences;
 mod shared_volume;
 mod standing;
@@ -41,6 +42,7 @@ pub use outcome::{MovedPort, Outcome, Placement, ReplacedProbe, Report};
 pub use place::Place;
 pub use plan::{inject, profile_name};
 pub use profiles::Profiles;
+pub use selector::{is_asked, may_be_asked, selects};
 pub use standing::{Standing, standing};
 pub use uninject::{UninjectError, uninject};
 

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use json_patch::Patch;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use outrigger_api::names::{ENABLED, INJECT_LABEL, INJECTED_LABEL, STATUS_ANNOTATION};
-use outrigger_inject::{Context, Report, Standing, standing};
-use serde_json::Value;
+use outrigger_inject::{Context, Namespace, Report, Standing, is_asked, may_be_asked, standing};
+use serde_json::{Value, json};
 
 use crate::events::owner;
 use crate::known::Known;
@@ -27,9 +28,6 @@ const LISTS: usize = 50;
 const INJECTED: &str = "true";
 /// The standing of a pod at which the judgement panicked.
 pub(crate) const UNKNOWN: &str = "unknown";
-/// Label by which a namespace is told from another in selectors.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-
 /// One pod that runs, and is ours to look at.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Found {
@@ -49,7 +47,8 @@ pub(crate) struct Found {
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
     asking: BTreeSet<String>,
-    excluded: BTreeSet<String>,
+    /// The webhook configuration's.
+    entries: Arc<[Value]>,
 }
 
 /// How many there are.
@@ -61,15 +60,19 @@ pub(crate) struct Census {
 }
 
 impl Scope {
-    /// By the namespaces' labels, without the namespaces for which the configuration has no API server call us.
+    /// By the namespaces' labels, without the namespaces for which no API server calls us by this configuration.
     pub(crate) fn new(known: &Known, configuration: &MutatingWebhookConfiguration) -> Self {
-        let excluded = excluded(configuration);
+        let entries = configuration.webhooks.iter().flatten().map(|entry| {
+            json!({"namespaceSelector": entry.namespace_selector, "objectSelector": entry.object_selector})
+        });
+        let entries: Arc<[Value]> = entries.collect();
         let caches = known.read();
-        let asks = |name: &&String| {
-            caches.namespaces[*name].labels.get(INJECT_LABEL).is_some_and(|value| value == ENABLED)
+        let asks = |namespace: &&Namespace| {
+            namespace.labels.get(INJECT_LABEL).is_some_and(|value| value == ENABLED)
+                && may_be_asked(&entries, namespace)
         };
-        let asking = caches.namespaces.keys().filter(asks).filter(|name| !excluded.contains(*name)).cloned();
-        Self { asking: asking.collect(), excluded }
+        let asking = caches.namespaces.values().filter(asks).map(|namespace| namespace.name.clone());
+        Self { asking: asking.collect(), entries: Arc::clone(&entries) }
     }
 
     /// Where to list, so that no pod is seen twice by [`Scope::contains`].
@@ -87,7 +90,6 @@ impl Scope {
         let (asks, asked_for) = (labels[INJECT_LABEL] == ENABLED, self.asking.contains(namespace));
         match place {
             Place::Namespace(_) => true,
-            _ if self.excluded.contains(namespace) => false,
             Place::Label(key, _) => !asked_for && (*key == INJECT_LABEL || !asks),
             Place::Everywhere => asked_for || asks || labels[INJECTED_LABEL] == INJECTED,
         }
@@ -159,15 +161,20 @@ impl Census {
     }
 }
 
-/// None for a pod that is rightly without sidecars.
-pub(crate) fn look(pod: &Value, known: &Known) -> Option<Found> {
+/// None for a pod that is rightly without sidecars, as one about which no API server asks us.
+pub(crate) fn look(pod: &Value, known: &Known, scope: &Scope) -> Option<Found> {
     let namespace = text(pod, "/metadata/namespace");
     let judged = {
         // For one pod, so that a watch that has news never waits for a page.
         let caches = known.read();
         let (profiles, settings) = (&caches.profiles, &caches.settings);
         let namespace = caches.namespaces.get(namespace)?;
-        standing(pod, &Context { namespace, profiles, settings, token: "" })
+        let judged = standing(pod, &Context { namespace, profiles, settings, token: "" });
+        let left_out = matches!(judged, Standing::Missing | Standing::Refused { .. });
+        if left_out && !is_asked(&scope.entries, namespace, &pod["metadata"]["labels"]) {
+            return None;
+        }
+        judged
     };
     let (standing, differences, patch) = match judged {
         Standing::Outside { .. } => return None,
@@ -192,22 +199,8 @@ pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The namespaces that every entry of the configuration leaves out by name: the chart's `excludedNamespaces` and the
-/// release's own. A pod there is not injected whatever its label says.
-fn excluded(configuration: &MutatingWebhookConfiguration) -> BTreeSet<String> {
-    let entries = configuration.webhooks.iter().flatten().map(|entry| {
-        let selectors =
-            entry.namespace_selector.iter().flat_map(|selector| selector.match_expressions.iter().flatten());
-        let by_name = selectors.filter(|rule| rule.key == NAME_LABEL && rule.operator == "NotIn");
-        by_name.flat_map(|rule| rule.values.iter().flatten().cloned()).collect::<BTreeSet<_>>()
-    });
-    entries.reduce(|one, other| &one & &other).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn found(namespace: &str, standing: &'static str) -> Found {
@@ -240,7 +233,7 @@ mod tests {
     /// One such pod ended every audit of its cluster.
     #[test]
     fn a_pod_that_panics_the_judgement_costs_itself_alone() {
-        let scope = Scope { asking: BTreeSet::from(["shop".to_owned()]), excluded: BTreeSet::new() };
+        let scope = Scope { asking: BTreeSet::from(["shop".to_owned()]), entries: Arc::default() };
         let pod = |name: &str| json!({"metadata": {"namespace": "shop", "name": name}});
         let page = Page::new(json!({"items": [pod("web-1"), pod("bad"), pod("web-2")]}).to_string());
         let look = |pod: &Value| {
@@ -251,23 +244,6 @@ mod tests {
         let found: Vec<_> = found.iter().map(|pod| (pod.name.as_str(), pod.standing)).collect();
         assert_eq!(found, [("web-1", "current"), ("bad", UNKNOWN), ("web-2", "current")]);
         assert_eq!(next, None);
-    }
-
-    #[test]
-    fn namespaces_left_out_by_every_entry_are_excluded() {
-        let entry = |names: &[&str]| {
-            let rules = json!([
-                {"key": "outrigger.dev/inject", "operator": "NotIn", "values": ["disabled"]},
-                {"key": NAME_LABEL, "operator": "NotIn", "values": names},
-            ]);
-            json!({
-                "name": "x", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-                "namespaceSelector": {"matchExpressions": rules},
-            })
-        };
-        let configuration = json!({"webhooks": [entry(&["kube-system", "own"]), entry(&["own", "other"])]});
-        let excluded = excluded(&serde_json::from_value(configuration).unwrap());
-        assert_eq!(excluded, BTreeSet::from(["own".to_owned()]));
     }
 
     #[test]

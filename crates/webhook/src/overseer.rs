@@ -165,7 +165,8 @@ impl Overseer {
     ) -> Result<(Vec<Found>, Option<String>), AuditError> {
         let page = page(&self.client, place, token).await?;
         let (scope, place, known) = (scope.clone(), place.clone(), self.known.clone());
-        Ok(tokio::task::spawn_blocking(move || scope.judge(&page, &place, |pod| look(pod, &known))).await??)
+        let judge = move || scope.judge(&page, &place, |pod| look(pod, &known, &scope));
+        Ok(tokio::task::spawn_blocking(judge).await??)
     }
 
     /// Does for one pod what can be done, and tells its owner what can't.
