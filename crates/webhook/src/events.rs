@@ -86,6 +86,12 @@ impl Events {
         self.put(Entry { about, kind, counts: false }, reason, note);
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.events().len()
+    }
+
     fn put(&self, entry: Entry, reason: &'static str, note: String) {
         let key = (entry.about.uid.clone().unwrap_or_default(), reason, note);
         let mut events = self.waiting.events();

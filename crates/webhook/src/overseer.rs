@@ -102,7 +102,7 @@ impl Overseer {
         while leading.wait_for(|leads| *leads).await.is_ok() {
             self.metrics.leading.set(1);
             tokio::select! {
-                ((), ()) = async { tokio::join!(self.audits(), finisher::run(self.client.clone(), self.metrics.clone())) } => {}
+                ((), ()) = async { tokio::join!(self.audits(), self.finishes()) } => {}
                 _ = leading.wait_for(|leads| !*leads) => {}
             }
             // Another replica tells of them now.
@@ -111,6 +111,10 @@ impl Overseer {
         }
         // Nobody leads any more: the process is about to end.
         std::future::pending::<()>().await;
+    }
+
+    async fn finishes(&self) {
+        finisher::run(self.client.clone(), self.events.clone(), self.metrics.clone()).await;
     }
 
     async fn audits(&self) {

@@ -54,7 +54,12 @@ pub(crate) async fn page(client: &Client, place: &Place, token: Option<&str>) ->
     if let Some(token) = token {
         params = params.continue_token(token);
     }
-    let request = Request::new(url).list(&params).map_err(kube::Error::BuildRequest)?;
+    list(client, &url, &params).await
+}
+
+/// What one request for pods brings.
+pub(crate) async fn list(client: &Client, url: &str, params: &ListParams) -> kube::Result<Page> {
+    let request = Request::new(url).list(params).map_err(kube::Error::BuildRequest)?;
     Ok(Page(client.request_text(request).await?))
 }
 

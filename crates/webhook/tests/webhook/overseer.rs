@@ -233,6 +233,45 @@ async fn a_profile_whose_status_is_refused_keeps_no_other_from_its_own() {
     assert!(webhook.page("/metrics").await.1.contains("outrigger_webhook_audit_failures_total 0\n"));
 }
 
+/// Stores a pod of a Job whose work is done, and whose proxy runs on.
+fn put_done(api: &FakeApi, name: &str, address: &str, token: &str) {
+    let config = json!({"version": 1, "profile": "a/b", "token": token}).to_string();
+    let annotations = json!({CONFIG_ANNOTATION: config});
+    api.put(
+        &format!("/api/v1/namespaces/shop/pods/{name}"),
+        json!({
+            "metadata": {"uid": name, "labels": {FINISH_LABEL: "true"}, "annotations": annotations},
+            "spec": {"restartPolicy": "Never", "containers": []},
+            "status": {"podIP": address, "phase": "Running", "containerStatuses": [
+                {"name": "work", "state": {"terminated": {"exitCode": 0}}},
+                {"name": "outrigger-proxy", "state": {"running": {}}},
+            ]},
+        }),
+    );
+}
+
+/// Each held up every other for 2 s, in a namespace whose policy lets nobody in.
+#[tokio::test]
+async fn pods_out_of_reach_hold_up_no_other() {
+    // It takes connections and never answers.
+    let _deaf = TcpListener::bind("127.0.81.8:15190").await.unwrap();
+    let (told, mut hear) = mpsc::channel(8);
+    let shutdown = post(async move || {
+        let _ = told.send(()).await;
+    });
+    let listener = TcpListener::bind("127.0.81.10:15190").await.unwrap();
+    let proxy =
+        tokio::spawn(async { axum::serve(listener, Router::new().route("/shutdown", shutdown)).await });
+    let (api, client) = cluster::installed().await;
+    for number in 0..15 {
+        put_done(&api, &format!("deaf-{number:02}"), "127.0.81.8", "secret-of-the-pod");
+    }
+    put_done(&api, "job-1", "127.0.81.10", "secret-of-the-pod");
+    let _webhook = watching(client, false).await;
+    tokio::time::timeout(crate::DEADLINE, hear.recv()).await.unwrap().unwrap();
+    proxy.abort();
+}
+
 /// istio#11045: where the proxy is a plain container, the Job of a pod whose work is done never completed.
 #[tokio::test]
 async fn proxy_of_a_job_whose_work_is_done_is_told_with_its_own_token() {
@@ -246,18 +285,7 @@ async fn proxy_of_a_job_whose_work_is_done_is_told_with_its_own_token() {
         tokio::spawn(async { axum::serve(listener, Router::new().route("/shutdown", shutdown)).await });
 
     let (api, client) = cluster::installed().await;
-    let config = json!({"version": 1, "profile": "a/b", "token": "secret-of-the-pod"}).to_string();
-    api.put(
-        "/api/v1/namespaces/shop/pods/job-1",
-        json!({
-            "metadata": {"uid": "u", "labels": {FINISH_LABEL: "true"}, "annotations": {CONFIG_ANNOTATION: config}},
-            "spec": {"restartPolicy": "Never", "containers": []},
-            "status": {"podIP": "127.0.81.7", "phase": "Running", "containerStatuses": [
-                {"name": "work", "state": {"terminated": {"exitCode": 0}}},
-                {"name": "outrigger-proxy", "state": {"running": {}}},
-            ]},
-        }),
-    );
+    put_done(&api, "job-1", "127.0.81.7", "secret-of-the-pod");
     let webhook = watching(client, false).await;
     let heard = tokio::time::timeout(crate::DEADLINE, hear.recv()).await.unwrap();
     assert_eq!(heard.unwrap(), "Bearer secret-of-the-pod");
