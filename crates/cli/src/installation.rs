@@ -18,6 +18,8 @@ pub(crate) struct Installation {
     pub(crate) name: String,
     /// The release's namespace.
     pub(crate) namespace: String,
+    /// The release that the chart was installed as.
+    pub(crate) release: String,
     /// The Service that API servers call.
     pub(crate) service: String,
     /// The configuration's entries, as they are.
@@ -31,9 +33,13 @@ impl Installation {
         let entries: Vec<_> =
             configuration["webhooks"].as_array()?.iter().filter(|entry| is_ours(entry)).cloned().collect();
         let service = &entries.first()?["clientConfig"]["service"];
+        let name = str_at(configuration, "/metadata/name");
+        // The label, because the name does not tell: `my-outrigger-webhook` is of release `my`, or of `my-outrigger`.
+        let release = configuration["metadata"]["labels"]["app.kubernetes.io/instance"].as_str();
         Some(Self {
-            name: str_at(configuration, "/metadata/name").to_owned(),
+            name: name.to_owned(),
             namespace: str_at(service, "/namespace").to_owned(),
+            release: release.unwrap_or(name.strip_suffix("-webhook").unwrap_or(name)).to_owned(),
             service: str_at(service, "/name").to_owned(),
             entries,
         })
@@ -54,13 +60,6 @@ impl Installation {
             selects(&entry["namespaceSelector"], &labels) && selects(&entry["objectSelector"], pod_labels)
         };
         self.entries.iter().any(asked)
-    }
-
-    /// The release that the chart was installed as: it calls its objects `<release>-webhook`, or
-    /// `<release>-outrigger-webhook`.
-    pub(crate) fn release(&self) -> &str {
-        let name = self.name.trim_end_matches("-webhook");
-        name.strip_suffix("-outrigger").unwrap_or(name)
     }
 
     /// The Deployment of the webhook.

@@ -44,13 +44,13 @@ pub(crate) async fn check(cluster: &Cluster, release: &str, namespace: &str, lin
     crd::check(cluster, false, lines).await;
     if let Some(installed) = lines.answer(NAMES, Installation::all(cluster).await) {
         for installation in &installed {
-            if installation.release() == release && installation.namespace == namespace {
+            if installation.release == release && installation.namespace == namespace {
                 lines.good(
                     NAMES,
                     format!("release {release} is installed already: {}", webhook::upgrade(installation)),
                 );
             } else {
-                let (other, place) = (installation.release(), &installation.namespace);
+                let (other, place) = (&installation.release, &installation.namespace);
                 let message =
                     format!("release {other} in namespace {place} is another Outrigger: both would inject");
                 lines.failed(NAMES, message, format!("helm --namespace {place} uninstall {other}"));

@@ -42,7 +42,7 @@ pub(crate) async fn check(cluster: &Cluster, lines: &mut Lines) -> Option<Instal
             lines.failed(
                 OVERLAP,
                 message,
-                format!("helm --namespace {} uninstall {}", other.namespace, other.release()),
+                format!("helm --namespace {} uninstall {}", other.namespace, other.release),
             );
         }
     }

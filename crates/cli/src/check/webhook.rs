@@ -81,7 +81,6 @@ async fn why_not_ready(cluster: &Cluster, namespace: &str, deployment: &Value) -
 pub(crate) fn upgrade(installation: &Installation) -> String {
     format!(
         "helm --namespace {} upgrade {} charts/outrigger --wait",
-        installation.namespace,
-        installation.release()
+        installation.namespace, installation.release
     )
 }

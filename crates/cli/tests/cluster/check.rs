@@ -47,7 +47,7 @@ fn everything_wrong_has_its_line_and_its_command() {
     api.edit(CONFIGURATION, |configuration| configuration["webhooks"][1]["clientConfig"]["caBundle"] = other);
     api.deny("watch namespaces");
     put_profile(&api, "shop", "wrong", &json!({"proxy": {"loglevel": "debug"}}));
-    let second = configuration(&Value::Null, "another");
+    let second = configuration(&Value::Null, "another", "second");
     api.put(&CONFIGURATION.replace("outrigger-webhook", "second-outrigger-webhook"), second);
     api.stop_injecting();
     assert_snapshot!(outrigger(&api, &["check", "--timeout", "0s"]));
@@ -59,6 +59,22 @@ fn a_secret_without_certificate_is_told() {
     api.edit(SECRET, |secret| secret["data"] = Value::Null);
     let output = outrigger(&api, &["check"]);
     assert!(output.starts_with("exit code 1") && output.contains("holds no certificate yet"), "{output}");
+}
+
+/// `my-outrigger-webhook` was taken for release `my`.
+#[test]
+fn a_release_that_is_called_like_the_chart_keeps_its_name() {
+    let api = empty();
+    let mut ours = configuration(&Value::Null, RELEASE, "my-outrigger");
+    ours["metadata"]["annotations"] =
+        json!({"meta.helm.sh/release-name": "my-outrigger", "meta.helm.sh/release-namespace": RELEASE});
+    api.put(&CONFIGURATION.replace("outrigger-webhook", "my-outrigger-webhook"), ours);
+    let output = outrigger(&api, &["check", "--pre", "--release", "my-outrigger"]);
+    assert!(
+        output.starts_with("exit code 0")
+            && output.contains("installed already: helm --namespace outrigger-system upgrade my-outrigger "),
+        "{output}"
+    );
 }
 
 /// Istio chooses by its own label; both at once would take the same ports.
@@ -132,7 +148,7 @@ fn what_stands_in_the_way_of_an_installation() {
     let api = empty();
     api.deny("create clusterroles");
     api.put("/apis/rbac.authorization.k8s.io/v1/clusterroles/outrigger-webhook", json!({}));
-    api.put(CONFIGURATION, configuration(&Value::Null, "elsewhere"));
+    api.put(CONFIGURATION, configuration(&Value::Null, "elsewhere", "outrigger"));
     api.put(CRD, json!({"spec": {"versions": []}, "status": {"conditions": [{"type": "Established", "status": "True"}]}}));
     assert_snapshot!(outrigger(&api, &["check", "--pre"]));
 }

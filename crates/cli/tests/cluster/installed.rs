@@ -30,7 +30,7 @@ pub(crate) fn installed() -> Api {
     let material = Material::create(&policy, SystemTime::now()).unwrap();
     api.put(SECRET, json!({"data": material.data()}));
     let bundle = serde_json::to_value(k8s_openapi::ByteString(material.bundle())).unwrap();
-    api.put(CONFIGURATION, configuration(&bundle, RELEASE));
+    api.put(CONFIGURATION, configuration(&bundle, RELEASE, "outrigger"));
     let args = json!(["webhook", format!("--sidecar-image={SIDECAR}"), "--image-pull-policy=IfNotPresent"]);
     api.put(
         DEPLOYMENT,
@@ -61,8 +61,8 @@ pub(crate) fn empty() -> Api {
     api
 }
 
-/// The chart's, with its selectors.
-pub(crate) fn configuration(bundle: &Value, namespace: &str) -> Value {
+/// The chart's, with its selectors, of this release.
+pub(crate) fn configuration(bundle: &Value, namespace: &str, release: &str) -> Value {
     let excluded = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", namespace]});
     let key = "outrigger.dev/inject";
     let there = json!({"key": key, "operator": "Exists"});
@@ -74,7 +74,7 @@ pub(crate) fn configuration(bundle: &Value, namespace: &str) -> Value {
             "namespaceSelector": {"matchExpressions": namespaces}, "objectSelector": {"matchExpressions": pods},
         })
     };
-    json!({"webhooks": [
+    json!({"metadata": {"labels": {"app.kubernetes.io/instance": release}}, "webhooks": [
         entry("namespaces.outrigger.dev", json!([there, not("disabled"), excluded]), json!([not("disabled")])),
         entry("pods.outrigger.dev", json!([not("enabled"), excluded]), json!([there, not("disabled")])),
     ]})
