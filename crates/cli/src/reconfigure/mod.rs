@@ -130,11 +130,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
 async fn reconfigure(args: &Args) -> anyhow::Result<Reconfigured> {
     let cluster = args.cluster.connect().await?;
     let mut judge = Judge::of(&cluster, args.install.clone()).await.map_err(Hinted::from)?;
+    let found = find(&cluster, args).await?;
+    // All of it before the first is written: from there on no error may hide what was done.
+    for pod in &found {
+        judge.learn(&cluster, str_at(pod, "/metadata/namespace")).await.map_err(Hinted::from)?;
+    }
     let mut pods = Vec::new();
-    for pod in find(&cluster, args).await? {
-        let namespace = str_at(&pod, "/metadata/namespace").to_owned();
-        judge.learn(&cluster, &namespace).await.map_err(Hinted::from)?;
-        pods.push(one(&cluster, &judge, &pod, &namespace, args.dry_run).await?);
+    for pod in &found {
+        pods.push(one(&cluster, &judge, pod, args.dry_run).await);
     }
     wait(&cluster, &mut pods, args.wait, &mut judge.notes).await;
     Ok(Reconfigured { dry_run: args.dry_run, notes: judge.notes, pods })
@@ -179,13 +182,8 @@ async fn find(cluster: &Cluster, args: &Args) -> Result<Vec<Value>, Hinted> {
     Ok(pods)
 }
 
-async fn one(
-    cluster: &Cluster,
-    judge: &Judge,
-    pod: &Value,
-    namespace: &str,
-    dry_run: bool,
-) -> Result<Treated, Hinted> {
+async fn one(cluster: &Cluster, judge: &Judge, pod: &Value, dry_run: bool) -> Treated {
+    let namespace = str_at(pod, "/metadata/namespace");
     let name = str_at(pod, "/metadata/name").to_owned();
     let owner = Owner::of(pod);
     let restart = || Some(owner.restart(&name));
@@ -210,9 +208,10 @@ async fn one(
                     written = Some(pod);
                     (Done::Reconfigured, differences, None)
                 }
-                // Who may not patch this pod may not patch the next one.
-                Err(error @ (AskError::Forbidden { .. } | AskError::Unreachable { .. })) => {
-                    return Err(error.into());
+                // The next one may stand in a namespace where it is allowed.
+                Err(error @ AskError::Forbidden { .. }) => {
+                    let may = format!("kubectl auth can-i patch pods --namespace {namespace}");
+                    (Done::Failed, vec![error.to_string()], Some(may))
                 }
                 Err(error) => {
                     let again = format!("outrigger reconfigure --namespace {namespace} pod/{name}");
@@ -221,7 +220,7 @@ async fn one(
             }
         }
     };
-    Ok(Treated { namespace: namespace.to_owned(), pod: name, result, differences, command, written })
+    Treated { namespace: namespace.to_owned(), pod: name, result, differences, command, written }
 }
 
 fn text(done: &Reconfigured) -> String {

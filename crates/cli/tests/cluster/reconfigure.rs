@@ -4,7 +4,9 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::installed::{RELEASE, injected_pod, installed, outrigger, pod, put_profile, put_web};
+use crate::installed::{
+    RELEASE, injected_pod, installed, outrigger, pod, put_namespace, put_profile, put_web,
+};
 
 const POD: &str = "/api/v1/namespaces/shop/pods/web-1";
 
@@ -53,12 +55,38 @@ fn the_right_to_patch_is_the_users_own() {
     api.forbid("PATCH");
     let output = outrigger(&api, &["reconfigure", "-l", "app=web"]);
     assert!(
-        output.starts_with(
-            "exit code 2\n--- stderr\nerror: not allowed to patch pod web-1 in namespace shop: "
-        ),
+        output.starts_with("exit code 1\n")
+            && output.contains(
+                "web-1 in namespace shop failed: not allowed to patch pod web-1 in namespace shop: "
+            )
+            && output.contains("hint: kubectl auth can-i patch pods --namespace shop\n"),
         "{output}"
     );
-    assert!(output.contains("\nhint: kubectl auth can-i --list"), "{output}");
+}
+
+/// The command ended at the first pod that it may not write, without a word about those before it.
+#[test]
+fn a_pod_that_may_not_be_written_does_not_hide_the_others() {
+    let api = web();
+    put_profile(&api, RELEASE, "default", &json!({"proxy": {"logLevel": "debug"}}));
+    for namespace in ["before", "stage"] {
+        put_namespace(&api, namespace, &json!({"outrigger.dev/inject": "enabled"}));
+        api.put(&POD.replace("shop", namespace), injected_pod("web-1", &json!({})));
+        api.forbid(&format!("PATCH /api/v1/namespaces/{namespace}/"));
+    }
+    let output = outrigger(&api, &["reconfigure", "-l", "app=web", "-A"]);
+    assert!(output.starts_with("exit code 1"), "{output}");
+    for line in [
+        "× pod/web-1 in namespace before failed: not allowed to patch pod web-1 in namespace before: ",
+        "√ pod/web-1 in namespace shop reconfigured: ",
+        "× pod/web-1 in namespace stage failed: not allowed to patch pod web-1 in namespace stage: ",
+    ] {
+        assert!(output.contains(line), "{output}");
+    }
+    assert_eq!(
+        (config(&api)["logLevel"].as_str(), api.requests("GET /api/v1/namespaces/shop/pods/web-1:")),
+        (Some("debug"), 1)
+    );
 }
 
 #[test]
