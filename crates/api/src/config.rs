@@ -4,6 +4,7 @@
 //! no sidecar needs a control plane to run.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::logs::LogSource;
 use crate::probe::Probe;
@@ -116,9 +117,23 @@ impl SidecarConfig {
     }
 }
 
+/// The first half of a document's SHA-256, in hexadecimal: sidecars with the same one run by the same document.
+pub fn hash(document: &str) -> String {
+    let digest: [u8; 32] = Sha256::digest(document).into();
+    let (half, _) = digest.split_first_chunk().expect("16 of the 32 bytes");
+    format!("{:032x}", u128::from_be_bytes(*half))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The example of FIPS 180-2, appendix B.1. Beginnings with zeros keep them.
+    #[test]
+    fn the_hash_is_half_a_sha_256() {
+        assert_eq!(hash("abc"), "ba7816bf8f01cfea414140de5dae2223");
+        assert!((0..100).all(|n: u32| hash(&n.to_string()).len() == 32));
+    }
 
     fn document(listen: &[u16]) -> String {
         let inbound: Vec<_> = listen

@@ -12,7 +12,6 @@ use outrigger_api::names::{
 use outrigger_api::probe::Probe;
 use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::edit::Edit;
 use crate::logs_container::{self, LogsContainer};
@@ -281,11 +280,8 @@ fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) 
 }
 
 /// The token is left out: it differs between two pods that are otherwise alike.
-fn hash(config: &SidecarConfig) -> String {
-    let text = json_text(&SidecarConfig { token: String::new(), ..config.clone() });
-    let digest: [u8; 32] = Sha256::digest(text).into();
-    let (half, _) = digest.split_first_chunk().expect("16 of the 32 bytes");
-    format!("{:032x}", u128::from_be_bytes(*half))
+fn hash(sidecar: &SidecarConfig) -> String {
+    config::hash(&json_text(&SidecarConfig { token: String::new(), ..sidecar.clone() }))
 }
 
 fn json_text(value: &impl serde::Serialize) -> String {

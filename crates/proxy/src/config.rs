@@ -4,8 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use outrigger_api::config::{ConfigError, SidecarConfig};
-use sha2::{Digest, Sha256};
+use outrigger_api::config::{self, ConfigError, SidecarConfig};
 
 /// A config that can be used.
 #[derive(Clone, Debug)]
@@ -81,11 +80,9 @@ fn field_prefix(path: &str) -> String {
 }
 
 impl Loaded {
-    /// SHA-256 of the document, first half, in hexadecimal: pods with the same one run by the same document.
+    /// The document's hash.
     pub(crate) fn hash(&self) -> String {
-        let digest: [u8; 32] = Sha256::digest(&self.text).into();
-        let (half, _) = digest.split_first_chunk().expect("16 of the 32 bytes");
-        format!("{:032x}", u128::from_be_bytes(*half))
+        config::hash(&self.text)
     }
 }
 

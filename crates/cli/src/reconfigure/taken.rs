@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use outrigger_api::config;
 use outrigger_api::names::{ADMIN_PORT, CONFIG_ANNOTATION};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::cluster::{AskError, Cluster};
 use crate::output::str_at;
@@ -18,7 +18,7 @@ pub(super) async fn wait(cluster: &Cluster, pod: &Value, deadline: Instant) -> R
     let (namespace, name) = (str_at(pod, "/metadata/namespace"), str_at(pod, "/metadata/name"));
     let page = format!("/api/v1/namespaces/{namespace}/pods/{name}:{ADMIN_PORT}/proxy/metrics");
     let document = pod["metadata"]["annotations"][CONFIG_ANNOTATION].as_str().unwrap_or_default();
-    let wanted = format!("outrigger_config_info{{hash=\"{}\"}} 1", hash(document));
+    let wanted = format!("outrigger_config_info{{hash=\"{}\"}} 1", config::hash(document));
     loop {
         match cluster.text(&page, &format!("ask the sidecar of pod {name} for its metrics")).await {
             Ok(metrics) if metrics.lines().any(|line| line == wanted) => return Ok(true),
@@ -28,11 +28,4 @@ pub(super) async fn wait(cluster: &Cluster, pod: &Value, deadline: Instant) -> R
             Ok(_) | Err(_) => tokio::time::sleep(INTERVAL).await,
         }
     }
-}
-
-/// As the proxy computes it: the first half of the document's SHA-256, in hexadecimal.
-fn hash(document: &str) -> String {
-    let digest: [u8; 32] = Sha256::digest(document).into();
-    let (half, _) = digest.split_first_chunk().expect("16 of the 32 bytes");
-    format!("{:032x}", u128::from_be_bytes(*half))
 }

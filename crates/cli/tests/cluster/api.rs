@@ -11,7 +11,6 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 /// Clones share the objects.
 #[derive(Clone)]
@@ -132,9 +131,7 @@ impl Api {
         let pod = self.object(path.split_once(':').unwrap().0);
         let document = pod["metadata"]["annotations"]["outrigger.dev/config"].as_str().unwrap().to_owned();
         let document = if self.state().stuck { String::new() } else { document };
-        let digest: [u8; 32] = Sha256::digest(document).into();
-        let (half, _) = digest.split_first_chunk().unwrap();
-        let hash = format!("{:032x}", u128::from_be_bytes(*half));
+        let hash = outrigger_api::config::hash(&document);
         format!("# TYPE outrigger_config_info gauge\noutrigger_config_info{{hash=\"{hash}\"}} 1\n")
     }
 
