@@ -22,6 +22,8 @@ pub(crate) struct Installation {
     pub(crate) release: String,
     /// The Service that API servers call.
     pub(crate) service: String,
+    /// Whether cert-manager writes the authority into the entries.
+    pub(crate) cert_manager: bool,
     /// The configuration's entries, as they are.
     pub(crate) entries: Vec<Value>,
 }
@@ -36,10 +38,12 @@ impl Installation {
         let name = str_at(configuration, "/metadata/name");
         // The label, because the name does not tell: `my-outrigger-webhook` is of release `my`, or of `my-outrigger`.
         let release = configuration["metadata"]["labels"]["app.kubernetes.io/instance"].as_str();
+        let mut annotations = configuration["metadata"]["annotations"].as_object().into_iter().flatten();
         Some(Self {
             name: name.to_owned(),
             namespace: str_at(service, "/namespace").to_owned(),
             release: release.unwrap_or(name.strip_suffix("-webhook").unwrap_or(name)).to_owned(),
+            cert_manager: annotations.any(|(key, _)| key.starts_with("cert-manager.io/inject-")),
             service: str_at(service, "/name").to_owned(),
             entries,
         })
@@ -67,6 +71,32 @@ impl Installation {
         let path = format!("/apis/apps/v1/namespaces/{}/deployments/{}", self.namespace, self.name);
         cluster.find(&path, &format!("read deployment {} in namespace {}", self.name, self.namespace)).await
     }
+
+    /// Who keeps the certificate that this Deployment of the webhook serves.
+    pub(crate) fn tls_mode(&self, deployment: &Value) -> TlsMode {
+        match flag(deployment, "tls-mode") {
+            Some("secret") if self.cert_manager => TlsMode::CertManager,
+            Some("secret") => TlsMode::Secret,
+            _ => TlsMode::Own,
+        }
+    }
+
+    /// The name of the Secret with that certificate.
+    pub(crate) fn secret(&self, deployment: &Value) -> String {
+        let own = || format!("{}-certificate", self.name);
+        flag(deployment, "secret").map_or_else(own, str::to_owned)
+    }
+}
+
+/// The chart's `tls.mode`. The webhook knows two of them; cert-manager leaves its trace in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsMode {
+    /// `self`: the webhook.
+    Own,
+    /// `certManager`.
+    CertManager,
+    /// `secret`: somebody else.
+    Secret,
 }
 
 fn is_ours(entry: &Value) -> bool {

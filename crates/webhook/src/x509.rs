@@ -53,7 +53,7 @@ pub fn verify(
 }
 
 /// The same for a certificate that comes with its intermediates.
-pub(crate) fn verify_chain(
+pub fn verify_chain(
     chain: &[CertificateDer<'_>],
     bundle: &[u8],
     name: &str,

@@ -112,9 +112,14 @@ async fn after(cluster: &Cluster, args: &Args, lines: &mut Lines) {
     crd::check(cluster, true, lines).await;
     let mut settings = None;
     if let Some(installation) = &installation {
-        settings = webhook::check(cluster, installation, lines).await;
+        let deployment = webhook::replicas(cluster, installation, lines).await;
+        if let Some(deployment) = &deployment {
+            settings = webhook::version(cluster, installation, deployment, lines).await;
+        }
         rights::of_the_webhook(cluster, installation, lines).await;
-        certificate::check(cluster, installation, lines).await;
+        if let Some(deployment) = &deployment {
+            certificate::check(cluster, installation, deployment, lines).await;
+        }
     }
     if lines.found("Registration") && installation.is_none() && lines.verdict() == Verdict::Findings {
         // Not installed: a pod can't be injected, and none is missed.

@@ -11,12 +11,12 @@ use crate::output::str_at;
 const REPLICAS: &str = "Replicas";
 const VERSION: &str = "Version";
 
-/// How the webhook injects, where its Deployment can be read.
-pub(crate) async fn check(
+/// The webhook's Deployment, where it can be read, with a line about its replicas.
+pub(crate) async fn replicas(
     cluster: &Cluster,
     installation: &Installation,
     lines: &mut Lines,
-) -> Option<Settings> {
+) -> Option<Value> {
     lines.progress("the webhook's replicas");
     let Installation { name, namespace, .. } = installation;
     let Some(deployment) = lines.answer(REPLICAS, installation.deployment(cluster).await)? else {
@@ -42,8 +42,18 @@ pub(crate) async fn check(
             lines.warning(REPLICAS, message, look);
         }
     }
+    Some(deployment)
+}
+
+/// How the webhook of this Deployment injects, with a line about its version.
+pub(crate) async fn version(
+    cluster: &Cluster,
+    installation: &Installation,
+    deployment: &Value,
+    lines: &mut Lines,
+) -> Option<Settings> {
     let versions = lines.answer(VERSION, installation::versions(cluster).await)?;
-    let settings = installation::settings(&deployment, versions)?;
+    let settings = installation::settings(deployment, versions)?;
     let ours = env!("CARGO_PKG_VERSION");
     if settings.version == ours {
         lines.good(VERSION, format!("the webhook is of version {ours}, as this command is"));

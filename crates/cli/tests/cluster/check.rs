@@ -1,12 +1,23 @@
 //! `outrigger check`.
 
 use insta::assert_snapshot;
+use k8s_openapi::ByteString;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
+use crate::api::Api;
 use crate::installed::{
     CONFIGURATION, CRD, DEPLOYMENT, RELEASE, SECRET, configuration, empty, injected_pod, installed,
-    outrigger, pod, put_namespace, put_profile, run,
+    outrigger, pod, push_flag, put_namespace, put_profile, run,
 };
+
+/// What cert-manager knows a webhook configuration by that it writes its authority into.
+fn annotate(api: &Api) {
+    api.edit(CONFIGURATION, |configuration| {
+        let from = "outrigger-system/outrigger-webhook";
+        configuration["metadata"]["annotations"] = json!({"cert-manager.io/inject-ca-from": from});
+    });
+}
 
 #[test]
 fn a_good_installation() {
@@ -59,6 +70,56 @@ fn a_secret_without_certificate_is_told() {
     api.edit(SECRET, |secret| secret["data"] = Value::Null);
     let output = outrigger(&api, &["check"]);
     assert!(output.starts_with("exit code 1") && output.contains("holds no certificate yet"), "{output}");
+}
+
+/// The check took the first certificate of the Secret alone, and refused what API servers accept.
+#[test]
+fn a_certificate_with_its_intermediate_verifies_by_the_root() {
+    let api = installed();
+    push_flag(&api, "--tls-mode=secret");
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params
+    };
+    let key = || KeyPair::generate().unwrap();
+    let root = CertifiedIssuer::self_signed(authority("root"), key()).unwrap();
+    let intermediate = CertifiedIssuer::signed_by(authority("intermediate"), key(), &root).unwrap();
+    let leaf = CertificateParams::new(vec!["outrigger-webhook.outrigger-system.svc".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key(), &intermediate).unwrap();
+    let encoded = |pem: String| serde_json::to_value(ByteString(pem.into_bytes())).unwrap();
+    api.edit(CONFIGURATION, |configuration| {
+        for entry in configuration["webhooks"].as_array_mut().unwrap() {
+            entry["clientConfig"]["caBundle"] = encoded(root.pem());
+        }
+    });
+    api.edit(SECRET, |secret| secret["data"] = json!({"tls.crt": encoded(leaf.pem() + &intermediate.pem())}));
+    let output = outrigger(&api, &["check"]);
+    assert!(output.starts_with("exit code 0") && output.contains("the certificate verifies"), "{output}");
+    api.edit(SECRET, |secret| secret["data"] = json!({"tls.crt": encoded(leaf.pem())}));
+    let output = outrigger(&api, &["check"]);
+    assert!(
+        output.starts_with("exit code 1") && output.contains("API servers refuse the webhook"),
+        "{output}"
+    );
+}
+
+#[test]
+fn the_hint_about_a_certificate_is_for_whoever_keeps_it() {
+    let api = installed();
+    let other = installed().object(SECRET);
+    api.put(SECRET, other);
+    let hinted = |hint: &str| {
+        let output = outrigger(&api, &["check"]);
+        assert!(output.contains("API servers refuse the webhook") && output.contains(hint), "{output}");
+    };
+    hinted("patch secret outrigger-webhook-certificate --type=json");
+    push_flag(&api, "--tls-mode=secret");
+    hinted("describe secret outrigger-webhook-certificate; whoever keeps it must see to its tls.crt");
+    annotate(&api);
+    hinted("describe certificates; cert-manager keeps secret outrigger-webhook-certificate and the caBundle");
 }
 
 /// `my-outrigger-webhook` was taken for release `my`.

@@ -91,6 +91,14 @@ pub(crate) fn put_profile(api: &Api, namespace: &str, name: &str, spec: &Value) 
     api.put(&path, json!({"apiVersion": "outrigger.dev/v1alpha1", "kind": "SidecarProfile", "spec": spec}));
 }
 
+/// Adds an argument to the webhook's container.
+pub(crate) fn push_flag(api: &Api, flag: &str) {
+    api.edit(DEPLOYMENT, |deployment| {
+        let args = deployment.pointer_mut("/spec/template/spec/containers/0/args").unwrap();
+        args.as_array_mut().unwrap().push(flag.into());
+    });
+}
+
 /// Runs the command against this API server: exit code, then both streams.
 pub(crate) fn outrigger(api: &Api, args: &[&str]) -> String {
     run(&format!("http://{}", api.address), args)
