@@ -105,9 +105,18 @@ fn is_ours(entry: &Value) -> bool {
 
 /// The value of a flag of the webhook's container: `--secret=x`.
 pub(crate) fn flag<'a>(deployment: &'a Value, name: &str) -> Option<&'a str> {
-    let containers = deployment.pointer("/spec/template/spec/containers")?.as_array()?;
-    let mut args = containers.iter().filter_map(|container| container["args"].as_array()).flatten();
-    args.find_map(|arg| arg.as_str()?.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='))
+    args(deployment).find_map(|arg| arg.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Whether its container has this flag without a value: `--live-reload`.
+pub(crate) fn has_flag(deployment: &Value, name: &str) -> bool {
+    args(deployment).any(|arg| arg.strip_prefix("--") == Some(name))
+}
+
+fn args(deployment: &Value) -> impl Iterator<Item = &str> {
+    let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let containers = containers.into_iter().flatten();
+    containers.filter_map(|container| container["args"].as_array()).flatten().filter_map(Value::as_str)
 }
 
 /// How the webhook of this Deployment injects.

@@ -116,7 +116,7 @@ async fn after(cluster: &Cluster, args: &Args, lines: &mut Lines) {
         if let Some(deployment) = &deployment {
             settings = webhook::version(cluster, installation, deployment, lines).await;
         }
-        rights::of_the_webhook(cluster, installation, lines).await;
+        rights::of_the_webhook(cluster, installation, deployment.as_ref(), lines).await;
         if let Some(deployment) = &deployment {
             certificate::check(cluster, installation, deployment, lines).await;
         }

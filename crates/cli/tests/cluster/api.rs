@@ -24,7 +24,7 @@ struct Objects {
     by_path: BTreeMap<String, Value>,
     /// What the caller may not do, as the beginning of `GET /api/v1/pods`.
     forbidden: Vec<String>,
-    /// Rights that reviews deny, as `create secrets`.
+    /// Rights that reviews deny, as the beginning of `get secrets my-namespace/my-secret`.
     denied: Vec<String>,
     /// Whether pods come back from a dry run with a sidecar.
     injects: bool,
@@ -138,12 +138,11 @@ impl Api {
     fn create(&self, path: &str, mut object: Value) -> Response {
         if path.ends_with("reviews") {
             let attributes = &object["spec"]["resourceAttributes"];
-            let right = format!(
-                "{} {}",
-                attributes["verb"].as_str().unwrap(),
-                attributes["resource"].as_str().unwrap()
-            );
-            let allowed = !self.state().denied.contains(&right);
+            let text = |field: &str| attributes[field].as_str().unwrap();
+            let subresource = if text("subresource").is_empty() { "" } else { "/" };
+            let resource = format!("{}{subresource}{}", text("resource"), text("subresource"));
+            let right = format!("{} {resource} {}/{}", text("verb"), text("namespace"), text("name"));
+            let allowed = !self.state().denied.iter().any(|denied| right.starts_with(denied.as_str()));
             object["status"] = json!({"allowed": allowed});
         } else if self.state().injects {
             object["spec"]["initContainers"] = json!([{"name": "outrigger-proxy", "image": "sidecar:1"}]);

@@ -122,6 +122,46 @@ fn the_hint_about_a_certificate_is_for_whoever_keeps_it() {
     hinted("describe certificates; cert-manager keeps secret outrigger-webhook-certificate and the caBundle");
 }
 
+/// The Role was gone, and the check asked for ClusterRoles alone.
+#[test]
+fn a_right_of_the_role_that_is_missing_is_told() {
+    for (right, told) in [
+        (
+            "update secrets outrigger-system/outrigger-webhook-certificate",
+            "secrets/outrigger-webhook-certificate",
+        ),
+        ("update leases outrigger-system/outrigger-webhook", "leases.coordination.k8s.io/outrigger-webhook"),
+    ] {
+        let api = installed();
+        api.deny(right);
+        let output = outrigger(&api, &["check"]);
+        let told = format!("service account outrigger-webhook of the webhook may not update {told}\n");
+        assert!(output.starts_with("exit code 1") && output.contains(&told), "{output}");
+    }
+}
+
+#[test]
+fn the_webhook_is_asked_for_the_rights_of_its_own_values() {
+    let api = installed();
+    for right in ["list secrets", "patch pods", "patch sidecarprofiles/status"] {
+        api.deny(right);
+    }
+    let told = |missing: &str| {
+        let output = outrigger(&api, &["check"]);
+        assert!(output.contains(&format!("of the webhook may not {missing}\n")), "{output}");
+    };
+    let status = "patch sidecarprofiles.outrigger.dev/status";
+    told(status);
+    push_flag(&api, "--live-reload");
+    told(&format!("{status}, patch pods"));
+    push_flag(&api, "--tls-mode=secret");
+    told(&format!("{status}, list secrets/outrigger-webhook-certificate, patch pods"));
+    // cert-manager changes the configuration, and the webhook may not.
+    annotate(&api);
+    api.deny("patch mutatingwebhookconfigurations");
+    told(&format!("{status}, list secrets/outrigger-webhook-certificate, patch pods"));
+}
+
 /// `my-outrigger-webhook` was taken for release `my`.
 #[test]
 fn a_release_that_is_called_like_the_chart_keeps_its_name() {
