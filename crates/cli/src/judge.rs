@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use outrigger_api::Reason;
 use outrigger_api::names::PROXY_CONTAINER;
 use outrigger_inject::{
-    Context, Decision, Explanation, Namespace, Profiles, Settings, Standing, explain, standing,
+    Context, Decision, Explanation, Namespace, Profiles, Settings, Standing, Version, explain, standing,
 };
 use serde_json::{Value, json};
 
@@ -41,12 +41,21 @@ impl Judge {
         }
     }
 
-    /// Knows this installation, and no profile yet.
-    pub(crate) fn knowing(installation: Installation, settings: Settings) -> Self {
-        let install = Install { release_namespace: installation.namespace.clone(), ..Install::default() };
+    /// Knows this installation, and no profile yet. Where nobody may see how it injects, the API server's version stands for
+    /// those of the nodes too.
+    pub(crate) fn knowing(
+        installation: Installation,
+        settings: Option<Settings>,
+        server: Option<Version>,
+    ) -> Self {
+        let install = Install {
+            release_namespace: installation.namespace.clone(),
+            kubernetes_version: server,
+            ..Install::default()
+        };
         let profiles = Profiles::new(install.release_namespace.as_str());
         let mut judge = Self::offline(install, profiles);
-        (judge.installation, judge.settings) = (Some(installation), Some(settings));
+        (judge.installation, judge.settings) = (Some(installation), settings);
         judge
     }
 

@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
     Warning,
     /// It does not work.
     Failed,
-    /// The user has no right to see it.
+    /// The user has no right to see it, or not what it goes by.
     Skipped,
     /// The API server did not answer, or not as one does.
     Unknown,
@@ -124,9 +124,24 @@ impl Lines {
         }
     }
 
+    /// Names those of these checks that have said nothing: they go by what another one could not see.
+    pub(crate) fn skip_silent(&mut self, checks: &[&'static str]) {
+        for check in checks {
+            if !self.found(check) {
+                let message = "not looked at: it goes by what another check could not see";
+                self.push(check, Outcome::Skipped, None, message, None);
+            }
+        }
+    }
+
     /// Whether this check has found anything.
     pub(crate) fn found(&self, check: &str) -> bool {
         self.checks.iter().any(|line| line.check == check)
+    }
+
+    /// Whether this check has found something that does not work.
+    pub(crate) fn has_failed(&self, check: &str) -> bool {
+        self.checks.iter().any(|line| line.check == check && line.result == Outcome::Failed)
     }
 
     /// Whether all that is known is that there is an API server, which everybody may ask for its version.
@@ -170,7 +185,7 @@ impl Lines {
         if !skipped.is_empty() {
             let _ = writeln!(
                 text,
-                "- skipped, for want of the rights to look (-o json says which): {}",
+                "- skipped, for want of the rights to look, or of what to go by (-o json says which): {}",
                 skipped.join(", ")
             );
         }

@@ -12,6 +12,7 @@ mod webhook;
 
 use std::time::{Duration, Instant};
 
+use outrigger_inject::Version;
 use outrigger_runtime::duration;
 
 use crate::cluster::{AskError, Cluster, ClusterArgs};
@@ -22,12 +23,27 @@ use crate::output::{self, Format};
 use crate::runtime;
 use line::Lines;
 
+/// What there is to say about an installation.
+const AFTER: [&str; 11] = [
+    "Registration",
+    "OtherWebhooks",
+    "CustomResourceDefinition",
+    "Profiles",
+    "Replicas",
+    "Version",
+    "WebhookRights",
+    "Certificate",
+    "Injection",
+    "MissedPods",
+    "OutdatedPods",
+];
+
 /// Looks for what is wrong with an installation, with each finding the command that mends it
 ///
 /// Injection is proved by a labelled pod that is created as a dry run: the API server has to reach the webhook, accept its
 /// certificate, and get the sidecar back. Nothing is left behind, and nothing is changed.
 ///
-/// What you have no right to look at is skipped, and named at the end.
+/// What you have no right to look at is skipped, and named at the end, with all that goes by it.
 ///
 /// Exit code: 0 all that could be looked at is good; 1 something was found; 2 it could not be looked at.
 #[derive(clap::Args)]
@@ -70,11 +86,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     let lines = runtime::block_on(async {
         let cluster = args.cluster.connect().await?;
         let mut lines = Lines::new(args.output);
-        api_server(&cluster, args.timeout, &mut lines).await.map_err(Hinted::from)?;
+        let version = api_server(&cluster, args.timeout, &mut lines).await.map_err(Hinted::from)?;
         if args.pre {
             before::check(&cluster, &args.release, &args.release_namespace, &mut lines).await;
         } else {
-            after(&cluster, args, &mut lines).await;
+            after(&cluster, args, version, &mut lines).await;
         }
         lines.end_progress();
         anyhow::Ok(lines)
@@ -85,7 +101,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
 
 /// The API server's version, an error where there is none: nothing else would have an answer. Asked again until `patience` has
 /// passed, because a pod that has just started, as the chart's check, may have no network yet.
-async fn api_server(cluster: &Cluster, patience: Duration, lines: &mut Lines) -> Result<(), AskError> {
+async fn api_server(
+    cluster: &Cluster,
+    patience: Duration,
+    lines: &mut Lines,
+) -> Result<Option<Version>, AskError> {
     lines.progress("the API server");
     let deadline = Instant::now() + patience;
     loop {
@@ -95,11 +115,11 @@ async fn api_server(cluster: &Cluster, patience: Duration, lines: &mut Lines) ->
             }
             Ok(version) => {
                 before::api_version(&version, lines);
-                return Ok(());
+                return Ok(version.parse().ok());
             }
             error @ Err(AskError::Forbidden { .. }) => {
                 lines.answer(before::API, error);
-                return Ok(());
+                return Ok(None);
             }
             Err(error) => return Err(error),
         }
@@ -107,7 +127,7 @@ async fn api_server(cluster: &Cluster, patience: Duration, lines: &mut Lines) ->
 }
 
 /// Everything about an installation that is there.
-async fn after(cluster: &Cluster, args: &Args, lines: &mut Lines) {
+async fn after(cluster: &Cluster, args: &Args, server: Option<Version>, lines: &mut Lines) {
     let installation = registration::check(cluster, lines).await;
     crd::check(cluster, true, lines).await;
     let mut settings = None;
@@ -121,14 +141,15 @@ async fn after(cluster: &Cluster, args: &Args, lines: &mut Lines) {
             certificate::check(cluster, installation, deployment, lines).await;
         }
     }
-    if lines.found("Registration") && installation.is_none() && lines.verdict() == Verdict::Findings {
+    if lines.has_failed("Registration") {
         // Not installed: a pod can't be injected, and none is missed.
         return;
     }
     let namespace = args.namespace.as_deref().unwrap_or(&cluster.namespace);
     proof::check(cluster, namespace, args.timeout, lines).await;
-    if let (Some(installation), Some(settings)) = (installation, settings) {
-        pods::check(cluster, &mut Judge::knowing(installation, settings), args.namespace.as_deref(), lines)
-            .await;
+    if let Some(installation) = installation {
+        let mut judge = Judge::knowing(installation, settings, server);
+        pods::check(cluster, &mut judge, args.namespace.as_deref(), lines).await;
     }
+    lines.skip_silent(&AFTER);
 }

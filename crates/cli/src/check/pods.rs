@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
-use outrigger_api::names::{ENABLED, INJECT_LABEL, INJECTED_LABEL};
+use outrigger_api::names::{DEFAULT_PROFILE, ENABLED, INJECT_LABEL, INJECTED_LABEL};
 use outrigger_inject::Standing;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::line::{Lines, Outcome};
 use crate::cluster::{AskError, Cluster};
-use crate::installation::{add_profiles, namespace_of};
+use crate::installation::{self, add_profiles, namespace_of};
 use crate::judge::Judge;
 use crate::output::str_at;
 use crate::owner::Owner;
@@ -37,7 +37,13 @@ struct Pods {
 /// Looks at every pod of the namespace, or of all, and tells of the wrong ones by their owners.
 pub(crate) async fn check(cluster: &Cluster, judge: &mut Judge, namespace: Option<&str>, lines: &mut Lines) {
     lines.progress("pods");
-    let Some(()) = lines.answer(MISSED, learn(cluster, judge, namespace).await) else { return };
+    let Some(()) = lines.answer(MISSED, learn_namespaces(cluster, judge, namespace).await) else { return };
+    let known = lines.answer(OUTDATED, learn_profiles(cluster, judge, namespace).await).is_some();
+    if !known {
+        // The chart's own. Pods that ask for another can't be judged.
+        let release = judge.install.release_namespace.clone();
+        judge.profiles.set(&release, DEFAULT_PROFILE, &json!({}));
+    }
     let mut wrong: BTreeMap<(Wrong, Owner), Pods> = BTreeMap::new();
     let mut seen = 0;
     let place = namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default();
@@ -49,6 +55,8 @@ pub(crate) async fn check(cluster: &Cluster, judge: &mut Judge, namespace: Optio
             seen += 1;
             let (kind, why) = match judge.standing(&pod, str_at(&pod, "/metadata/namespace")) {
                 Standing::Missing => (Wrong::Missing, Vec::new()),
+                // By a profile that nobody has seen.
+                _ if !known => return,
                 Standing::Refused { reason, errors } => {
                     (Wrong::Refused, vec![format!("{reason}: {}", errors.join("; "))])
                 }
@@ -67,26 +75,47 @@ pub(crate) async fn check(cluster: &Cluster, judge: &mut Judge, namespace: Optio
     for ((kind, owner), pods) in &wrong {
         tell(*kind, owner, pods, lines);
     }
+    if !known {
+        return;
+    }
     if !lines.found(MISSED) {
         lines.good(MISSED, format!("pods that a label concerns: {seen}, none without its sidecar"));
     }
-    if !lines.found(OUTDATED) {
+    // Without settings only profiles were compared.
+    if !lines.found(OUTDATED) && judge.settings.is_some() {
         lines.good(OUTDATED, "no sidecar is older than its profile or the webhook");
     }
 }
 
-/// Every namespace and every profile in two questions, rather than two for each namespace.
-async fn learn(cluster: &Cluster, judge: &mut Judge, namespace: Option<&str>) -> Result<(), AskError> {
-    if let Some(name) = namespace {
-        // Whose pods use the profiles of the release namespace too.
+/// Every namespace in one question, rather than one for each.
+async fn learn_namespaces(
+    cluster: &Cluster,
+    judge: &mut Judge,
+    namespace: Option<&str>,
+) -> Result<(), AskError> {
+    let namespaces: Vec<_> = match namespace {
+        Some(name) => installation::namespace(cluster, name).await?.into_iter().collect(),
+        None => {
+            let all = cluster.list("/api/v1/namespaces", "", "list namespaces").await?;
+            all.iter().map(namespace_of).collect()
+        }
+    };
+    judge.namespaces = namespaces.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect();
+    Ok(())
+}
+
+/// Every profile in one question; for one namespace its own, and then those of the release, which its pods use too.
+async fn learn_profiles(
+    cluster: &Cluster,
+    judge: &mut Judge,
+    namespace: Option<&str>,
+) -> Result<(), AskError> {
+    add_profiles(cluster, namespace, &mut judge.profiles).await?;
+    if namespace.is_some() {
         let release = judge.install.release_namespace.clone();
         add_profiles(cluster, Some(&release), &mut judge.profiles).await?;
-        return judge.learn(cluster, name).await;
     }
-    let namespaces = cluster.list("/api/v1/namespaces", "", "list namespaces").await?;
-    judge.namespaces =
-        namespaces.iter().map(namespace_of).map(|namespace| (namespace.name.clone(), namespace)).collect();
-    add_profiles(cluster, None, &mut judge.profiles).await
+    Ok(())
 }
 
 /// Whether anything about the pod can be wrong; of most pods of a cluster nothing can, and they cost no decision.

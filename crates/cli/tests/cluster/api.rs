@@ -22,7 +22,7 @@ pub(crate) struct Api {
 #[derive(Default)]
 struct Objects {
     by_path: BTreeMap<String, Value>,
-    /// What the caller may not do, as the beginning of `GET /api/v1/pods`.
+    /// What the caller may not do, as the beginning of `GET /api/v1/pods `; with the space that is all of it.
     forbidden: Vec<String>,
     /// Rights that reviews deny, as the beginning of `get secrets my-namespace/my-secret`.
     denied: Vec<String>,
@@ -153,7 +153,7 @@ impl Api {
 
 async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -> Response {
     let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or(""));
-    let request = format!("{method} {path}");
+    let request = format!("{method} {path} ");
     api.state().requests.push(request.clone());
     if api.state().forbidden.iter().any(|forbidden| request.starts_with(forbidden.as_str())) {
         let resource = path.rsplit('/').next().unwrap();

@@ -203,6 +203,58 @@ fn pods_of_one_namespace_are_judged_by_the_profile_of_the_release() {
     assert!(output.contains("without the sidecar that the label asks for"), "{output}");
 }
 
+/// Who has all rights in one namespace, and none in the webhook's: the check was good, whatever its pods were.
+#[test]
+fn pods_are_judged_where_the_webhooks_namespace_is_closed() {
+    let api = installed();
+    for request in [
+        "GET /apis/apps/v1/namespaces/outrigger-system/",
+        "GET /api/v1/namespaces/outrigger-system/",
+        "GET /apis/outrigger.dev/v1alpha1/namespaces/outrigger-system/",
+        "GET /apis/outrigger.dev/v1alpha1/sidecarprofiles ",
+        "GET /api/v1/namespaces ",
+        "GET /api/v1/nodes ",
+        "POST /apis/authorization.k8s.io/",
+    ] {
+        api.forbid(request);
+    }
+    let check = ["check", "--namespace=shop"];
+    api.put(
+        "/api/v1/namespaces/shop/pods/web-1",
+        injected_pod("web-1", &json!({"proxy": {"logLevel": "debug"}})),
+    );
+    let output = outrigger(&api, &check);
+    let skipped = "(-o json says which): OtherWebhooks, Profiles, Replicas, WebhookRights, OutdatedPods, Version, Certificate, \
+                   MissedPods\n";
+    assert!(output.starts_with("exit code 0") && output.contains(skipped), "{output}");
+    api.put("/api/v1/namespaces/shop/pods/missed", pod("missed"));
+    let output = outrigger(&api, &check);
+    assert!(
+        output.starts_with("exit code 1") && output.contains("without the sidecar that the label asks for"),
+        "{output}"
+    );
+}
+
+/// Only the webhook's Deployment can't be read: profiles are compared, images not.
+#[test]
+fn sidecars_are_compared_with_profiles_where_the_deployment_is_not_to_be_seen() {
+    let api = installed();
+    api.forbid("GET /apis/apps/v1/namespaces/outrigger-system/deployments/");
+    api.put("/api/v1/namespaces/shop/pods/web-1", injected_pod("web-1", &json!({})));
+    let output = outrigger(&api, &["check"]);
+    let skipped = "(-o json says which): Replicas, Version, Certificate, OutdatedPods\n";
+    assert!(
+        output.starts_with("exit code 0") && output.contains("concerns: 1,") && output.contains(skipped),
+        "{output}"
+    );
+    put_profile(&api, RELEASE, "default", &json!({"proxy": {"logLevel": "debug"}}));
+    let output = outrigger(&api, &["check"]);
+    assert!(
+        output.starts_with("exit code 1") && output.contains("config: logLevel is info, would be debug"),
+        "{output}"
+    );
+}
+
 /// The rights of the chart's own check: pods of one namespace, and nothing else.
 #[test]
 fn the_proof_alone_is_enough_for_who_may_do_no_more() {
