@@ -18,8 +18,8 @@ use crate::secret::StoreError;
 use crate::served::Served;
 use crate::x509::{X509Error, since_epoch, validity, verify_chain};
 
-/// Who we are in the configuration's `managedFields`.
-const FIELD_MANAGER: &str = "outrigger-webhook";
+/// Who we are in `managedFields`.
+pub(crate) const FIELD_MANAGER: &str = "outrigger-webhook";
 
 /// Why the certificate is not in order.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub enum RotationError {
     /// The API server refused, or could not be reached.
     #[error("failed to {verb} {kind} {name}: {why}")]
     Api {
-        /// `read` or `write`.
+        /// `read`, `write` or `create`.
         verb: &'static str,
         /// Kind of the object.
         kind: &'static str,

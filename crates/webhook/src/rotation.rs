@@ -28,7 +28,7 @@ const MAX_PASSES: usize = 10;
 
 /// What the loop works on.
 pub struct Rotation {
-    /// The Secret. The chart creates it empty, so that it goes with the release and we need no right to create.
+    /// The Secret. The chart creates it empty, so that it goes with the release.
     pub secret: Store,
     /// Where its authority has to stand.
     pub registration: Registration,
@@ -81,8 +81,16 @@ impl Rotation {
 
     /// One pass; none if it changed something, or lost to somebody who did.
     async fn pass(&self, now: SystemTime) -> Result<Option<Settled>, RotationError> {
-        let secret =
-            self.secret.read().await.map_err(|e| RotationError::secret("read", &self.secret.name, e))?;
+        let secret = match self.secret.read().await {
+            Err(StoreError::Api(kube::Error::Api(status))) if status.code == 404 => {
+                tracing::warn!(secret = self.secret.name, "the secret is gone: making it again");
+                let made = self.secret.create().await;
+                return made
+                    .map(|()| None)
+                    .map_err(|e| RotationError::secret("create", &self.secret.name, e));
+            }
+            read => read.map_err(|e| RotationError::secret("read", &self.secret.name, e))?,
+        };
         let material = match Material::parse(secret.data.as_ref().unwrap_or(&BTreeMap::new())) {
             Ok(material) => material,
             Err(why) => {

@@ -4,9 +4,12 @@
 //! For the same reason no error of this module quotes what it could not parse.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{GetParams, PostParams};
+use kube::api::{GetParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Client, Resource};
+use serde_json::json;
+
+use crate::registration::FIELD_MANAGER;
 
 /// Where the Secret is.
 #[derive(Clone)]
@@ -39,6 +42,17 @@ impl Store {
         let request = Request::new(&self.url).get(&self.name, &GetParams::default());
         let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
         serde_json::from_str(&text).map_err(|_| StoreError::NoSecret)
+    }
+
+    /// Makes it, empty; one that is there meanwhile stays as it is.
+    ///
+    /// By server-side apply and not `POST`: that alone is a `create` that the chart can narrow to this one name.
+    pub async fn create(&self) -> Result<(), StoreError> {
+        let empty = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name}});
+        let params = PatchParams::apply(FIELD_MANAGER);
+        let request = Request::new(&self.url).patch(&self.name, &params, &Patch::Apply(empty));
+        self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+        Ok(())
     }
 
     /// Puts `secret` in the place of the one that it was read as; a 409 if that has changed since.

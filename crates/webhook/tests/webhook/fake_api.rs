@@ -157,6 +157,13 @@ async fn answer(
             let operations: json_patch::Patch = serde_json::from_slice(&body).unwrap();
             api.patch(&path, |object| json_patch::patch(object, &operations))
         }
+        // Server-side apply makes what is not there. `POST` would take a right to make any.
+        Method::PATCH
+            if headers[CONTENT_TYPE] == "application/apply-patch+yaml" && api.object(&path).is_null() =>
+        {
+            api.put(&path, serde_json::from_slice(&body).unwrap());
+            (StatusCode::CREATED, axum::Json(api.object(&path))).into_response()
+        }
         Method::PATCH => {
             let wanted = serde_json::from_slice(&body).unwrap();
             api.patch(&path, |object| {

@@ -9,7 +9,7 @@ use outrigger_runtime::shutdown;
 use outrigger_webhook::certificate::{Material, Policy};
 use outrigger_webhook::metrics::Metrics;
 use outrigger_webhook::registration::Registration;
-use outrigger_webhook::rotation::{Rotation, RotationError};
+use outrigger_webhook::rotation::Rotation;
 use outrigger_webhook::secret::Store;
 use outrigger_webhook::served::Served;
 use outrigger_webhook::x509::verify;
@@ -251,7 +251,24 @@ async fn what_the_chart_should_have_made_is_named() {
     api.delete(CONFIGURATION);
     let message = rotation.settle(SystemTime::now).await.unwrap_err().to_string();
     assert!(message.contains("mutatingwebhookconfiguration outrigger-webhook"), "{message}");
+}
+
+/// It waited for a `helm upgrade`, and the certificate ran out meanwhile.
+#[tokio::test]
+async fn secret_that_was_deleted_is_made_again() {
+    let (api, client) = cluster::installed().await;
+    let (first, second) = (rotation(&client), rotation(&client));
+    first.settle(SystemTime::now).await.unwrap();
+    second.settle(SystemTime::now).await.unwrap();
     api.delete(SECRET);
-    let error = rotation.settle(SystemTime::now).await.unwrap_err();
-    assert!(matches!(error, RotationError::Gone { kind: "secret", .. }), "{error}");
+    let (one, other) = tokio::join!(first.settle(SystemTime::now), second.settle(SystemTime::now));
+    assert_eq!(one.unwrap(), other.unwrap());
+    assert_eq!(first.registration.served.certificate(), second.registration.served.certificate());
+    material(&api).verify(bundles(&api)[0].as_bytes(), NAME, SystemTime::now()).unwrap();
+    assert_eq!(api.requests("POST"), 0, "no right to create other Secrets is needed");
+
+    api.delete(SECRET);
+    api.refuse("PATCH", StatusCode::FORBIDDEN, "no such right");
+    let message = first.settle(SystemTime::now).await.unwrap_err().to_string();
+    assert!(message.contains("failed to create secret outrigger-webhook-certificate"), "{message}");
 }
