@@ -1,9 +1,14 @@
 //! What injection has made of a pod.
 
+use anyhow::Context;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 use outrigger_api::config::SidecarConfig;
 use outrigger_api::names;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::Namespace;
 
 /// The proxy's container; none where the pod was not injected.
 pub fn proxy(pod: &Pod) -> Option<&Container> {
@@ -43,4 +48,23 @@ pub fn config(pod: &Pod) -> SidecarConfig {
     let annotation =
         pod.annotations().get(names::CONFIG_ANNOTATION).expect("the pod has a config annotation");
     SidecarConfig::parse(annotation).expect("the config on the pod is valid")
+}
+
+/// The config that the sidecar runs by: over a forwarded port, because it tells loopback alone.
+pub async fn running_config(ns: &Namespace, pod: &Pod) -> anyhow::Result<Value> {
+    let mut forward = ns.api::<Pod>().portforward(&pod.name_any(), &[names::ADMIN_PORT]).await?;
+    let mut stream = forward.take_stream(names::ADMIN_PORT).context("the port is forwarded")?;
+    stream.write_all(b"GET /config HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (_, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no body in {answer:?}"))?;
+    Ok(serde_json::from_str::<Value>(body)?["config"].clone())
+}
+
+/// How often a container of it was started again, all of them together.
+pub fn restarts(pod: &Pod) -> i32 {
+    let status = pod.status.iter();
+    let containers =
+        status.flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses));
+    containers.flatten().map(|container| container.restart_count).sum()
 }

@@ -13,22 +13,27 @@ pub async fn scrape(client: &Client, pod: &Pod) -> anyhow::Result<String> {
     page.with_context(|| format!("the metrics of {name}"))
 }
 
-/// A counter, summed over pods and over all of its series. A page without it counts as nought, since a counter that has
-/// labels is not shown before it first counts; so a test of "none" wants another one that shows it counting.
-pub async fn sum_over(client: &Client, pods: &[Pod], counter: &str) -> anyhow::Result<u64> {
+/// What counts things, summed over pods and over all of its series, or over those with the labels that are given with it:
+/// `requests_total{port="http"}`. A page without it counts as nought, since what has labels is not shown before it first
+/// counts; so a test of "none" wants another one that shows it counting.
+pub async fn sum_over(client: &Client, pods: &[Pod], selector: &str) -> anyhow::Result<u64> {
     let mut total = 0;
     for pod in pods {
-        total += sum(&scrape(client, pod).await?, counter);
+        total += sum(&scrape(client, pod).await?, selector);
     }
     Ok(total)
 }
 
-/// The sum of a counter's series on one page.
-fn sum(page: &str, counter: &str) -> u64 {
-    let series = page.lines().filter_map(|line| line.strip_prefix(counter));
-    let values =
-        series.filter(|rest| rest.starts_with(['{', ' '])).filter_map(|rest| rest.rsplit(' ').next());
-    values.map(|value| value.parse::<u64>().expect("a counter of events is a whole number")).sum()
+/// The sum of the selected series on one page.
+fn sum(page: &str, selector: &str) -> u64 {
+    let (name, labels) = selector.split_once('{').unwrap_or((selector, ""));
+    let labels = labels.trim_end_matches('}');
+    let series = page.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    let wanted = series.filter(|(series, _)| {
+        (series.is_empty() || series.starts_with('{'))
+            && labels.split(',').all(|label| series.contains(label))
+    });
+    wanted.map(|(_, value)| value.parse::<u64>().expect("a count is a whole number")).sum()
 }
 
 #[cfg(test)]
@@ -36,7 +41,7 @@ mod tests {
     use super::sum;
 
     #[test]
-    fn the_series_of_one_counter_are_summed() {
+    fn the_selected_series_are_summed() {
         let page = "\
 # TYPE requests counter
 requests_total{port=\"http\",class=\"2xx\"} 3
@@ -44,6 +49,8 @@ requests_total{port=\"http\",class=\"5xx\"} 4
 requests_total_other 9
 ";
         assert_eq!(sum(page, "requests_total"), 7);
+        assert_eq!(sum(page, "requests_total{class=\"5xx\"}"), 4);
+        assert_eq!(sum(page, "requests_total{port=\"http\",class=\"4xx\"}"), 0);
         assert_eq!(sum(page, "quiet_total"), 0);
     }
 }

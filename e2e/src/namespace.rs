@@ -82,8 +82,16 @@ impl Namespace {
 
     /// Sets an annotation of the namespace.
     pub async fn annotate(&self, key: &str, value: &str) {
+        self.change(json!({"metadata": {"annotations": {key: value}}})).await;
+    }
+
+    /// Sets a label of the namespace.
+    pub async fn label(&self, (key, value): (&str, &str)) {
+        self.change(json!({"metadata": {"labels": {key: value}}})).await;
+    }
+
+    async fn change(&self, change: Value) {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
-        let change = json!({"metadata": {"annotations": {key: value}}});
         namespaces.patch(&self.name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
     }
 
@@ -109,9 +117,29 @@ impl Namespace {
     /// Returns it as it is stored.
     pub async fn create_profile(&self, name: &str, spec: Value) -> kube::Result<DynamicObject> {
         let kind = ApiResource::erase::<SidecarProfile>(&());
-        let profiles: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.name, &kind);
         let profile = DynamicObject::new(name, &kind).data(json!({ "spec": spec }));
-        profiles.create(&PostParams::default(), &profile).await
+        self.profiles().create(&PostParams::default(), &profile).await
+    }
+
+    /// Changes a profile: an RFC 7386 merge of its spec.
+    pub async fn change_profile(&self, name: &str, spec: Value) {
+        let change = Patch::Merge(json!({ "spec": spec }));
+        let changed = self.profiles().patch(name, &PatchParams::default(), &change).await;
+        changed.expect("the schema takes the profile");
+    }
+
+    /// The profiles in it, untyped.
+    pub fn profiles(&self) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<SidecarProfile>(&());
+        Api::namespaced_with(self.client.clone(), &self.name, &kind)
+    }
+
+    /// Has the Deployment replace its pods, as `kubectl rollout restart` does; does not wait.
+    pub async fn restart(&self, deployment: &str) {
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let restarted = json!({"annotations": {"kubectl.kubernetes.io/restartedAt": now}});
+        let change = Patch::Merge(json!({"spec": {"template": {"metadata": restarted}}}));
+        self.api::<Deployment>().patch(deployment, &PatchParams::default(), &change).await.unwrap();
     }
 
     /// What would be created: passes admission like any other, and is not kept. Untyped on its way, because the types would
@@ -129,6 +157,12 @@ impl Namespace {
     pub async fn pods(&self, selector: &str) -> kube::Result<Vec<Pod>> {
         let params = ListParams::default().labels(selector);
         Ok(self.api::<Pod>().list(&params).await?.items)
+    }
+
+    /// The Events about objects of this kind that have this reason.
+    pub async fn events(&self, kind: &str, reason: &str) -> kube::Result<Vec<Event>> {
+        let params = ListParams::default().fields(&format!("involvedObject.kind={kind},reason={reason}"));
+        Ok(self.api::<Event>().list(&params).await?.items)
     }
 
     /// Waits until the pod is ready, all its containers are.

@@ -11,8 +11,19 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use crate::Namespace;
 use crate::release::{NAMESPACE, WEBHOOK};
+use crate::{Namespace, Release};
+
+/// The certificates of all of these webhook pods, in their order; an error if any serves what the API server would refuse.
+pub async fn by_all(release: &Release, pods: &[Pod]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let registration = release.configuration().await;
+    let mut certificates = Vec::new();
+    for pod in pods {
+        let served = certificate(&release.namespace(), pod, &registration).await;
+        certificates.push(served.with_context(|| pod.name_any())?);
+    }
+    Ok(certificates)
+}
 
 /// Shakes hands with one webhook pod as the API server does: by the Service's name, trusting nothing but the `caBundle`
 /// of the registration. Returns the certificate that was served; an error is what the API server would have seen.

@@ -1,8 +1,4 @@
-//! What becomes of an install: upgrades, restarts, new certificates, the end. One case at a time, because each one has
-//! the cluster's only release to itself; each begins with the values that it needs, so their order does not matter.
-
-// Every function here is part of a test: its panic is the report.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! What becomes of an install: upgrades, restarts, new certificates, the end.
 
 use std::time::Duration;
 
@@ -10,23 +6,18 @@ use anyhow::ensure;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use outrigger_api::names;
 use outrigger_e2e::injected::{assert_injected, assert_untouched};
 use outrigger_e2e::manifest::{server_pod, with};
 use outrigger_e2e::release::{self, WEBHOOK};
-use outrigger_e2e::{Release, eventually, left_over, metrics, served, with_namespace};
+use outrigger_e2e::{Release, eventually, injected, left_over, metrics, served, with_namespace};
 use serde_json::json;
-use tokio::sync::Mutex;
 
-const ENABLED: (&str, &str) = (names::INJECT_LABEL, names::ENABLED);
-
-/// Held by each test for as long as it lasts.
-static ALONE: Mutex<()> = Mutex::const_new(());
+use crate::ENABLED;
 
 /// No retries here: whoever labels a namespace after `helm install` never sees a pod without its sidecar.
 #[tokio::test]
 async fn an_install_returns_only_when_pods_are_injected() {
-    let _alone = ALONE.lock().await;
+    let _alone = release::alone().await;
     release::uninstall();
     with_namespace(&[ENABLED], |ns| async move {
         assert_untouched(&ns.dry_run(server_pod("web")).await.unwrap());
@@ -38,7 +29,7 @@ async fn an_install_returns_only_when_pods_are_injected() {
 
 #[tokio::test]
 async fn helm_test_tries_a_pod_and_leaves_nothing() {
-    let _alone = ALONE.lock().await;
+    let _alone = release::alone().await;
     let release = Release::with(&[]).await;
     // An upgrade's old replicas are still going away.
     release.webhook_pods().await;
@@ -51,7 +42,7 @@ async fn helm_test_tries_a_pod_and_leaves_nothing() {
 /// The webhook's counter, summed over its replicas: the API server never asked.
 #[tokio::test]
 async fn a_pod_that_nobody_labelled_never_reaches_the_webhook() {
-    let _alone = ALONE.lock().await;
+    let _alone = release::alone().await;
     let release = Release::with(&[]).await;
     let pods = release.webhook_pods().await;
     let admissions = || async {
@@ -73,7 +64,7 @@ async fn a_pod_that_nobody_labelled_never_reaches_the_webhook() {
 /// With `Fail`, so that an answer that is missing is an error here and not a pod without sidecar.
 #[tokio::test]
 async fn a_restart_of_the_webhook_loses_no_pod() {
-    let _alone = ALONE.lock().await;
+    let _alone = release::alone().await;
     let release = Release::with(&["failurePolicy=Fail"]).await;
     with_namespace(&[ENABLED], |ns| async move {
         release.restart().await;
@@ -102,15 +93,15 @@ fn gated_pod(number: usize) -> serde_json::Value {
 
 #[tokio::test]
 async fn certificates_are_renewed_without_a_restart() {
-    let _alone = ALONE.lock().await;
+    let _alone = release::alone().await;
     // Not by an upgrade: a certificate that is there lives out its own lifetime.
     release::uninstall();
     let release = Release::with(&["failurePolicy=Fail", "certificateLifetime=30s"]).await;
     let pods = release.webhook_pods().await;
-    let before = served_by_all(&release, &pods).await;
+    let before = served::by_all(&release, &pods).await.unwrap();
     // Due after two thirds of the lifetime.
     eventually("every replica to serve another certificate", Duration::from_mins(1), || async {
-        let now = served_by_all(&release, &pods).await;
+        let now = served::by_all(&release, &pods).await.unwrap();
         ensure!(now.iter().all(|certificate| !before.contains(certificate)), "the same as before");
         Ok(())
     })
@@ -124,30 +115,12 @@ async fn certificates_are_renewed_without_a_restart() {
     release::uninstall();
 }
 
-/// Fails if any replica serves what the API server would refuse.
-async fn served_by_all(release: &Release, pods: &[Pod]) -> Vec<Vec<u8>> {
-    let registration = release.configuration().await;
-    let mut certificates = Vec::new();
-    for pod in pods {
-        let certificate = served::certificate(&release.namespace(), pod, &registration).await;
-        let certificate = certificate.unwrap_or_else(|error| panic!("{}: {error:#}", pod.name_any()));
-        certificates.push(certificate.to_vec());
-    }
-    certificates
-}
-
 async fn restarts(release: &Release) -> Vec<(String, i32)> {
     restarts_of(&release.webhook_pods().await)
 }
 
 fn restarts_of(pods: &[Pod]) -> Vec<(String, i32)> {
-    let mut restarts: Vec<_> = pods
-        .iter()
-        .map(|pod| {
-            let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-            (pod.name_any(), containers.map(|c| c.restart_count).sum())
-        })
-        .collect();
+    let mut restarts: Vec<_> = pods.iter().map(|pod| (pod.name_any(), injected::restarts(pod))).collect();
     restarts.sort();
     restarts
 }
@@ -155,7 +128,7 @@ fn restarts_of(pods: &[Pod]) -> Vec<(String, i32)> {
 /// Helm must not put its empty Secret, nor its registration without CA, in the place of what the webhook wrote.
 #[tokio::test]
 async fn an_upgrade_keeps_the_certificate() {
-    let _alone = ALONE.lock().await;
+    let _alone = release::alone().await;
     let release = Release::with(&["timeoutSeconds=5"]).await;
     let before = (secret(&release).await, ca_bundles(&release.configuration().await));
     let release = Release::with(&["timeoutSeconds=6"]).await;
@@ -179,7 +152,7 @@ fn ca_bundles(registration: &MutatingWebhookConfiguration) -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn an_uninstall_leaves_nothing_but_the_crd() {
-    let _alone = ALONE.lock().await;
+    let _alone = release::alone().await;
     let release = Release::with(&[]).await;
     release::uninstall();
     eventually("the release's objects to be gone", Duration::from_mins(1), || async {

@@ -1,37 +1,20 @@
 //! The command against a real cluster: what it explains, finds and mends. The program is the one that is in the image.
 
-// Every function here is part of a test: its panic is the report.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-use std::future::Future;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Pod};
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use outrigger_api::names;
-use outrigger_api::profile::SidecarProfile;
-use outrigger_e2e::injected::{assert_injected, assert_untouched};
+use outrigger_e2e::injected::{assert_injected, assert_untouched, restarts, running_config};
 use outrigger_e2e::manifest::{server_deployment, with};
 use outrigger_e2e::namespace::DEADLINE;
-use outrigger_e2e::{Namespace, Release, eventually, with_namespace};
+use outrigger_e2e::{Namespace, Release, eventually};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const ENABLED: (&str, &str) = (names::INJECT_LABEL, names::ENABLED);
-
-/// A namespace on a cluster where the chart is installed.
-async fn in_namespace<Test, Running>(labels: &[(&str, &str)], test: Test)
-where
-    Test: FnOnce(Namespace) -> Running,
-    Running: Future<Output = ()>,
-{
-    Release::shared().await;
-    with_namespace(labels, test).await;
-}
+use super::in_namespace;
+use crate::ENABLED;
 
 /// The release build, which the images are made of: beside the directory of this test's own.
 fn program() -> PathBuf {
@@ -74,24 +57,6 @@ fn deployment_with(profile: &str) -> Value {
     with(server_deployment("web", 1), json!({"spec": {"template": template}}))
 }
 
-async fn change_profile(ns: &Namespace, name: &str, spec: Value) {
-    let kind = ApiResource::erase::<SidecarProfile>(&());
-    let profiles: Api<DynamicObject> = Api::namespaced_with(ns.client.clone(), &ns.name, &kind);
-    let change = Patch::Merge(json!({"spec": spec}));
-    profiles.patch(name, &PatchParams::default(), &change).await.expect("the schema takes the profile");
-}
-
-/// The config that the sidecar runs by: over a forwarded port, because it tells loopback alone.
-async fn running_config(ns: &Namespace, pod: &Pod) -> anyhow::Result<Value> {
-    let mut forward = ns.api::<Pod>().portforward(&pod.name_any(), &[names::ADMIN_PORT]).await?;
-    let mut stream = forward.take_stream(names::ADMIN_PORT).context("the port is forwarded")?;
-    stream.write_all(b"GET /config HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (_, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no body in {answer:?}"))?;
-    Ok(serde_json::from_str::<Value>(body)?["config"].clone())
-}
-
 /// What the API server has filled in since is no difference.
 #[tokio::test]
 async fn a_running_deployment_is_explained() {
@@ -120,9 +85,7 @@ async fn a_pod_from_before_the_label_is_found_and_mended_by_the_command_named() 
         assert_untouched(&ns.rolled_out("web").await[0]);
         assert!(findings(&ns, "MissedPods").is_empty());
 
-        let label = Patch::Merge(json!({"metadata": {"labels": {ENABLED.0: ENABLED.1}}}));
-        let namespaces: Api<KubeNamespace> = Api::all(ns.client.clone());
-        namespaces.patch(&ns.name, &PatchParams::default(), &label).await.unwrap();
+        ns.label(ENABLED).await;
         let found = findings(&ns, "MissedPods");
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0]["object"], json!(format!("{}/deployment/web", ns.name)));
@@ -146,7 +109,7 @@ async fn a_changed_log_level_reaches_the_running_proxy() {
         let before = ns.rolled_out("web").await.remove(0);
         assert_eq!(running_config(&ns, &before).await.unwrap()["logLevel"], "info");
 
-        change_profile(&ns, "own", json!({"proxy": {"logLevel": "debug"}})).await;
+        ns.change_profile("own", json!({"proxy": {"logLevel": "debug"}})).await;
         let reconfigure = ["reconfigure", "deploy/web", "--namespace", &ns.name];
         let (dry, code) = outrigger_json(&[&reconfigure[..], &["--dry-run"]].concat());
         assert_eq!((&dry["pods"][0]["result"], code), (&json!("reconfigured"), Some(0)), "{dry}");
@@ -160,8 +123,7 @@ async fn a_changed_log_level_reaches_the_running_proxy() {
 
         let after = ns.rolled_out("web").await.remove(0);
         assert_eq!(after.uid(), before.uid(), "it is the same pod");
-        let statuses = after.status.unwrap().init_container_statuses.unwrap();
-        assert!(statuses.iter().all(|container| container.restart_count == 0), "{statuses:?}");
+        assert_eq!(restarts(&after), 0);
     })
     .await;
 }
@@ -172,7 +134,7 @@ async fn a_change_that_needs_a_restart_is_named_and_done_by_one() {
         ns.create_profile("own", json!({})).await.unwrap();
         ns.create::<Deployment>(deployment_with("own")).await.unwrap();
         ns.rolled_out("web").await;
-        change_profile(&ns, "own", json!({"proxy": {"resources": {"requests": {"cpu": "15m"}}}})).await;
+        ns.change_profile("own", json!({"proxy": {"resources": {"requests": {"cpu": "15m"}}}})).await;
 
         let (done, code) = outrigger_json(&["reconfigure", "deploy/web", "--namespace", &ns.name]);
         assert_eq!((&done["pods"][0]["result"], code), (&json!("restartNeeded"), Some(1)), "{done}");
@@ -214,7 +176,7 @@ async fn a_good_installation_passes_every_check() {
 /// Before the release's own names were there they were free; now they are its own, and nothing is in its way.
 #[tokio::test]
 async fn the_check_before_knows_an_installation() {
-    Release::shared().await;
+    let _release = Release::shared().await;
     let output = outrigger(&["check", "--pre"]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");

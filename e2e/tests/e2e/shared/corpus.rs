@@ -1,9 +1,6 @@
 //! The golden pods of `inject`, on a real API server: it takes every pod that is injected, and the webhook decides as the golden
 //! files say. And pods that carry sidecars before they are created.
 
-// Every function here is part of a test: its panic is the report.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,10 +16,11 @@ use outrigger_e2e::{Namespace, Release, eventually, with_namespace};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::in_namespace;
+use crate::ENABLED;
+
 /// How many golden pods were.
 static COMPARED: AtomicUsize = AtomicUsize::new(0);
-
-const ENABLED: (&str, &str) = (names::INJECT_LABEL, names::ENABLED);
 
 /// As in `crates/inject/tests/scenario/mod.rs`.
 #[derive(Deserialize)]
@@ -50,7 +48,7 @@ struct Report {
 
 #[tokio::test]
 async fn the_api_server_takes_every_pod_that_is_injected() {
-    Release::shared().await;
+    let _release = Release::shared().await;
     for path in golden_files() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let golden: Golden = serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
@@ -157,8 +155,7 @@ fn report(golden: &Path, name: &str) -> Report {
 /// osm#4668. What `kubectl debug --copy-to` makes by default: neither labels nor annotations nor probes.
 #[tokio::test]
 async fn a_copy_of_an_injected_pod_becomes_ready() {
-    Release::shared().await;
-    with_namespace(&[ENABLED], |ns| async move {
+    in_namespace(&[ENABLED], |ns| async move {
         ns.create::<Pod>(server_pod("web")).await.unwrap();
         let mut spec = json!(ns.pod_ready("web").await.spec.unwrap());
         spec.as_object_mut().unwrap().shift_remove("nodeName");
@@ -180,8 +177,7 @@ async fn a_copy_of_an_injected_pod_becomes_ready() {
 /// `outrigger inject -f pod.yaml | kubectl apply -f -`: the file has no token, the pod has.
 #[tokio::test]
 async fn a_pod_that_was_injected_as_a_file_gets_its_token() {
-    Release::shared().await;
-    with_namespace(&[ENABLED], |ns| async move {
+    in_namespace(&[ENABLED], |ns| async move {
         let injected = ns.dry_run(server_pod("web")).await.unwrap();
         let mut of_file = config(&injected);
         of_file.token = String::new();
@@ -203,8 +199,7 @@ async fn a_pod_that_was_injected_as_a_file_gets_its_token() {
 /// istio#38354: as if another webhook had added it after us.
 #[tokio::test]
 async fn a_container_that_came_later_is_taken_over() {
-    Release::shared().await;
-    with_namespace(&[ENABLED], |ns| async move {
+    in_namespace(&[ENABLED], |ns| async move {
         let injected = ns.dry_run(server_pod("web")).await.unwrap();
         let mut spec = json!(injected.spec);
         let added = json!({

@@ -1,8 +1,4 @@
-//! A pod's life beside its proxy: probes, start and end, resources, and what the cluster allows. As `pods.rs`, on one install
-//! of the chart with its default values.
-
-// Every function here is part of a test: its panic is the report.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! A pod's life beside its proxy: probes, start and end, resources, and what the cluster allows.
 
 use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -13,20 +9,13 @@ use outrigger_api::names;
 use outrigger_e2e::injected::{config, proxy};
 use outrigger_e2e::manifest::{fetch_job, server_deployment, server_pod, service, with};
 use outrigger_e2e::namespace::{DEADLINE, is_ready, summary};
-use outrigger_e2e::{Namespace, Release, eventually, metrics, with_namespace};
+use outrigger_e2e::{Namespace, eventually, metrics};
 use serde_json::{Value, json};
 
-const ENABLED: (&str, &str) = (names::INJECT_LABEL, names::ENABLED);
-const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
+use super::in_namespace;
+use crate::ENABLED;
 
-async fn in_namespace<Test, Running>(labels: &[(&str, &str)], test: Test)
-where
-    Test: FnOnce(Namespace) -> Running,
-    Running: Future<Output = ()>,
-{
-    Release::shared().await;
-    with_namespace(labels, test).await;
-}
+const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
 
 /// Changes the app's container; the pod, or the template of a workload, is at `pod`.
 fn change_app(manifest: &mut Value, pod: &str, change: Value) {

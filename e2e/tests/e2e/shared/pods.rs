@@ -1,10 +1,4 @@
-//! What happens to pods. The cases run side by side, each in a namespace of its own, on one install of the chart with
-//! its default values; what disturbs that install is in `release.rs`.
-
-// Every function here is part of a test: its panic is the report.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-use std::future::Future;
+//! What happens to pods.
 
 use anyhow::ensure;
 use futures::future::try_join_all;
@@ -12,28 +6,20 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use outrigger_api::names;
 use outrigger_api::profile::LogLevel;
 use outrigger_e2e::injected::{assert_injected, assert_untouched, config, proxy};
 use outrigger_e2e::manifest::{fetch_job, server_deployment, server_pod, service, with};
 use outrigger_e2e::namespace::{DEADLINE, is_ready};
-use outrigger_e2e::{Namespace, Release, eventually, metrics, with_namespace};
+use outrigger_e2e::{Namespace, eventually, metrics};
 use serde_json::{Value, json};
 
-const ENABLED: (&str, &str) = (names::INJECT_LABEL, names::ENABLED);
+use super::in_namespace;
+use crate::ENABLED;
+
 const DISABLED: (&str, &str) = (names::INJECT_LABEL, names::DISABLED);
 const REQUESTS: &str = "outrigger_http_requests_total";
-
-/// A namespace on a cluster where the chart is installed.
-async fn in_namespace<Test, Running>(labels: &[(&str, &str)], test: Test)
-where
-    Test: FnOnce(Namespace) -> Running,
-    Running: Future<Output = ()>,
-{
-    Release::shared().await;
-    with_namespace(labels, test).await;
-}
 
 fn labelled((key, value): (&str, &str)) -> Value {
     json!({"metadata": {"labels": {key: value}}})
@@ -117,7 +103,7 @@ async fn requests_through_a_service_are_counted_exactly() {
         fetch(&ns, "before", 300).await;
         assert_counted(&ns, &first, 300).await;
 
-        restart(&ns, "web").await;
+        ns.restart("web").await;
         let second = ns.rolled_out("web").await;
         assert_eq!(metrics::sum_over(&ns.client, &second, REQUESTS).await.unwrap(), 0);
         fetch(&ns, "after", 200).await;
@@ -139,12 +125,6 @@ async fn assert_counted(ns: &Namespace, pods: &[Pod], sent: u64) {
         Ok(())
     })
     .await;
-}
-
-async fn restart(ns: &Namespace, deployment: &str) {
-    let change = json!({"spec": {"template": {"metadata": {"annotations": {"restarted": "once"}}}}});
-    let deployments = ns.api::<Deployment>();
-    deployments.patch(deployment, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
 }
 
 /// The app waits a moment before it ends, as apps behind a Service must; clients keep their connections open. Without
@@ -173,7 +153,7 @@ async fn a_rollout_fails_no_request() {
             Ok(())
         })
         .await;
-        restart(&ns, "web").await;
+        ns.restart("web").await;
         ns.rolled_out("web").await;
         ns.job_completed("load").await;
     })

@@ -1,21 +1,19 @@
 //! What becomes of a profile when it is written. That the schema and the types judge alike is shown without a cluster, case by
 //! case, by `crates/api/tests/profiles.rs`; here, that the API server goes by that schema.
 
-// Every function here is part of a test: its panic is the report.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use http::Request;
 use http::header::ACCEPT;
 use outrigger_api::names;
 use outrigger_api::profile::SidecarProfileSpec;
+use outrigger_e2e::Namespace;
 use outrigger_e2e::manifest::{server_pod, with};
-use outrigger_e2e::{Namespace, Release, with_namespace};
 use serde_json::{Value, json};
+
+use super::in_namespace;
 
 #[tokio::test]
 async fn a_wrong_profile_is_refused_when_it_is_written() {
-    Release::shared().await;
-    with_namespace(&[], |ns| async move {
+    in_namespace(&[], |ns| async move {
         let wrong = json!({
             "interception": "magic",
             "proxy": {"logLevel": "loud"},
@@ -56,8 +54,7 @@ async fn assert_refused(ns: &Namespace, spec: Value, words: &[&str]) {
 /// Of what no rule of the schema can say; a profile stored before a rule was there goes the same way.
 #[tokio::test]
 async fn a_pod_with_a_wrong_profile_is_refused_with_every_fault() {
-    Release::shared().await;
-    with_namespace(&[(names::INJECT_LABEL, names::ENABLED)], |ns| async move {
+    in_namespace(&[(names::INJECT_LABEL, names::ENABLED)], |ns| async move {
         let mounts = json!([
             {"container": "app", "path": "/a"},
             {"container": "app", "path": "/a//"},
@@ -80,8 +77,7 @@ async fn a_pod_with_a_wrong_profile_is_refused_with_every_fault() {
 /// What a reader of the object sees is what its pods get.
 #[tokio::test]
 async fn defaults_are_filled_in_when_a_profile_is_written() {
-    Release::shared().await;
-    with_namespace(&[], |ns| async move {
+    in_namespace(&[], |ns| async move {
         let stored = ns.create_profile("empty", json!({})).await.unwrap();
         assert_eq!(stored.data["spec"], json!(SidecarProfileSpec::default()));
     })
@@ -91,8 +87,7 @@ async fn defaults_are_filled_in_when_a_profile_is_written() {
 /// As `kubectl get sidecarprofiles` asks.
 #[tokio::test]
 async fn a_list_of_profiles_tells_what_they_are() {
-    Release::shared().await;
-    with_namespace(&[], |ns| async move {
+    in_namespace(&[], |ns| async move {
         ns.create_profile("empty", json!({})).await.unwrap();
         let path = format!("/apis/outrigger.dev/v1alpha1/namespaces/{}/sidecarprofiles", ns.name);
         let request = Request::get(path).header(ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io");

@@ -1,8 +1,5 @@
 //! Log files that become JSON lines, on a real cluster: the mounts, the user, the order in which containers end.
 
-// Every function here is part of a test: its panic is the report.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use anyhow::ensure;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,17 +7,18 @@ use kube::api::{DeleteParams, LogParams};
 use outrigger_api::names;
 use outrigger_e2e::manifest::writer_pod;
 use outrigger_e2e::namespace::{DEADLINE, summary};
-use outrigger_e2e::{Namespace, Release, eventually, with_namespace};
+use outrigger_e2e::{Namespace, eventually};
 use serde_json::Value;
 
-const LABELS: [(&str, &str); 2] =
-    [(names::INJECT_LABEL, names::ENABLED), ("pod-security.kubernetes.io/enforce", "restricted")];
+use super::in_namespace;
+use crate::ENABLED;
+
+const LABELS: [(&str, &str); 2] = [ENABLED, ("pod-security.kubernetes.io/enforce", "restricted")];
 
 /// The pod ends by itself, and its sidecars after it; rotation goes on all the while.
 #[tokio::test]
 async fn every_line_of_a_file_is_a_line_of_json() {
-    Release::shared().await;
-    with_namespace(&LABELS, |ns| async move {
+    in_namespace(&LABELS, |ns| async move {
         ns.create::<Pod>(writer_pod("writer", Some(10_000))).await.unwrap();
         eventually("the pod to complete", DEADLINE, || async {
             let pod = ns.api::<Pod>().get("writer").await?;
@@ -41,8 +39,7 @@ async fn every_line_of_a_file_is_a_line_of_json() {
 /// The adapter is stopped after the app, and ends when everything is out.
 #[tokio::test]
 async fn what_is_written_before_a_pod_is_deleted_is_out() {
-    Release::shared().await;
-    with_namespace(&LABELS, |ns| async move {
+    in_namespace(&LABELS, |ns| async move {
         ns.create::<Pod>(writer_pod("writer", None)).await.unwrap();
         eventually("the pod to run", DEADLINE, || async {
             let pod = ns.api::<Pod>().get("writer").await?;

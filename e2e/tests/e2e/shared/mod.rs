@@ -1,0 +1,20 @@
+//! Cases that run side by side, each in a namespace of its own, on one install of the chart with its default values.
+
+mod cli;
+mod corpus;
+mod lifecycle;
+mod logs;
+mod pods;
+mod profiles;
+
+use outrigger_e2e::{Namespace, Release, with_namespace};
+
+/// A namespace on a cluster where the chart is installed.
+async fn in_namespace<Test, Running>(labels: &[(&str, &str)], test: Test)
+where
+    Test: FnOnce(Namespace) -> Running,
+    Running: Future<Output = ()>,
+{
+    let _release = Release::shared().await;
+    with_namespace(labels, test).await;
+}
