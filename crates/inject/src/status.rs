@@ -23,7 +23,7 @@ fn not_ours(report: &Report) -> Option<String> {
     let Report { containers, volumes, rendered, ports, probes, mounts, created, nulls, .. } = report;
     let mut items = containers.iter().chain(volumes).chain(rendered.keys());
     let item = items.find(|name| !name.starts_with(PREFIX_OF_ITEMS)).cloned();
-    let theirs = |container: &str| !container.is_empty() && !containers.iter().any(|ours| ours == container);
+    let theirs = |container: &str| !containers.iter().any(|ours| ours == container);
     let port = || {
         let found = ports.iter().find(|port| port.name.is_empty() || !theirs(&port.container))?;
         Some(format!("port {:?} of container {:?}", found.name, found.container))

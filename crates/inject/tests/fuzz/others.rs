@@ -42,10 +42,11 @@ pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
             }),
             6 | 7 => {
                 let kind = dice.word(&["readinessProbe", "livenessProbe", "startupProbe"]);
+                // No port of the generator's: the number that a name was turned into would be taken for ours, and asks the same.
                 let probe = match dice.roll(4) {
                     0 => json!({"exec": {"command": ["true"]}}),
-                    1 => json!({"tcpSocket": {"port": 8080}}),
-                    2 => json!({"httpGet": {"path": "/new", "port": 8080}}),
+                    1 => json!({"tcpSocket": {"port": 8099}}),
+                    2 => json!({"httpGet": {"path": "/new", "port": 8099}}),
                     _ => json!({"httpGet": {"path": "/of-theirs", "port": 15_020}}),
                 };
                 both(without, with, |pod| {

@@ -137,7 +137,7 @@ async fn pods_of_many_namespaces_come_in_one_list() {
     counts(&webhook, "team-59", "missing", 1).await;
     counts(&webhook, "shop", "current", 1).await;
     assert!(!webhook.page("/metrics").await.1.contains("namespace=\"quiet\""), "nobody asked for that one");
-    assert_eq!(api.requests("GET /api/v1/namespaces/"), 0);
+    assert_eq!(api.requests("GET /api/v1/namespaces/team-"), 0);
 }
 
 #[tokio::test]
