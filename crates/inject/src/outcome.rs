@@ -97,6 +97,9 @@ pub struct Report {
     /// The same for those that were null before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nulls: Vec<String>,
+    /// Labels of ours that the pod had before, which a copied manifest may: taking the sidecars out leaves them so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced_labels: BTreeMap<String, serde_json::Value>,
     /// Hashes of what was written into the containers and volumes that were added, by name and field. A later version
     /// compares them with what it would write.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -13,7 +13,7 @@ use outrigger_api::probe::Probe;
 use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
 use serde_json::Value;
 
-use crate::edit::Edit;
+use crate::edit::{Edit, escape};
 use crate::logs_container::{self, LogsContainer};
 use crate::outcome::{Placement, Refusal};
 use crate::overrides::{self, Effective};
@@ -46,6 +46,9 @@ pub fn profile_name<'a>(pod: &'a Value, namespace: &'a Namespace) -> &'a str {
     let named = place::annotation(Pod::unchecked(pod), namespace, PROFILE_ANNOTATION);
     named.map_or(DEFAULT_PROFILE, |(name, _)| name)
 }
+
+/// The labels that injection sets.
+pub(crate) const LABELS: [&str; 2] = [INJECTED_LABEL, FINISH_LABEL];
 
 /// The patch for a pod without sidecars. `answered`: the probes that the proxy answers already, where it had some.
 pub(crate) fn plan(
@@ -243,6 +246,11 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     if let (None, Some(app)) = (default_container, pod.containers().next()) {
         edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
         report.default_container = Some(app.name.to_owned());
+    }
+    for label in LABELS {
+        if let Some(value) = pod.at(&format!("/metadata/labels/{}", escape(label))) {
+            report.replaced_labels.insert(label.to_owned(), value.clone());
+        }
     }
     edit.insert("/metadata/labels", INJECTED_LABEL, "true".into());
     if native::must_be_finished(pod, &plan.placement) {

@@ -3,6 +3,7 @@
 use outrigger_api::names::{PREFIX_OF_ITEMS, STATUS_ANNOTATION};
 use serde_json::Value;
 
+use crate::plan::LABELS;
 use crate::{Report, UninjectError, probes, remains};
 
 /// Reads it, or what can be told where it is gone. People copy annotations, and write them: a status that lists what injection
@@ -20,7 +21,9 @@ pub(crate) fn read(pod: &Value) -> Result<Report, UninjectError> {
 }
 
 fn not_ours(report: &Report) -> Option<String> {
-    let Report { containers, volumes, rendered, ports, probes, mounts, created, nulls, .. } = report;
+    let Report {
+        containers, volumes, rendered, ports, probes, mounts, created, nulls, replaced_labels, ..
+    } = report;
     let mut items = containers.iter().chain(volumes).chain(rendered.keys());
     let item = items.find(|name| !name.starts_with(PREFIX_OF_ITEMS)).cloned();
     let theirs = |container: &str| !containers.iter().any(|ours| ours == container);
@@ -37,7 +40,8 @@ fn not_ours(report: &Report) -> Option<String> {
         mounts.iter().find(|mount| !sound(mount)).map(|mount| format!("mount {mount:?}"))
     };
     let list = || created.iter().chain(nulls).find(|path| !may_be_created(path)).cloned();
-    item.or_else(port).or_else(probe).or_else(mount).or_else(list)
+    let label = || replaced_labels.keys().find(|label| !LABELS.contains(&label.as_str())).cloned();
+    item.or_else(label).or_else(port).or_else(probe).or_else(mount).or_else(list)
 }
 
 /// Whether it is a list or map that injection adds to.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, FINISH_LABEL, INJECTED_LABEL, SHARED_VOLUME,
-    STATUS_ANNOTATION,
+    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, SHARED_VOLUME, STATUS_ANNOTATION,
 };
 use serde_json::{Map, Value};
 
+use crate::plan::LABELS;
 use crate::{MovedPort, Report, probes, status};
 
 /// Why a pod could not be restored.
@@ -56,8 +56,12 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
             mounts.retain(|mount| mount["name"] != SHARED_VOLUME || mount["mountPath"] != path);
         }
     }
-    for label in [INJECTED_LABEL, FINISH_LABEL] {
-        drop_key(pod.pointer_mut("/metadata/labels"), label);
+    for label in LABELS {
+        let labels = pod.pointer_mut("/metadata/labels");
+        match report.replaced_labels.get(label) {
+            Some(value) => set_key(labels, label, value.clone()),
+            None => drop_key(labels, label),
+        }
     }
     for annotation in [CONFIG_ANNOTATION, STATUS_ANNOTATION] {
         drop_key(pod.pointer_mut("/metadata/annotations"), annotation);
@@ -121,6 +125,12 @@ fn drop_named(list: Option<&mut Value>, names: &[String]) {
 fn drop_key(map: Option<&mut Value>, key: &str) {
     if let Some(map) = map.and_then(Value::as_object_mut) {
         map.shift_remove(key);
+    }
+}
+
+fn set_key(map: Option<&mut Value>, key: &str, value: Value) {
+    if let Some(map) = map.and_then(Value::as_object_mut) {
+        map.insert(key.to_owned(), value);
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn pod(dice: &mut Dice) -> Value {
 fn metadata(dice: &mut Dice) -> Value {
     object(dice, |dice, metadata| {
         if dice.once_in(2) {
-            metadata("labels", strings(dice, &["app", "a/b", "outrigger.dev/other"]));
+            metadata("labels", strings(dice, &["app", "a/b", "outrigger.dev/other", "outrigger.dev/finish"]));
         }
         if dice.once_in(2) {
             let mut annotations = strings(dice, &["note", "x/y", "kubectl.kubernetes.io/default-container"]);
