@@ -12,7 +12,7 @@ use crate::Namespace;
 use crate::log_annotation;
 use crate::outcome::Refusal;
 use crate::place;
-use crate::pod::Pod;
+use crate::pod::{Container, Pod};
 
 /// The annotations that override, without their prefix. One for each arm of [`set`].
 pub(crate) const KNOBS: [&str; 12] = [
@@ -68,6 +68,7 @@ pub(crate) fn apply(
         return Err(Refusal::Rejected { reason: Reason::InvalidAnnotation, errors });
     }
     effective.warnings = pod.annotations().filter_map(|(key, _)| unknown(key)).collect();
+    effective.warnings.extend(ports_that_are_not_there(pod));
     Ok(effective)
 }
 
@@ -107,6 +108,22 @@ fn select(inbound: &[InboundSpec], ports: Vec<PortRef>) -> Vec<InboundSpec> {
 fn parse_ports(value: &str) -> Result<Vec<PortRef>, String> {
     let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
     items.map(|item| item.parse().map_err(|error| format!("{error}"))).collect()
+}
+
+/// Slips of the pen on the pod itself. A namespace's annotation is for many pods, and not each has every port.
+fn ports_that_are_not_there(pod: Pod) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for knob in ["inbound-ports", "skip-inbound-ports"] {
+        let key = format!("{PREFIX}{knob}");
+        let asked = pod.annotation(&key).and_then(|value| parse_ports(value).ok()).unwrap_or_default();
+        for wanted in asked.iter().filter(|wanted| **wanted != PortRef::All) {
+            let mut ports = pod.containers().flat_map(Container::tcp_ports);
+            if !ports.any(|port| wanted.matches(port.name, port.number)) {
+                warnings.push(format!("annotation {key}: no container has a TCP port {wanted}"));
+            }
+        }
+    }
+    warnings
 }
 
 fn parse_quantity(value: &str) -> Result<Quantity, String> {
