@@ -41,11 +41,24 @@ pub(crate) fn parse(text: &str) -> Result<Documents, ParseError> {
     check(Documents { format: Format::Yaml, documents })
 }
 
-fn check(documents: Documents) -> Result<Documents, ParseError> {
+fn check(mut documents: Documents) -> Result<Documents, ParseError> {
+    documents.documents.iter_mut().for_each(name_items);
     let is_object = |document: &Value| document["apiVersion"].is_string() && document["kind"].is_string();
     match documents.documents.iter().position(|document| !is_object(document)) {
         Some(index) => Err(ParseError::NoObject(index + 1)),
         None => Ok(documents),
+    }
+}
+
+/// The items of a `PodList` need not say what they are: as kubectl reads them, they are of the list's version and kind.
+fn name_items(list: &mut Value) {
+    let kind =
+        list["kind"].as_str().and_then(|kind| kind.strip_suffix("List")).unwrap_or_default().to_owned();
+    let version = list["apiVersion"].clone();
+    let items = list.get_mut("items").and_then(Value::as_array_mut);
+    for item in items.into_iter().flatten().filter_map(Value::as_object_mut).filter(|_| !kind.is_empty()) {
+        item.entry("kind").or_insert_with(|| kind.as_str().into());
+        item.entry("apiVersion").or_insert_with(|| version.clone());
     }
 }
 
@@ -128,6 +141,16 @@ mod tests {
         let read = parse(r#"{"kind":"Pod","apiVersion":"v1","a":[]}"#).unwrap();
         assert_eq!(read.format, Format::Json);
         assert_eq!(read.to_text(), "{\n  \"kind\": \"Pod\",\n  \"apiVersion\": \"v1\",\n  \"a\": []\n}\n");
+    }
+
+    /// Those of `kubectl get --raw /api/v1/pods` were taken for objects of no kind.
+    #[test]
+    fn items_of_a_typed_list_are_of_its_kind() {
+        let read =
+            parse(r#"{"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {"name": "web"}}]}"#)
+                .unwrap();
+        let item = json!({"metadata": {"name": "web"}, "kind": "Pod", "apiVersion": "v1"});
+        assert_eq!(read.documents[0]["items"][0], item);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
+
+use crate::output::say;
 
 /// What a command that did its work has to say by its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +48,12 @@ impl Hinted {
     }
 }
 
-/// Prints the error to stderr. `anstream` takes the colour out where stderr is no terminal or `NO_COLOR` is set.
+/// Prints the error to stderr.
 ///
 /// Exit code 2, as for a wrong flag: the command could not do its work, which is another thing than what it may find.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let red = AnsiColor::Red.on_default().bold();
-    eprintln!("{red}error{red:#}: {error:#}");
+    say(&format!("{red}error{red:#}: {error:#}"));
     if let Some(Hinted { hint, .. }) = error.downcast_ref() {
         print_hint(hint);
     }
@@ -62,5 +63,5 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 /// What to do about what was said before.
 pub(crate) fn print_hint(hint: &str) {
     let bold = Style::new().bold();
-    eprintln!("\n{bold}hint{bold:#}: {hint}");
+    say(&format!("\n{bold}hint{bold:#}: {hint}"));
 }

@@ -10,13 +10,14 @@ use serde_json::json;
 
 use crate::error::Verdict;
 use crate::files;
+use crate::flag;
 use crate::input::{Input, Profile, add_profiles, opted_in};
 use crate::report::{Done, Entry, Report};
 use crate::strangers::strangers;
 
 /// Prints manifests with the sidecars in them, and one line a workload on stderr
 ///
-/// Every workload counts as opted in, unless it, or a Namespace in the same input, carries the label
+/// Every workload counts as opted in, unless its pod template, or a Namespace in the same input, carries the label
 /// outrigger.dev/inject: disabled. `SidecarProfiles` in the input counts as if it were applied with it. Comments are
 /// lost, as with every tool that reads and writes YAML. The sidecars' `/stats` stays shut, because a manifest is no
 /// place for its token; a pod that the webhook injects has one.
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     profile_file: Vec<PathBuf>,
 
     /// Namespace of objects that give none
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, value_parser = flag::namespace, default_value = "default")]
     namespace: String,
 
     /// Writes what is said about each workload as JSON too
@@ -60,15 +61,15 @@ const SIDECAR_IMAGE: &str = concat!("outrigger/sidecar:", env!("CARGO_PKG_VERSIO
 #[command(next_help_heading = "Installation")]
 pub(crate) struct Install {
     /// Namespace where Outrigger is installed: profiles there serve every namespace
-    #[arg(long, value_name = "NAMESPACE", default_value = RELEASE_NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", value_parser = flag::namespace, default_value = RELEASE_NAMESPACE)]
     pub(crate) release_namespace: String,
 
     /// Namespaces where nothing is injected, beside the one of Outrigger, as the chart's `excludedNamespaces`
-    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', default_value = EXCLUDED_NAMESPACES)]
+    #[arg(long, value_name = "NAMESPACE", value_parser = flag::namespace, value_delimiter = ',', default_value = EXCLUDED_NAMESPACES)]
     pub(crate) excluded_namespaces: Vec<String>,
 
     /// Image of the sidecars
-    #[arg(long, value_name = "IMAGE", default_value = SIDECAR_IMAGE)]
+    #[arg(long, value_name = "IMAGE", value_parser = flag::image, default_value = SIDECAR_IMAGE)]
     pub(crate) sidecar_image: String,
 
     /// Version of Kubernetes that the pods are for, as 1.34: before 1.33 they get plain containers in place of native
@@ -141,7 +142,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
             };
             let outcome = inject(workload.pod, &context);
             workload.apply(&outcome);
-            report.tell(Entry::of(name, namespace, &outcome));
+            let mut entry = Entry::of(name, namespace, &outcome);
+            entry.warnings.extend(workload.warning);
+            report.tell(entry);
         }
     }
     let hint = "mend what the lines marked × say, or set outrigger.dev/inject: disabled on their pods";

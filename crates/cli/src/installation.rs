@@ -1,12 +1,11 @@
 //! The Outrigger of a cluster, as its own objects tell of it.
 
 use k8s_openapi::ByteString;
-use outrigger_inject::{Cluster as Versions, Namespace, Profiles, Settings, Version};
+use outrigger_inject::{Cluster as Versions, Namespace, Profiles, Settings, Version, is_asked};
 use serde_json::Value;
 
 use crate::cluster::{AskError, Cluster};
 use crate::output::str_at;
-use crate::selector::selects;
 
 /// Where the API server keeps webhook configurations.
 pub(crate) const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
@@ -57,13 +56,7 @@ impl Installation {
 
     /// Whether the API server asks about a pod with these labels in this namespace.
     pub(crate) fn is_asked(&self, namespace: &Namespace, pod_labels: &Value) -> bool {
-        let mut labels = serde_json::to_value(&namespace.labels).unwrap_or_default();
-        // The API server sets it on each namespace; one from a manifest does not have it yet.
-        labels["kubernetes.io/metadata.name"] = namespace.name.as_str().into();
-        let asked = |entry: &Value| {
-            selects(&entry["namespaceSelector"], &labels) && selects(&entry["objectSelector"], pod_labels)
-        };
-        self.entries.iter().any(asked)
+        is_asked(&self.entries, namespace, pod_labels)
     }
 
     /// The Deployment of the webhook.

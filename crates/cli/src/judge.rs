@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use outrigger_api::Reason;
-use outrigger_api::names::PROXY_CONTAINER;
+use outrigger_api::names::{ENABLED, INJECT_LABEL, PROXY_CONTAINER};
 use outrigger_inject::{
     Context, Decision, Explanation, Namespace, Profiles, Settings, Standing, Version, explain, standing,
 };
@@ -112,11 +112,16 @@ impl Judge {
         let namespace = self.namespace(namespace);
         let settings = self.settings_for(pod);
         let mut explanation = explain(pod, &self.context(&namespace, &settings));
-        if !matches!(explanation.decision, Decision::Skipped { .. })
-            && let Some(message) = self.not_asked(&namespace, pod)
-        {
+        let not_asked = if matches!(explanation.decision, Decision::Skipped { .. }) {
+            // Nobody is told to label what no label would bring to the webhook.
+            self.not_asked(&labelled(namespace), &with_label(pod))
+        } else {
+            self.not_asked(&namespace, pod)
+        };
+        if let Some(message) = not_asked {
             let reason = Reason::ExcludedNamespace;
             explanation.decision = Decision::Skipped { reason, message, remedy: reason.remedy() };
+            explanation.once_opted_in = None;
         }
         explanation
     }
@@ -159,6 +164,18 @@ impl Judge {
         }
         settings
     }
+}
+
+fn labelled(mut namespace: Namespace) -> Namespace {
+    namespace.labels.insert(INJECT_LABEL.to_owned(), ENABLED.to_owned());
+    namespace
+}
+
+/// The labels alone: no more of the pod is looked at.
+fn with_label(pod: &Value) -> Value {
+    let mut labels = pod["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    labels.insert(INJECT_LABEL.to_owned(), ENABLED.into());
+    json!({"metadata": {"labels": labels}})
 }
 
 /// The answer, or none with a note where the user has not the right to it.

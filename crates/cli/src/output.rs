@@ -53,6 +53,12 @@ fn written(result: std::io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
+/// A line for people on standard error. That nobody can read it (`2> /dev/full`) is no reason to stop half-way, as `eprintln!`
+/// would. `anstream` takes the colour out where stderr is no terminal or `NO_COLOR` is set.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(AutoStream::auto(std::io::stderr()), "{line}");
+}
+
 /// What could not be looked at, a line each.
 pub(crate) fn notes(notes: &[String]) -> String {
     notes.iter().fold(String::new(), |text, note| text + "note: " + note + "\n")

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anstream::eprintln;
 use anstyle::AnsiColor;
 use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::error::{Verdict, print_hint};
+use crate::output::say;
 
 /// What was done with a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,7 +32,6 @@ pub(crate) struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     pub(crate) message: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
 }
 
@@ -67,6 +66,9 @@ impl Report {
                 format!("{:#}\n", serde_json::to_value(&self).context("failed to make JSON of the report")?);
             std::fs::write(file, text).with_context(|| format!("failed to write {}", file.display()))?;
         }
+        if self.workloads.is_empty() {
+            line(AnsiColor::Yellow, "-", "there is no workload in the input");
+        }
         let failed = self
             .workloads
             .iter()
@@ -74,18 +76,17 @@ impl Report {
             .count();
         if failed > 0 {
             let red = AnsiColor::Red.on_default().bold();
-            eprintln!(
+            say(&format!(
                 "{red}error{red:#}: {failed} of {} workloads failed; nothing was printed",
                 self.workloads.len()
-            );
+            ));
             print_hint(hint);
         }
         Ok(Verdict::findings(failed > 0))
     }
 }
 
-/// `anstream` takes the colour out where stderr is no terminal or `NO_COLOR` is set.
 fn line(colour: AnsiColor, glyph: &str, text: &str) {
     let style = colour.on_default();
-    eprintln!("{style}{glyph}{style:#} {text}");
+    say(&format!("{style}{glyph}{style:#} {text}"));
 }

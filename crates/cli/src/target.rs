@@ -51,6 +51,12 @@ impl Kind {
         self.camel_case == "Namespace"
     }
 
+    /// Whether a group behind the kind, as `apps` or `v1.apps`, is this one's; where none is given, it is.
+    fn is_of(&self, group: &str) -> bool {
+        let own = self.group_version.split_once('/').map_or("", |(group, _)| group);
+        group.is_empty() || (!own.is_empty() && group.trim_start_matches("v1.") == own)
+    }
+
     fn path(&self, namespace: &str) -> String {
         let api =
             if self.group_version == "v1" { "/api/v1" } else { &format!("/apis/{}", self.group_version) };
@@ -100,7 +106,9 @@ impl FromStr for Target {
         let (kind, name) =
             text.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or(TargetError::NoName)?;
         let lower = kind.to_lowercase();
-        let found = KINDS.iter().find(|known| known.names.contains(&lower.as_str()));
+        // `kubectl get -o name` prints `deployment.apps/web`.
+        let (bare, group) = lower.split_once('.').unwrap_or((&lower, ""));
+        let found = KINDS.iter().find(|known| known.names.contains(&bare) && known.is_of(group));
         let kind = found.ok_or_else(|| TargetError::UnknownKind(kind.to_owned()))?;
         Ok(Self { kind, name: name.to_owned() })
     }
@@ -114,6 +122,9 @@ impl Target {
 
     /// That there is none of this name.
     pub(crate) fn missing(&self, namespace: &str) -> Hinted {
+        if self.kind.is_namespace() {
+            return Hinted::new(format!("there is no {self}"), "kubectl get namespaces lists them");
+        }
         let hint =
             format!("kubectl get {} --all-namespaces lists them; -n names the namespace", self.kind.names[0]);
         Hinted::new(format!("there is no {self} in namespace {namespace}"), hint)
@@ -217,11 +228,14 @@ mod tests {
             ("po/x", "pod/x"),
             ("sts/db", "statefulset/db"),
             ("ns/shop", "namespace/shop"),
+            ("deployment.apps/web", "deployment/web"),
+            ("cronjobs.v1.batch/night", "cronjob/night"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), wanted);
         }
         assert_eq!("web".parse::<Target>().unwrap_err(), TargetError::NoName);
         assert_eq!("deploy/".parse::<Target>().unwrap_err(), TargetError::NoName);
+        assert!("deployment.extensions/web".parse::<Target>().is_err());
         let message = "svc/web".parse::<Target>().unwrap_err().to_string();
         assert_eq!(
             message,

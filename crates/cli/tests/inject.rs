@@ -27,7 +27,8 @@ fn outrigger(args: &[&str], input: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // A command line that is wrong is refused before anything is read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let mut text = format!("exit code {}\n", output.status.code().unwrap());
     for (name, stream) in [("stderr", output.stderr), ("stdout", output.stdout)] {
@@ -85,9 +86,64 @@ fn kinds_of_other_groups_pass_unchanged() {
         "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {template: 1}\n",
     );
     assert!(
-        output.starts_with("exit code 0\n--- stderr\n--- stdout\napiVersion: batch.volcano.sh"),
+        output.starts_with(
+            "exit code 0\n--- stderr\n- there is no workload in the input\n--- stdout\napiVersion: batch.volcano.sh"
+        ),
         "{output}"
     );
+}
+
+/// A template engine that printed nothing looked like work well done.
+#[test]
+fn an_empty_input_is_told() {
+    for command in ["inject", "uninject"] {
+        let output = outrigger(&[command, "-f", "-"], "");
+        assert_eq!(output, "exit code 0\n--- stderr\n- there is no workload in the input\n--- stdout\n");
+    }
+}
+
+/// `kubectl get --raw /api/v1/namespaces/shop/pods` gives such a list, and kubectl takes it.
+#[test]
+fn pods_of_a_typed_list_are_injected() {
+    let pod = r#"{"metadata": {"name": "web"}, "spec": {"containers": [{"name": "a", "ports": [{"name": "http", "containerPort": 80}]}]}}"#;
+    let list = format!(r#"{{"apiVersion": "v1", "kind": "PodList", "items": [{pod}]}}"#);
+    let output = outrigger(&["inject", "-f", "-"], &list);
+    assert!(output.contains("√ pod/web injected: proxy (ports http)"), "{output}");
+}
+
+/// Pods get the template's labels: `disabled` on the Deployment itself kept nothing from being injected, without a word.
+#[test]
+fn a_label_that_has_no_effect_is_told() {
+    let labelled = "metadata: {name: web, labels: {outrigger.dev/inject: disabled}}";
+    let output = outrigger(&["inject", "-f", "-"], &DEPLOYMENT.replace("metadata: {name: web}", labelled));
+    let warning = "warning: the label outrigger.dev/inject of the Deployment itself has no effect: \
+                   put it into spec.template.metadata.labels, whence pods get theirs";
+    assert!(output.contains("√ deployment/web injected") && output.contains(warning), "{output}");
+}
+
+/// A variable of a script that is not set.
+#[test]
+fn values_that_can_not_be_right_are_refused() {
+    for flag in ["--sidecar-image=", "--sidecar-image=a b", "--namespace=", "--release-namespace=Bad_NS"] {
+        let output = outrigger(&["inject", "-f", "-", flag], DEPLOYMENT);
+        assert!(output.starts_with("exit code 2\n--- stderr\nerror: invalid value"), "{output}");
+    }
+}
+
+/// `2> /dev/full` was a panic in the middle of the work.
+#[test]
+fn what_nobody_can_read_stops_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_outrigger"))
+        .args(["inject", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(DEPLOYMENT.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && String::from_utf8(output.stdout).unwrap().contains("outrigger-proxy"));
 }
 
 #[test]

@@ -12,8 +12,8 @@ pub(crate) fn check_opt_in(pod: Pod, namespace: &Namespace) -> Result<(), Refusa
     let on_pod = pod.at("/metadata/labels/outrigger.dev~1inject");
     let on_namespace = namespace.labels.get(INJECT_LABEL).map(String::as_str);
     let (place, value) = match (on_pod, on_namespace) {
-        (Some(value), _) => ("pod".to_owned(), value.as_str().unwrap_or("no text")),
-        (None, Some(value)) => (format!("namespace {}", namespace.name), value),
+        (Some(value), _) => ("pod".to_owned(), value.clone()),
+        (None, Some(value)) => (format!("namespace {}", namespace.name), value.into()),
         (None, None) => {
             return Err(Refusal::skipped(
                 Reason::NotOptedIn,
@@ -22,10 +22,10 @@ pub(crate) fn check_opt_in(pod: Pod, namespace: &Namespace) -> Result<(), Refusa
         }
     };
     let wrong =
-        || format!("label {INJECT_LABEL} of the {place} is {value:?}: it takes {ENABLED} or {DISABLED}");
-    match value {
-        ENABLED => Ok(()),
-        DISABLED => {
+        || format!("label {INJECT_LABEL} of the {place} is {value}: it takes {ENABLED} or {DISABLED}");
+    match value.as_str() {
+        Some(ENABLED) => Ok(()),
+        Some(DISABLED) => {
             let message = format!("the label {INJECT_LABEL}={DISABLED} of the {place} says so");
             Err(Refusal::skipped(Reason::OptedOut, message))
         }

@@ -1,7 +1,7 @@
 //! How the decision about a pod was reached, for people and for tools.
 
 use outrigger_api::Reason;
-use outrigger_api::names::{INJECT_LABEL, PREFIX, PROFILE_ANNOTATION};
+use outrigger_api::names::{ENABLED, INJECT_LABEL, PREFIX, PROFILE_ANNOTATION};
 use outrigger_api::profile::Interception;
 use serde::Serialize;
 use serde_json::Value;
@@ -31,6 +31,10 @@ pub struct Explanation {
     /// What becomes of the pod.
     #[serde(flatten)]
     pub decision: Decision,
+    /// What would become of it if a label opted it in; none where one does. So nobody labels a pod only to meet the next
+    /// obstacle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub once_opted_in: Option<Decision>,
 }
 
 /// The label that opts in or out.
@@ -122,21 +126,43 @@ pub fn explain(pod: &Value, context: &Context) -> Explanation {
     }
     let view = Pod::unchecked(&bare);
     let profile = profile_choice(&bare, context);
+    let decision = decision(&bare, context);
     Explanation {
         injected: status.is_some(),
         opt_in: opt_in(view, context),
         interception: interception(view, &profile, context),
         overrides: KNOBS.iter().filter_map(|knob| given(view, context, knob)).collect(),
         profile,
-        decision: decision(&bare, context),
+        once_opted_in: is_not_opted_in(&decision).then(|| once_opted_in(bare.clone(), context)),
+        decision,
     }
 }
 
+fn is_not_opted_in(decision: &Decision) -> bool {
+    let by_label = [Reason::NotOptedIn, Reason::OptedOut, Reason::InvalidLabel];
+    matches!(decision, Decision::Skipped { reason, .. } if by_label.contains(reason))
+}
+
+fn once_opted_in(mut pod: Value, context: &Context) -> Decision {
+    if let Some(labels) = pod.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.shift_remove(INJECT_LABEL);
+    }
+    let mut namespace = context.namespace.clone();
+    namespace.labels.insert(INJECT_LABEL.to_owned(), ENABLED.to_owned());
+    decision(&pod, &Context { namespace: &namespace, ..*context })
+}
+
 fn opt_in(pod: Pod, context: &Context) -> Option<OptIn> {
-    let found = |value: &str, place| OptIn { label: INJECT_LABEL, value: value.to_owned(), place };
+    let of_namespace =
+        |value: &String| OptIn { label: INJECT_LABEL, value: value.clone(), place: Place::Namespace };
     let on_pod = pod.at("/metadata/labels/outrigger.dev~1inject");
-    let on_pod = on_pod.map(|value| found(value.as_str().unwrap_or("no text"), Place::Pod));
-    on_pod.or_else(|| context.namespace.labels.get(INJECT_LABEL).map(|value| found(value, Place::Namespace)))
+    let on_pod = on_pod.map(|value| OptIn {
+        label: INJECT_LABEL,
+        // What is no text shows itself as JSON does.
+        value: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        place: Place::Pod,
+    });
+    on_pod.or_else(|| context.namespace.labels.get(INJECT_LABEL).map(of_namespace))
 }
 
 fn profile_choice(pod: &Value, context: &Context) -> ProfileChoice {

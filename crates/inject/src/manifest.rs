@@ -1,6 +1,7 @@
 //! Workloads in manifests: where their pod stands, and what to do with it.
 
 use json_patch::patch;
+use outrigger_api::names::INJECT_LABEL;
 use serde_json::Value;
 
 use crate::{Namespace, Outcome};
@@ -14,6 +15,8 @@ pub struct Workload<'a> {
     pub name: String,
     /// Its namespace, where the manifest gives one.
     pub namespace: Option<String>,
+    /// What the user should know about the workload itself: a label of ours that has no effect where it stands.
+    pub warning: Option<String>,
     /// Its pod, or the template of its pods; the workload itself where it has none.
     pub pod: &'a mut Value,
 }
@@ -41,7 +44,25 @@ pub fn workloads(document: &mut Value) -> Vec<Workload<'_>> {
     let (kind, name) = (document["kind"].as_str().unwrap_or_default().to_lowercase(), name(document));
     // Without a template the whole object stands for the pod: that is malformed, and is said so.
     let path = if document.pointer(path).is_some() { path } else { "" };
-    document.pointer_mut(path).map(|pod| Workload { kind, name, namespace, pod }).into_iter().collect()
+    let warning = misplaced_label(document, path);
+    document
+        .pointer_mut(path)
+        .map(|pod| Workload { kind, name, namespace, warning, pod })
+        .into_iter()
+        .collect()
+}
+
+/// Pods get the labels of the template, not those of what makes them.
+fn misplaced_label(object: &Value, path: &str) -> Option<String> {
+    let label = |pod: &Value| pod.get("metadata")?.get("labels")?.get(INJECT_LABEL).cloned();
+    if path.is_empty() || label(object).is_none() || label(object.pointer(path)?).is_some() {
+        return None;
+    }
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let template = path.trim_start_matches('/').replace('/', ".");
+    Some(format!(
+        "the label {INJECT_LABEL} of the {kind} itself has no effect: put it into {template}.metadata.labels, whence pods get theirs"
+    ))
 }
 
 /// The namespaces that a document describes, with their labels and annotations.

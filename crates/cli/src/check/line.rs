@@ -191,7 +191,9 @@ impl Lines {
         }
         let (good, findings) =
             (self.count(&[Outcome::Good]), self.count(&[Outcome::Warning, Outcome::Failed]));
-        let _ = writeln!(text, "{good} good, {findings} found");
+        let unknown = self.count(&[Outcome::Unknown]);
+        let unknown = if unknown > 0 { format!(", {unknown} unknown") } else { String::new() };
+        let _ = writeln!(text, "{good} good, {findings} found{unknown}");
         text
     }
 }

@@ -17,6 +17,7 @@ use outrigger_runtime::duration;
 
 use crate::cluster::{AskError, Cluster, ClusterArgs};
 use crate::error::{Hinted, Verdict};
+use crate::flag;
 use crate::installation;
 use crate::judge::Judge;
 use crate::output::{self, Format};
@@ -59,7 +60,7 @@ pub(crate) struct Args {
 
     /// Namespace to try a pod in, and the only one whose pods are looked at. Default: that of the context, and pods of all.
     /// It must not be the webhook's own or one that the chart excludes
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = flag::namespace)]
     namespace: Option<String>,
 
     /// How long to go on trying to reach the API server, and a pod: right after an installation it may not know the webhook yet
@@ -71,7 +72,7 @@ pub(crate) struct Args {
     release: String,
 
     /// With --pre: the namespace that the release is to have
-    #[arg(long, value_name = "NAMESPACE", default_value = "outrigger-system")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = flag::namespace, default_value = "outrigger-system")]
     release_namespace: String,
 
     /// How to print what is found
@@ -146,7 +147,7 @@ async fn after(cluster: &Cluster, args: &Args, server: Option<Version>, lines: &
         return;
     }
     let namespace = args.namespace.as_deref().unwrap_or(&cluster.namespace);
-    proof::check(cluster, namespace, args.timeout, lines).await;
+    proof::check(cluster, installation.as_ref(), namespace, args.timeout, lines).await;
     if let Some(installation) = installation {
         let mut judge = Judge::knowing(installation, settings, server);
         pods::check(cluster, &mut judge, args.namespace.as_deref(), lines).await;

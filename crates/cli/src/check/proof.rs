@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::line::{Lines, Outcome};
 use crate::cluster::{AskError, Cluster};
+use crate::installation::{self, Installation};
 use crate::output::str_at;
 
 const CHECK: &str = "Injection";
@@ -14,8 +15,22 @@ const CHECK: &str = "Injection";
 /// Creates a labelled pod as a dry run, again until it comes back with a proxy or `patience` has passed: right after an
 /// installation the API server may not know the webhook, or the check's own rights, yet. Nothing is left behind: the API
 /// server stores no dry run.
-pub(crate) async fn check(cluster: &Cluster, namespace: &str, patience: Duration, lines: &mut Lines) {
+pub(crate) async fn check(
+    cluster: &Cluster,
+    installation: Option<&Installation>,
+    namespace: &str,
+    patience: Duration,
+    lines: &mut Lines,
+) {
     lines.progress(&format!("a pod in namespace {namespace}, as a dry run"));
+    let found = installation::namespace(cluster, namespace).await.ok().flatten();
+    if let (Some(installation), Some(found)) = (installation, found)
+        && !installation.is_asked(&found, &pod()["metadata"]["labels"])
+    {
+        let message =
+            format!("the webhook configuration leaves namespace {namespace} out: no pod can be tried there");
+        return lines.failed(CHECK, message, "outrigger check --namespace default");
+    }
     let deadline = Instant::now() + patience;
     loop {
         let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");

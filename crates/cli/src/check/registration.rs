@@ -7,7 +7,7 @@ use super::line::Lines;
 use crate::cluster::Cluster;
 use crate::installation::{CONFIGURATIONS, Installation, namespace_of};
 use crate::output::str_at;
-use crate::selector::selects;
+use outrigger_inject::selects;
 
 const CHECK: &str = "Registration";
 const OVERLAP: &str = "OtherWebhooks";

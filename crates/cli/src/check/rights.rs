@@ -78,7 +78,8 @@ fn granted(installation: &Installation, deployment: Option<&Value>) -> Vec<Grant
     let lease = flag(deployment, "lease").unwrap_or(name);
     granted.push(to(namespace, lease, "coordination.k8s.io", "leases", &["get", "update"]));
     let mode = installation.tls_mode(deployment);
-    let secret: &[_] = if mode == TlsMode::Own { &["get", "create", "patch", "update"] } else { &["get", "list", "watch"] };
+    let secret: &[_] =
+        if mode == TlsMode::Own { &["get", "create", "patch", "update"] } else { &["get", "list", "watch"] };
     granted.push(to(namespace, &installation.secret(deployment), "", "secrets", secret));
     if mode != TlsMode::CertManager {
         granted.push(configuration(&["patch"]));

@@ -42,7 +42,7 @@ pub(super) fn commands(
 
 fn mend(reason: Reason, workload: &str, namespace: &str, explanation: &Explanation) -> Vec<String> {
     let on_pod = explanation.opt_in.as_ref().is_some_and(|opt_in| opt_in.place == Place::Pod);
-    let edit = format!("kubectl --namespace {namespace} edit {workload}");
+    let edit = edit(workload, namespace);
     match reason {
         Reason::NotOptedIn | Reason::OptedOut | Reason::InvalidLabel if on_pod => {
             vec![label(workload, namespace)]
@@ -80,12 +80,31 @@ fn mend(reason: Reason, workload: &str, namespace: &str, explanation: &Explanati
     }
 }
 
+/// The specs of Pods and Jobs can't be changed: they are made anew from their manifest.
+fn edit(workload: &str, namespace: &str) -> String {
+    let file = workload.replace('/', "-");
+    if workload.starts_with("pod/") {
+        return format!(
+            "kubectl --namespace {namespace} get {workload} -o yaml > {file}.yaml && \"${{EDITOR:-vi}}\" {file}.yaml && kubectl replace --force -f {file}.yaml"
+        );
+    }
+    if workload.starts_with("job/") {
+        return format!(
+            "kubectl --namespace {namespace} delete {workload}    # and create it again from its mended manifest"
+        );
+    }
+    format!("kubectl --namespace {namespace} edit {workload}")
+}
+
 /// The label on the pods: of a workload, on the template of its pods.
 fn label(workload: &str, namespace: &str) -> String {
     if workload.starts_with("pod/") {
         return format!(
             "kubectl --namespace {namespace} label --overwrite {workload} {INJECT_LABEL}={ENABLED}"
         );
+    }
+    if workload.starts_with("job/") {
+        return edit(workload, namespace);
     }
     let template =
         format!("{{\"template\":{{\"metadata\":{{\"labels\":{{\"{INJECT_LABEL}\":\"{ENABLED}\"}}}}}}}}");
@@ -94,5 +113,5 @@ fn label(workload: &str, namespace: &str) -> String {
     } else {
         template
     };
-    format!("kubectl --namespace {namespace} patch {workload} --patch '{{\"spec\":{spec}}}'")
+    format!("kubectl --namespace {namespace} patch {workload} --type merge --patch '{{\"spec\":{spec}}}'")
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterArgs};
 use crate::error::{Hinted, Verdict};
+use crate::flag;
 use crate::inject::Install;
 use crate::input::{Input, add_profiles};
 use crate::judge::Judge;
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     offline: bool,
 
     /// Namespace of the workloads. Default: that of the context
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = flag::namespace)]
     namespace: Option<String>,
 
     /// With -l: pods of every namespace
@@ -163,6 +164,10 @@ async fn find(cluster: &Cluster, targets: &[Target], namespace: &str) -> Result<
     let mut objects = Vec::new();
     for target in targets {
         if let Some(namespace) = target.as_namespace() {
+            // Who may not see it is told of the lists below.
+            if let Ok(None) = target.find(cluster, namespace).await {
+                return Err(target.missing(namespace));
+            }
             objects.extend(target::all_of(cluster, namespace).await?);
             continue;
         }
@@ -196,6 +201,7 @@ fn files(judge: &mut Judge, mut input: Input, default: &str) -> anyhow::Result<E
             let namespace = workload.namespace.as_deref().unwrap_or(default).to_owned();
             let explanation = judge.explain(workload.pod, &namespace);
             let name = format!("{}/{}", workload.kind, workload.name);
+            judge.notes.extend(workload.warning.map(|warning| format!("{name}: {warning}")));
             let commands = hint::commands(&name, &namespace, &explanation, &[]);
             explained.push(Subject { workload: name, namespace, explanation, pods: Vec::new(), commands });
         }
@@ -223,12 +229,16 @@ async fn running(
     let pods = target::pods_of(cluster, &namespace, &object).await.map_err(Hinted::from)?;
     let standings: Vec<_> = pods.iter().map(|pod| Running::of(pod, judge, &namespace)).collect();
     let owners: Vec<_> = pods.iter().map(Owner::of).collect();
+    let owner = Owner::of(&object);
     let found = workloads(&mut object).into_iter().next();
     let workload = found.ok_or_else(|| anyhow::anyhow!("the API server's object is no workload"))?;
     let name = format!("{}/{}", workload.kind, workload.name);
+    judge.notes.extend(workload.warning.map(|warning| format!("{name}: {warning}")));
     let explanation = judge.explain(workload.pod, &namespace);
     let pairs: Vec<_> = owners.iter().zip(&standings).collect();
-    let commands = hint::commands(&name, &namespace, &explanation, &pairs);
+    // What is changed on a pod that something makes is gone with it.
+    let maker = if workload.kind == "pod" { owner.to_string() } else { name.clone() };
+    let commands = hint::commands(&maker, &namespace, &explanation, &pairs);
     Ok(Subject { workload: name, namespace, explanation, pods: standings, commands })
 }
 

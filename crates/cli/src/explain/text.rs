@@ -43,6 +43,9 @@ fn subject(subject: &Subject) -> String {
             row("remedy", remedy);
         }
     }
+    if let Some(decision) = &explanation.once_opted_in {
+        row("then", &then(decision));
+    }
     match &explanation.opt_in {
         Some(label) => {
             row("label", &format!("{}={} on the {}", label.label, label.value, place(label.place)));
@@ -71,6 +74,19 @@ fn subject(subject: &Subject) -> String {
         row("hint", command);
     }
     text
+}
+
+/// What comes after the label.
+fn then(decision: &Decision) -> String {
+    match decision {
+        Decision::Injected { .. } => "it would be injected".to_owned(),
+        Decision::Skipped { reason, message, .. } => {
+            format!("it would still not be injected: {reason}: {message}")
+        }
+        Decision::Rejected { reason, errors, .. } => {
+            format!("it would be refused: {reason}: {}", errors.join("; "))
+        }
+    }
 }
 
 /// What injection adds and replaces.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::cluster::{AskError, Cluster, ClusterArgs};
 use crate::error::{Hinted, Verdict};
+use crate::flag;
 use crate::inject::Install;
 use crate::judge::Judge;
 use crate::output::{self, Format, notes, str_at};
@@ -48,7 +49,7 @@ pub(crate) struct Args {
     selector: Option<String>,
 
     /// Namespace of the workloads. Default: that of the context
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = flag::namespace)]
     namespace: Option<String>,
 
     /// With -l: pods of every namespace

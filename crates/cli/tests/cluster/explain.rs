@@ -95,11 +95,38 @@ fn a_namespace_that_nobody_labelled() {
 #[test]
 fn a_namespace_that_is_left_out() {
     let api = installed();
-    put_namespace(&api, "kube-system", &json!({"outrigger.dev/inject": "enabled"}));
     api.put("/api/v1/namespaces/kube-system/pods/dns", pod("dns"));
-    let output = outrigger(&api, &["explain", "-n", "kube-system", "pod/dns"]);
+    for labels in [json!({"outrigger.dev/inject": "enabled"}), json!({})] {
+        // Without a label the advice was to label it, which leads nowhere.
+        put_namespace(&api, "kube-system", &labels);
+        let output = outrigger(&api, &["explain", "-n", "kube-system", "pod/dns"]);
+        assert!(
+            output.contains("is not injected: ExcludedNamespace") && output.starts_with("exit code 0"),
+            "{output}"
+        );
+    }
+}
+
+/// Who followed the advice to label met the next obstacle, one after the other.
+#[test]
+fn what_stands_behind_the_label_is_told_with_it() {
+    let api = installed();
+    let mut alone = pod("web-1");
+    alone["metadata"]["ownerReferences"] = Value::Null;
+    alone["spec"]["hostNetwork"] = true.into();
+    api.put("/api/v1/namespaces/quiet/pods/web-1", alone);
+    let output = outrigger(&api, &["explain", "-n", "quiet", "pod/web-1"]);
+    assert!(output.contains("  then         it would still not be injected: HostNetwork: "), "{output}");
+}
+
+#[test]
+fn a_label_on_the_workload_itself_is_told_to_have_no_effect() {
+    let api = installed();
+    put_web(&api);
+    api.edit(WEB, |web| web["metadata"]["labels"] = json!({"outrigger.dev/inject": "disabled"}));
+    let output = outrigger(&api, &["explain", "deployment.apps/web"]);
     assert!(
-        output.contains("is not injected: ExcludedNamespace") && output.starts_with("exit code 0"),
+        output.contains("note: deployment/web: the label outrigger.dev/inject of the Deployment itself"),
         "{output}"
     );
 }
@@ -175,4 +202,6 @@ fn who_may_see_only_his_namespace_gets_an_answer_with_notes() {
 fn what_is_not_there_is_told() {
     assert_snapshot!(outrigger(&installed(), &["explain", "deploy/wbe"]));
     assert_snapshot!(outrigger(&installed(), &["explain", "svc/web"]));
+    let output = outrigger(&installed(), &["explain", "ns/nosuch"]);
+    assert!(output.starts_with("exit code 2\n--- stderr\nerror: there is no namespace/nosuch\n"), "{output}");
 }
