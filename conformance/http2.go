@@ -13,12 +13,9 @@ import (
 	"time"
 )
 
-// Why these cases may fail: the proxy has to speak HTTP/2 and not pass it on as bytes.
-const notSpoken = "the proxy passes HTTP/2 on as bytes and does not understand it yet"
-
 var http2Cases = []Case{
 	{
-		Group: "HTTP/2", Name: "curl --http2-prior-knowledge", Expect: "200 by HTTP/2, counted", Known: notSpoken,
+		Group: "HTTP/2", Name: "curl --http2-prior-knowledge", Expect: "200 by HTTP/2, counted",
 		Run: func(t *Try) error {
 			proxy, err := t.before("http")
 			if err != nil {
@@ -32,7 +29,7 @@ var http2Cases = []Case{
 		},
 	},
 	{
-		Group: "HTTP/2", Name: "nghttp, a body and its echo", Expect: "comes back whole, counted", Known: notSpoken,
+		Group: "HTTP/2", Name: "nghttp, a body and its echo", Expect: "comes back whole, counted",
 		Run: func(t *Try) error {
 			proxy, err := t.before("http")
 			if err != nil {
@@ -59,7 +56,7 @@ var http2Cases = []Case{
 		},
 	},
 	{
-		Group: "HTTP/2", Name: "nghttp, a trailer of the request", Expect: "the app echoes it as a trailer, and one of its own", Known: notSpoken,
+		Group: "HTTP/2", Name: "nghttp, a trailer of the request", Expect: "the app echoes it as a trailer, and one of its own",
 		Run: func(t *Try) error {
 			proxy, err := t.before("http")
 			if err != nil {
@@ -86,7 +83,7 @@ var http2Cases = []Case{
 		},
 	},
 	{
-		Group: "HTTP/2", Name: "h2load, 20,000 requests, 8 connections, 32 streams", Expect: "20,000 × 200, each counted", Known: notSpoken,
+		Group: "HTTP/2", Name: "h2load, 20,000 requests, 8 connections, 32 streams", Expect: "20,000 × 200, each counted",
 		Run: func(t *Try) error {
 			proxy, err := t.before("http")
 			if err != nil {
@@ -103,11 +100,11 @@ var http2Cases = []Case{
 		},
 	},
 	{
-		Group: "HTTP/2", Name: "a stream that the client resets", Expect: "the others go on; counted as client_closed", Known: notSpoken,
+		Group: "HTTP/2", Name: "a stream that the client resets", Expect: "the others go on; counted as client_closed",
 		Run: resetStream,
 	},
 	{
-		Group: "HTTP/2", Name: "the app is gone", Expect: "502 with outrigger-reason: connect_refused", Known: notSpoken,
+		Group: "HTTP/2", Name: "the app is gone", Expect: "502 with outrigger-reason: connect_refused",
 		Run: func(t *Try) error {
 			proxy, err := t.proxy(freePort(), "http")
 			if err != nil {
@@ -121,10 +118,10 @@ var http2Cases = []Case{
 		},
 	},
 	{
-		Group: "HTTP/2", Name: "SIGTERM", Expect: "GOAWAY, the request under way gets its answer, the proxy ends with 0", Known: notSpoken,
+		Group: "HTTP/2", Name: "SIGTERM", Expect: "GOAWAY, the request under way gets its answer, the proxy ends with 0",
 		Run: func(t *Try) error { return drains(t, http2Client()) },
 	},
-	{Group: "HTTP/2", Name: "h2spec", Expect: "all of its cases pass, and the proxy counts requests", Known: notSpoken, Run: h2spec},
+	{Group: "HTTP/2", Name: "h2spec", Expect: "all of its cases pass, and the proxy counts requests", Run: h2spec},
 }
 
 func http2Client() *http.Client {

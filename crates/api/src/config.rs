@@ -55,7 +55,7 @@ pub struct Inbound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// HTTP/1: requests are counted and timed. A connection that opens with the HTTP/2 preface is passed on as bytes.
+    /// HTTP/1 and, where a connection opens with its preface, HTTP/2: requests are counted and timed.
     Http,
     /// Bytes, passed on untouched: connections and bytes are counted.
     Tcp,

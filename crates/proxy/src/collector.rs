@@ -13,6 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::grpc::Code;
+use crate::http2::Ended;
 use crate::identify::Detected;
 use crate::latency::{REQUEST, Snapshot};
 use crate::method::Method;
@@ -38,6 +40,7 @@ impl Collector for ProxyCollector {
         let http = all.iter().filter(|port| port.is_http()).map(Arc::clone).collect();
         let mut families = Families { encoder, ports: http };
         families.requests()?;
+        families.http2()?;
         families.ports = all;
         families.relayed()?;
         families.upstream()
@@ -83,6 +86,26 @@ impl Families<'_> {
             let requests = port.requests.snapshot();
             let beyond = requests.iter().filter(|(key, _)| key.is_beyond_cap());
             one(beyond.map(|(_, durations)| durations.count()).sum())
+        })
+    }
+
+    fn http2(&mut self) -> Result<(), Error> {
+        self.counter(("grpc_requests", "Calls by gRPC that have ended, by their status"), |port| {
+            // The good end from the start, for a rate to begin with; the others where they occurred.
+            let shown = port.grpc.all().into_iter().filter(|(code, count)| *code == Code::OK || *count > 0);
+            shown.map(|(code, count)| (vec![("grpc_code", code.name())], count)).collect()
+        })?;
+        self.counter(("http2_connections_opened", "Clients' connections by HTTP/2, opened"), |port| {
+            one(port.http2.opened.get())
+        })?;
+        let help = "Clients' connections by HTTP/2, closed, by the reason where they did not end in order";
+        self.counter(("http2_connections_closed", help), |port| {
+            let all = port.http2.closed().into_iter();
+            let shown = all.filter(|(ended, count)| *ended == Ended::Orderly || *count > 0);
+            shown.map(|(ended, count)| (vec![("reason", ended.as_str())], count)).collect()
+        })?;
+        self.gauge(("http2_open_connections", "Clients' connections by HTTP/2, open now"), |port| {
+            one(port.http2.open())
         })
     }
 

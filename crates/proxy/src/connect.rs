@@ -18,8 +18,12 @@ use crate::reason::Reason;
 #[derive(Debug)]
 pub(crate) struct AppStream {
     stream: TcpStream,
-    metrics: Arc<PortMetrics>,
+    open: OpenToApp,
 }
+
+/// Counts a connection to the app as open until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenToApp(Arc<PortMetrics>);
 
 /// Connects to the first of the app's addresses that accepts.
 ///
@@ -32,7 +36,7 @@ pub(crate) async fn app(port: &Port) -> Result<AppStream, Reason> {
         Ok(Ok(stream)) => {
             prepare(&stream);
             port.metrics.upstream.connects.observe(started.elapsed());
-            return Ok(AppStream { stream, metrics: Arc::clone(&port.metrics) });
+            return Ok(AppStream { stream, open: OpenToApp(Arc::clone(&port.metrics)) });
         }
         Ok(Err(error)) => error,
         Err(elapsed) => elapsed.into(),
@@ -77,9 +81,16 @@ impl DerefMut for AppStream {
     }
 }
 
-impl Drop for AppStream {
+impl AppStream {
+    /// For whoever wants the connection itself, and keeps its count beside it.
+    pub(crate) fn into_parts(self) -> (TcpStream, OpenToApp) {
+        (self.stream, self.open)
+    }
+}
+
+impl Drop for OpenToApp {
     fn drop(&mut self) {
-        self.metrics.upstream.closed.add(1);
+        self.0.upstream.closed.add(1);
     }
 }
 

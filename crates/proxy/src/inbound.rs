@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::http1;
+use crate::http2;
 use crate::identify::{Detected, Spoken, identify};
 use crate::listener::Listener;
 use crate::own_time::Clock;
@@ -39,7 +40,7 @@ pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>) {
             let clock = Rc::<Clock>::default();
             clock.watch(pin!(http1::serve(stream, listener, &seat, Rc::clone(&clock)))).await;
         }
-        Detected::Http2 => tcp::serve(stream, &port).await,
+        Detected::Http2 => http2::serve(stream, listener, &seat).await,
         // A client that says nothing, fails or takes too long has nothing to be told.
         Detected::Nothing | Detected::Timeout => {}
     }

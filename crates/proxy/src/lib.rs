@@ -1,7 +1,7 @@
 //! Outrigger's traffic proxy: takes over an app's ports, passes traffic on to the app, and counts it.
 //!
-//! A request's way: `listener` accepts, `inbound` tells HTTP/1 from everything else (`identify`), `http1` runs one
-//! function a request: forward (`forward`, with `pool`), then observe (`observe`). Everything else is relayed as bytes
+//! A request's way: `listener` accepts, `inbound` tells HTTP/1 and HTTP/2 apart (`identify`), `http1` and `http2` run
+//! one function a request: forward (`forward`, with `pool`), then observe (`observe`). Everything else is relayed as bytes
 //! (`tcp`). One thread does all of that, so its state needs no locks; the admin server has a thread of its own, because
 //! a scrape must not delay a request.
 //!
@@ -19,8 +19,10 @@ mod counter;
 mod crowded;
 mod failures;
 mod forward;
+mod grpc;
 pub mod hook;
 mod http1;
+mod http2;
 mod identify;
 mod inbound;
 mod latency;

@@ -11,6 +11,12 @@ pub struct Limits {
     /// How long a client may take for a request's head from its first byte. Default: 10 s; a head comes in one packet or two,
     /// and clients who send a byte now and then would hold memory for long.
     pub head: Duration,
+    /// How long a client may take nothing of an answer that waits for it. Default: 60 s, as nginx has it: a client that is
+    /// slow takes a little now and then.
+    pub body: Duration,
+    /// How long a client with requests under way by HTTP/2 may be silent before it is asked by PING whether it is still there;
+    /// as long again without a byte from it, and its connection is cut. Default: 30 s.
+    pub ping: Duration,
     /// How long the app may take to accept a connection. Default: 3 s, so that one lost SYN, resent after 1 s, is no error.
     pub connect: Duration,
     /// How long a connection to the app is kept for the next request. Default: 1.5 s, below gunicorn's keep-alive of 2 s, the
@@ -34,6 +40,8 @@ impl Default for Limits {
         Self {
             idle: Duration::from_secs(90),
             head: Duration::from_secs(10),
+            body: Duration::from_mins(1),
+            ping: Duration::from_secs(30),
             connect: Duration::from_secs(3),
             pool_idle: Duration::from_millis(1500),
             connections: 1000,

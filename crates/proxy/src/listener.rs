@@ -87,6 +87,8 @@ impl Port {
 pub(crate) struct Listener {
     port: RefCell<Rc<Port>>,
     pub(crate) seats: Rc<Seats>,
+    /// Streams under way by HTTP/2, on all its connections.
+    pub(crate) streams: Cell<usize>,
     stopping: Cell<bool>,
     close: (Trigger, Shutdown),
 }
@@ -96,6 +98,7 @@ impl Listener {
         Self {
             port: RefCell::new(Rc::new(port)),
             seats: Rc::default(),
+            streams: Cell::new(0),
             stopping: Cell::new(false),
             close: shutdown::channel(),
         }

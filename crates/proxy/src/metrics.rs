@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::counter::Counter;
 use crate::failures::Failures;
+use crate::grpc::Code;
+use crate::http2::Ended;
 use crate::identify::Detected;
 use crate::latency::{Latency, OWN_TIME, REQUEST};
 use crate::method::Method;
@@ -69,6 +71,10 @@ pub(crate) struct PortMetrics {
     pub(crate) response_body_bytes: Counter,
     /// What clients spoke, by [`Detected`].
     pub(crate) detected: [Counter; Detected::ALL.len()],
+    /// Calls by gRPC that have ended.
+    pub(crate) grpc: ByCode,
+    /// Connections by HTTP/2.
+    pub(crate) http2: Http2,
     /// Relayed connections.
     pub(crate) relayed: Relayed,
     /// Connections to the app.
@@ -87,6 +93,18 @@ pub(crate) struct Relayed {
     /// Bytes to them.
     pub(crate) written: Counter,
 }
+
+/// Counts of clients' connections by HTTP/2.
+#[derive(Debug, Default)]
+pub(crate) struct Http2 {
+    pub(crate) opened: Counter,
+    /// By [`Ended`].
+    closed: [Counter; Ended::ALL.len()],
+}
+
+/// A count for each status of gRPC.
+#[derive(Debug, Default)]
+pub(crate) struct ByCode([Counter; Code::COUNT]);
 
 /// Counts of connections to the app.
 #[derive(Debug)]
@@ -122,6 +140,8 @@ impl PortMetrics {
             request_body_bytes: Counter::default(),
             response_body_bytes: Counter::default(),
             detected: Default::default(),
+            grpc: ByCode::default(),
+            http2: Http2::default(),
             relayed: Relayed::default(),
             upstream: Upstream {
                 connects: Latency::new(&REQUEST),
@@ -151,6 +171,32 @@ impl Relayed {
     pub(crate) fn open(&self) -> u64 {
         let closed = self.closed.all().iter().map(|(_, count)| count).sum();
         self.opened.get().saturating_sub(closed)
+    }
+}
+
+impl Http2 {
+    pub(crate) fn close(&self, ended: Ended) {
+        self.closed[ended as usize].add(1);
+    }
+
+    pub(crate) fn closed(&self) -> [(Ended, u64); Ended::ALL.len()] {
+        Ended::ALL.map(|ended| (ended, self.closed[ended as usize].get()))
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> u64 {
+        let closed = self.closed().iter().map(|(_, count)| count).sum();
+        self.opened.get().saturating_sub(closed)
+    }
+}
+
+impl ByCode {
+    pub(crate) fn add(&self, code: Code) {
+        self.0[usize::from(code.number())].add(1);
+    }
+
+    pub(crate) fn all(&self) -> [(Code, u64); Code::COUNT] {
+        Code::all().map(|code| (code, self.0[usize::from(code.number())].get()))
     }
 }
 

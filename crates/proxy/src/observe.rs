@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::StatusCode;
 use jiff::Timestamp;
 
 use crate::failures::Failure;
+use crate::grpc::Code;
 use crate::listener::Port;
 use crate::method::Method;
 use crate::own_time::Clock;
@@ -21,15 +23,20 @@ const CLIENT_CLOSED: u16 = 499;
 /// One request and its answer. However it ends, also by being dropped, it is counted once.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    port: Rc<Port>,
+    pub(crate) port: Rc<Port>,
     clock: Rc<Clock>,
     version: Version,
     method: Method,
     place: Place,
     started: Instant,
     code: Cell<u16>,
+    /// A call by gRPC.
+    is_grpc: bool,
+    /// What it says of its outcome.
+    grpc: Cell<Option<Code>>,
     /// How it ended. Until it has, what its being dropped would mean.
-    reason: Reason,
+    reason: Cell<Reason>,
+    counted: Cell<bool>,
     retried: Cell<bool>,
     request_body_bytes: Cell<u64>,
     response_body_bytes: Cell<u64>,
@@ -38,7 +45,11 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// A request's head has come, on a connection or a stream that this clock watches.
     pub(crate) fn start(port: &Rc<Port>, clock: &Rc<Clock>, request: &Request<'_>) -> Self {
-        Self::of(port, clock, request.version, request.method, port.routes.find(request))
+        let place = port.routes.find(request);
+        let mut exchange = Self::of(port, clock, request.version, request.method, place);
+        // gRPC knows no other version.
+        exchange.is_grpc = request.version == Version::Http2 && request.is_grpc();
+        exchange
     }
 
     /// A request of HTTP/1 came that is refused before its head is understood.
@@ -56,7 +67,10 @@ impl Exchange {
             place,
             started: clock.begin(),
             code: Cell::new(CLIENT_CLOSED),
-            reason: Reason::ClientClosed,
+            is_grpc: false,
+            grpc: Cell::new(None),
+            reason: Cell::new(Reason::ClientClosed),
+            counted: Cell::new(false),
             retried: Cell::new(false),
             request_body_bytes: Cell::new(0),
             response_body_bytes: Cell::new(0),
@@ -85,18 +99,43 @@ impl Exchange {
         self.code.set(code);
     }
 
-    /// It is over.
-    pub(crate) fn end(mut self, reason: Reason) {
-        self.reason = reason;
+    /// The answer's `grpc-status` is known.
+    pub(crate) fn grpc(&self, code: Code) {
+        self.grpc.set(Some(code));
     }
-}
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
+    /// The client sees a reset of its stream. Where it saw no head before, there is no status: it counts as a 502.
+    pub(crate) fn was_reset(&self, code: Code) {
+        self.grpc(code);
+        if self.code.get() == CLIENT_CLOSED {
+            self.answered(StatusCode::BAD_GATEWAY.as_u16());
+        }
+    }
+
+    /// What a gRPC client makes of it.
+    fn grpc_code(&self) -> Code {
+        match (self.grpc.get(), StatusCode::from_u16(self.code.get())) {
+            (Some(code), _) => code,
+            _ if self.reason.get() == Reason::ClientClosed => Code::CANCELLED,
+            (None, Ok(status)) => Code::of_status(status),
+            (None, Err(_)) => Code::UNKNOWN,
+        }
+    }
+
+    /// It is over. By reference: a body may still go up to the app when the answer has ended.
+    pub(crate) fn end(&self, reason: Reason) {
+        self.reason.set(reason);
+        self.count();
+    }
+
+    fn count(&self) {
+        if self.counted.replace(true) {
+            return;
+        }
         let (metrics, (now, own)) = (&self.port.metrics, self.clock.end());
         let ended = Ended {
             code: self.code.get(),
-            reason: self.reason,
+            reason: self.reason.get(),
             duration: now - self.started,
             request_body_bytes: self.request_body_bytes.get(),
             response_body_bytes: self.response_body_bytes.get(),
@@ -104,7 +143,10 @@ impl Drop for Exchange {
         metrics.ended.add(1);
         metrics.own_time.observe(own);
         if self.retried.get() {
-            metrics.upstream.retried[usize::from(self.reason != Reason::None)].add(1);
+            metrics.upstream.retried[usize::from(ended.reason != Reason::None)].add(1);
+        }
+        if self.is_grpc {
+            metrics.grpc.add(self.grpc_code());
         }
         let Ended { code, reason, duration, .. } = ended;
         let key = RequestKey { version: self.version, method: self.method, code, reason };
@@ -114,5 +156,11 @@ impl Drop for Exchange {
             let route = self.port.routes.route(number);
             metrics.failures.push(Failure { at: Timestamp::now(), route, code, reason });
         }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.count();
     }
 }

@@ -16,16 +16,18 @@ pub(crate) enum Reason {
     ConnectFailed,
     /// The app closed the connection before the answer was complete, or cut a relayed one.
     Reset,
-    /// The app's answer is not HTTP/1.
+    /// The app's answer is not HTTP of the version that it was asked by.
     ProtocolError,
     /// The client went away before the answer was complete, or cut a relayed connection.
     ClientClosed,
-    /// The client's request is not HTTP/1.
+    /// The client's request is not HTTP.
     BadRequest,
     /// The client's request has a head that is larger than there may be.
     HeadTooLarge,
     /// The client took too long for a request's head.
     HeadTimeout,
+    /// The client took too long over a body: sending its request's, or taking the answer's.
+    BodyTimeout,
     /// CONNECT, which an inbound proxy has no use for.
     MethodRefused,
     /// There are as many connections as there may be.
@@ -34,7 +36,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -45,6 +47,7 @@ impl Reason {
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::HeadTimeout,
+        Self::BodyTimeout,
         Self::MethodRefused,
         Self::TooManyConnections,
     ];
@@ -64,6 +67,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
             Self::MethodRefused => "method_refused",
             Self::TooManyConnections => "too_many_connections",
         }
@@ -81,7 +85,9 @@ impl Reason {
             }
             Self::ConnectFailed => (StatusCode::BAD_GATEWAY, "failed to connect to the app"),
             Self::Reset => (StatusCode::BAD_GATEWAY, "the app closed the connection before it answered"),
-            Self::ProtocolError => (StatusCode::BAD_GATEWAY, "the app's answer is not HTTP/1"),
+            Self::ProtocolError => {
+                (StatusCode::BAD_GATEWAY, "the app's answer is not HTTP of the version that it was asked by")
+            }
             Self::MethodRefused => {
                 (StatusCode::METHOD_NOT_ALLOWED, "CONNECT is refused: this is an inbound proxy")
             }
@@ -89,13 +95,14 @@ impl Reason {
                 (StatusCode::SERVICE_UNAVAILABLE, "the proxy has as many connections as its memory allows")
             }
             Self::BadRequest => {
-                (StatusCode::BAD_REQUEST, "the request is not HTTP/1, or can be read in two ways")
+                (StatusCode::BAD_REQUEST, "the request is not HTTP, or can be read in two ways")
             }
             Self::HeadTooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "the request's head exceeds 64 KiB or 1,000 headers",
             ),
             Self::HeadTimeout => (StatusCode::REQUEST_TIMEOUT, "the request's head did not come in time"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time"),
             // Never reaches a client: it is gone. `None` is no failure.
             Self::ClientClosed | Self::None => (StatusCode::BAD_REQUEST, "the client closed the connection"),
         }

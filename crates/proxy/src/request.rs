@@ -1,6 +1,6 @@
 //! A request as policies and telemetry see it, the same whichever version of HTTP it came by.
 
-#![allow(dead_code)] // HTTP/2 and the access log will read the rest
+#![allow(dead_code)] // the access log will read the rest
 
 use http::HeaderMap;
 

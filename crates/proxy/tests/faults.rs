@@ -112,6 +112,15 @@ fn head_that_is_not_http_is_a_400_and_counted() {
 }
 
 #[test]
+fn request_by_another_protocol_is_counted_and_gets_no_answer_that_it_could_not_read() {
+    let proxy = http(answering(OK));
+    let mut client = proxy.connect();
+    client.send("OPTIONS rtsp://shop/1 RTSP/1.0\r\nCSeq: 1\r\n\r\n");
+    assert!(client.is_closed_by_peer());
+    assert_eq!(proxy.requests("_OTHER", "400", "bad_request"), 1);
+}
+
+#[test]
 fn ambiguous_framing_never_reaches_the_app() {
     let (heads, seen) = mpsc::channel();
     let proxy = http(serve(move |mut connection| {
@@ -141,6 +150,9 @@ fn ambiguous_framing_never_reaches_the_app() {
         "POST / HTTP/1.1\nHost: a\n\n",
         "POST / HTTP/1.1\r\nHost: a\r\n\n",
         "POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a, b\r\n\r\n",
+        "POST / HTTP/1.1\r\n\r\n",
+        "POST /a b HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
         "POST  / HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.2\r\nHost: a\r\n\r\n",

@@ -73,22 +73,6 @@ fn switch_to_h2c_is_not_passed_on_so_that_its_requests_are_counted() {
 }
 
 #[test]
-fn http2_on_an_http_port_is_relayed_whole() {
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let proxy = http(serve(echo));
-    let mut client = proxy.connect();
-    // In pieces, as a slow network may bring it; a scrape's time apart.
-    client.send(&preface[..1]);
-    proxy.metrics();
-    client.send(&preface[1..]);
-    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    assert_eq!(client.read_exact(24), preface);
-    assert_eq!(client.read_exact(9), [0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    assert_eq!(proxy.of_port("tcp_connections_opened_total"), 1);
-    assert_eq!(proxy.requests("GET", "200", ""), 0);
-}
-
-#[test]
 fn server_may_speak_first() {
     let proxy = tcp(serve(|mut connection| {
         connection.send("220 hello\r\n");

@@ -113,6 +113,7 @@ fn contains_end(bytes: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     Malformed,
+    OtherProtocol,
     TooLarge,
     Late,
 }
@@ -123,19 +124,24 @@ impl From<HeadError> for Refusal {
         match error {
             HeadError::Malformed(_) => Self::Malformed,
             HeadError::TooManyHeaders => Self::TooLarge,
+            HeadError::OtherProtocol => Self::OtherProtocol,
         }
     }
 }
 
 async fn refuse(client: Client, listener: &Listener, refusal: Refusal) {
     let reason = match refusal {
-        Refusal::Malformed => Reason::BadRequest,
+        Refusal::Malformed | Refusal::OtherProtocol => Reason::BadRequest,
         Refusal::TooLarge => Reason::HeadTooLarge,
         Refusal::Late => Reason::HeadTimeout,
     };
     let exchange = Exchange::unknown(&listener.port(), &client.clock);
     exchange.answered(reason.answer().0.as_u16());
     exchange.end(reason);
+    if refusal == Refusal::OtherProtocol {
+        // Who speaks another could not read our answer.
+        return;
+    }
     let mut stream = client.stream;
     if stream.write_all(&answer::of(reason, true, true)).await.is_ok() {
         linger(stream).await;

@@ -102,8 +102,8 @@ pub(crate) async fn exchange(
             Stage::Silent | Stage::Head => {
                 own_answer(client, exchange, head, body_sent && keep(), reason).await
             }
-            Stage::Body => ended(exchange, reason, Next::Close),
-            Stage::UntilClose => ended(exchange, reason, Next::Reset),
+            Stage::Body => ended(&exchange, reason, Next::Close),
+            Stage::UntilClose => ended(&exchange, reason, Next::Reset),
         },
     }
 }
@@ -144,7 +144,7 @@ async fn answer_beside_body(
     }
 }
 
-fn ended(exchange: Exchange, reason: Reason, next: Next) -> Next {
+fn ended(exchange: &Exchange, reason: Reason, next: Next) -> Next {
     exchange.end(reason);
     next
 }

@@ -25,6 +25,9 @@ pub(crate) enum HeadError {
     Malformed(&'static str),
     #[error("more than {MAX_HEADERS} headers")]
     TooManyHeaders,
+    /// A request by another protocol, which says so: RTSP, SIP, a failed preface of HTTP/2.
+    #[error("not HTTP")]
+    OtherProtocol,
 }
 
 /// A request's head. Positions are those in the bytes that it was read from.
@@ -97,7 +100,7 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, HeadError> {
         }
         status => status,
     };
-    let httparse::Status::Complete(length) = status.map_err(refused)? else {
+    let httparse::Status::Complete(length) = status.map_err(|error| refused_request(error, bytes))? else {
         return Ok(None);
     };
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
@@ -105,6 +108,9 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, HeadError> {
     let fields = Fields::read(&bytes[..length], request.headers)?;
     if fields.hosts > 1 {
         return Err(HeadError::Malformed("more than one Host"));
+    }
+    if fields.hosts == 0 && version == Version::Http11 {
+        return Err(HeadError::Malformed("no Host"));
     }
     let framing = match (fields.encoding, fields.length) {
         (Encoding::None, None) => Framing::None,
@@ -161,6 +167,17 @@ fn refused(error: httparse::Error) -> HeadError {
     }
 }
 
+fn refused_request(error: httparse::Error, bytes: &[u8]) -> HeadError {
+    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    // The last word, as a target with a space in it is a mistake of HTTP's own.
+    let protocol = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    if error == httparse::Error::Version && !protocol.starts_with(b"HTTP/") {
+        HeadError::OtherProtocol
+    } else {
+        refused(error)
+    }
+}
+
 fn version(minor: Option<u8>) -> Version {
     if minor == Some(0) { Version::Http10 } else { Version::Http11 }
 }
@@ -202,7 +219,12 @@ impl Fields {
                     te = Some(te.unwrap_or(false) || lists(value, b"trailers"));
                     fields.hop.remove.push(line());
                 }
-                4 if name.eq_ignore_ascii_case("host") => fields.hosts += 1,
+                4 if name.eq_ignore_ascii_case("host") => {
+                    fields.hosts += 1;
+                    if !value.iter().all(|byte| is_of_host(*byte)) {
+                        return Err(HeadError::Malformed("Host is not a host"));
+                    }
+                }
                 7 if name.eq_ignore_ascii_case("upgrade") => upgrade = Some((*value, line())),
                 10 if name.eq_ignore_ascii_case("connection") => {
                     fields.connection(value, &mut named);
@@ -287,6 +309,12 @@ fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn lists(value: &[u8], wanted: &[u8]) -> bool {
     options(value).any(|option| option.eq_ignore_ascii_case(wanted))
+}
+
+/// What a host and port are made of, RFC 3986 3.2.2. RFC 9112 3.2 wants a 400 for anything else: two hosts in one value are
+/// two requests to two parsers.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 /// The line of a header, with its end.

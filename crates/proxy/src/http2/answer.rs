@@ -1,0 +1,60 @@
+//! Our own answers, in the app's place.
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::grpc::{self, Code};
+use crate::method::Method;
+use crate::reason::Reason;
+use crate::request::Request;
+
+/// Answers for this reason, and tells the status that the client sees. An error means that the client is gone.
+pub(crate) fn send(
+    respond: &mut SendResponse<Bytes>,
+    asked: Asked,
+    reason: Reason,
+) -> Result<(StatusCode, Option<Code>), h2::Error> {
+    let (status, sentence) = reason.answer();
+    if asked.grpc {
+        // Trailers only, as Envoy and Linkerd have it: to a gRPC client, another status is a server that is none.
+        let code = Code::of_status(status);
+        let message = format!("outrigger: {sentence} ({})", reason.as_str());
+        let head = head(StatusCode::OK, reason, "application/grpc")
+            .header(grpc::STATUS, u16::from(code.number()))
+            .header("grpc-message", message)
+            .body(());
+        respond.send_response(head.expect("constants are a head"), true)?;
+        return Ok((StatusCode::OK, Some(code)));
+    }
+    let body = reason.body();
+    let head = head(status, reason, "text/plain; charset=utf-8").header(CONTENT_LENGTH, body.len()).body(());
+    let mut stream = respond.send_response(head.expect("constants are a head"), asked.head)?;
+    if !asked.head {
+        stream.send_data(body.into(), true)?;
+    }
+    Ok((status, None))
+}
+
+/// What an answer of ours depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// A call by gRPC.
+    pub(crate) grpc: bool,
+    /// By HEAD, whose answer has no body.
+    pub(crate) head: bool,
+}
+
+impl Asked {
+    pub(crate) fn by(request: &Request<'_>) -> Self {
+        Self { grpc: request.is_grpc(), head: request.method == Method::Head }
+    }
+}
+
+fn head(status: StatusCode, reason: Reason, content_type: &'static str) -> http::response::Builder {
+    Response::builder()
+        .status(status)
+        .header(Reason::HEADER, reason.as_str())
+        .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+}

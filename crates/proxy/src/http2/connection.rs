@@ -1,0 +1,217 @@
+//! One client's connection: its streams, each a task of its own.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::{self, Connection, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use http::Request;
+use tokio::net::TcpStream;
+
+use crate::http2::app::App;
+use crate::http2::exchange::exchange;
+use crate::http2::guard::Guarded;
+use crate::http2::watch::Watch;
+use crate::http2::{CONNECTION_WINDOW, Ended, MAX_STREAMS, STREAM_WINDOW};
+use crate::limits::MAX_BUFFER;
+use crate::listener::{Listener, Port};
+use crate::own_time::Clock;
+use crate::seat::{Called, Seat};
+
+/// How long we try to tell a client why its connection ends.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// What the streams of a connection share.
+pub(crate) struct Client {
+    pub(crate) listener: Rc<Listener>,
+    pub(crate) app: App,
+    pub(crate) watch: Rc<Watch>,
+    /// Streams under way.
+    streams: Cell<usize>,
+    /// When the last one ended.
+    quiet_since: Cell<Instant>,
+}
+
+/// A stream that is counted as under way, until this is dropped.
+pub(crate) struct Stream {
+    pub(crate) client: Rc<Client>,
+    /// The client has no other under way.
+    pub(crate) alone: bool,
+    /// There are as many as there may be.
+    pub(crate) crowded: bool,
+}
+
+impl Stream {
+    fn start(client: &Rc<Client>) -> Self {
+        let (own, all) = (client.streams.get(), client.listener.streams.get());
+        client.streams.set(own + 1);
+        client.listener.streams.set(all + 1);
+        // As many as connections: each costs about as much.
+        let crowded = all >= client.listener.port().limits.connections;
+        Self { client: Rc::clone(client), alone: own == 0, crowded }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let client = &self.client;
+        client.streams.set(client.streams.get() - 1);
+        client.listener.streams.set(client.listener.streams.get() - 1);
+        client.quiet_since.set(Instant::now());
+    }
+}
+
+/// Serves one client's connection until either side ends it. When the listener stops, the streams under way finish, and the
+/// client is told to open no more.
+pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Seat) {
+    let port = listener.port();
+    port.metrics.http2.opened.add(1);
+    let ended = serve_until_end(stream, listener, &port, seat).await;
+    tracing::debug!(reason = ended.as_str(), "HTTP/2 connection ended");
+    port.metrics.http2.close(ended);
+}
+
+async fn serve_until_end(stream: TcpStream, listener: &Rc<Listener>, port: &Port, seat: &Seat) -> Ended {
+    let watch = Rc::new(Watch::new());
+    let handshake = server::Builder::new()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(STREAM_WINDOW as usize)
+        // Twice what we pass on, so that what exceeds that is answered, and counted, by us.
+        .max_header_list_size(u32::try_from(2 * MAX_BUFFER).unwrap_or(u32::MAX))
+        .handshake::<_, Bytes>(Guarded::new(stream, Rc::clone(&watch)));
+    let connection = match seat.wait(Instant::now() + port.limits.head, false, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return watch.ended_by(&error),
+        Err(_) => return Ended::ClientClosed,
+    };
+    watch.may_end.set(false);
+    let client = Rc::new(Client {
+        listener: Rc::clone(listener),
+        app: App::default(),
+        watch,
+        streams: Cell::new(0),
+        quiet_since: Cell::new(Instant::now()),
+    });
+    Serving { connection, client, pings: None, leaving: false }.run(seat).await
+}
+
+struct Serving {
+    connection: Connection<Guarded, Bytes>,
+    client: Rc<Client>,
+    /// Made with the first PING.
+    pings: Option<PingPong>,
+    /// The client was told to open no more streams.
+    leaving: bool,
+}
+
+/// What a connection has to do next.
+#[allow(clippy::large_enum_variant)] // it is on the stack, once a request; a box would be an allocation
+enum Event {
+    Request(Request<RecvStream>, SendResponse<Bytes>),
+    Flood(Ended),
+    /// The app has ended its connection.
+    AppLeft,
+    End(Ended),
+}
+
+impl Serving {
+    async fn run(mut self, seat: &Seat) -> Ended {
+        let limits = self.client.listener.port().limits;
+        // Opened during the drain, it gets one request served.
+        let late = self.client.listener.is_stopping();
+        let idle = if late { PARTING } else { limits.idle };
+        let (mut read, mut asked) = (0, false);
+        loop {
+            let is_idle = self.client.streams.get() == 0;
+            let deadline = match (is_idle, self.leaving) {
+                (true, false) => self.client.quiet_since.get() + idle,
+                (true, true) => Instant::now() + PARTING,
+                (false, _) => Instant::now() + limits.ping,
+            };
+            let heeds_stop = !late && !self.leaving;
+            let event = poll_fn(|context| self.poll(context));
+            let event = seat.wait(deadline, heeds_stop, event).await;
+            match event {
+                Ok(Event::Request(request, respond)) => {
+                    self.start(request, respond);
+                    if late || self.client.listener.port().is_leaving() {
+                        self.leave();
+                    }
+                }
+                Ok(Event::AppLeft) | Err(Called::Stop) => self.leave(),
+                Ok(Event::Flood(flood)) => return self.cut(Reason::ENHANCE_YOUR_CALM, flood).await,
+                Ok(Event::End(ended)) => return ended,
+                Err(Called::Late) if self.client.streams.get() > 0 => {
+                    let before = std::mem::replace(&mut read, self.client.watch.read.get());
+                    let silent = read == before;
+                    if silent && asked {
+                        return self.cut(Reason::NO_ERROR, Ended::PingTimeout).await;
+                    }
+                    asked = silent && self.ask();
+                }
+                // A stream ended meanwhile: its client has some time left for the next.
+                Err(Called::Late) if !is_idle => {}
+                Err(Called::Late) if self.leaving => return Ended::Orderly,
+                Err(Called::Late) => self.leave(),
+            }
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let watch = &self.client.watch;
+        let mut accepted = self.connection.poll_accept(context);
+        if accepted.is_pending() && watch.ended.get() {
+            watch.may_end.set(true);
+            accepted = self.connection.poll_accept(context);
+        }
+        if let Some(flood) = watch.flood() {
+            return Poll::Ready(Event::Flood(flood));
+        }
+        match accepted {
+            Poll::Ready(Some(Ok((request, respond)))) => Poll::Ready(Event::Request(request, respond)),
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(%error, "HTTP/2 connection failed");
+                Poll::Ready(Event::End(watch.ended_by(&error)))
+            }
+            Poll::Ready(None) => Poll::Ready(Event::End(Ended::Orderly)),
+            Poll::Pending if !self.leaving && self.client.app.has_left() => Poll::Ready(Event::AppLeft),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn start(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let stream = Stream::start(&self.client);
+        tokio::task::spawn_local(async move {
+            let clock = Rc::<Clock>::default();
+            clock.watch(pin!(exchange(request, respond, &stream, &clock))).await;
+        });
+    }
+
+    /// Tells the client to open no more streams: GOAWAY, which leaves those that are on their way their place.
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.connection.graceful_shutdown();
+    }
+
+    /// Asks by PING whether the client is still there.
+    fn ask(&mut self) -> bool {
+        self.pings = self.pings.take().or_else(|| self.connection.ping_pong());
+        let Some(pings) = &mut self.pings else { return false };
+        // The answer to the last one, if there was one: only one can be under way.
+        let _ = pings.poll_pong(&mut Context::from_waker(Waker::noop()));
+        pings.send_ping(Ping::opaque()).is_ok()
+    }
+
+    async fn cut(mut self, told: Reason, ended: Ended) -> Ended {
+        self.connection.abrupt_shutdown(told);
+        let _ = tokio::time::timeout(PARTING, poll_fn(|context| self.connection.poll_closed(context))).await;
+        ended
+    }
+}

@@ -1,0 +1,269 @@
+//! One request and its answer: the way from top to bottom.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{Request, Response};
+
+use crate::grpc::Code;
+use crate::http2::answer::{self, Asked};
+use crate::http2::app::Sent;
+use crate::http2::body::{self, Broken};
+use crate::http2::connection::{Client, Stream};
+use crate::limits::{MAX_BUFFER, MAX_HEADERS};
+use crate::method::Method;
+use crate::observe::Exchange;
+use crate::own_time::Clock;
+use crate::reason::Reason;
+use crate::request::{self, Headers, Version};
+
+/// An app may take its time over a body, as over an answer.
+const NO_LIMIT: Duration = Duration::MAX;
+
+/// A request's way through the proxy: forward, then observe.
+pub(crate) async fn exchange(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    stream: &Stream,
+    clock: &Rc<Clock>,
+) {
+    let client = &stream.client;
+    let port = client.listener.port();
+    let (parts, mut from_client) = request.into_parts();
+    let head = Request::from_parts(parts, ());
+    let view = view(&head);
+    let exchange = Exchange::start(&port, clock, &view);
+    let asked = Asked::by(&view);
+    if let Some(reason) = refusal(&head, stream) {
+        return own_answer(&mut respond, &exchange, asked, reason);
+    }
+
+    let whole = from_client.is_end_stream();
+    // A body that has begun to pass is gone, so only a request without one can be sent again.
+    let mut again = whole.then(|| head.clone());
+    let mut next = Some(head);
+    while let Some(head) = next.take() {
+        let safe = Method::of(head.method().as_str()).is_safe();
+        let sent = match client.app.send(&port, head, whole, stream.alone).await {
+            Ok(sent) => sent,
+            Err(reason) => return own_answer(&mut respond, &exchange, asked, reason),
+        };
+        let reused = sent.reused;
+        let Some(failed) = pass(sent, &mut from_client, &mut respond, &exchange, client).await else {
+            return;
+        };
+        next = again.take().filter(|_| reused && (failed.unprocessed || safe && failed.silent));
+        if next.is_some() {
+            exchange.retried();
+        } else {
+            return failed.end(&mut respond, &exchange, asked);
+        }
+    }
+}
+
+/// Why a request can't be passed on.
+fn refusal(head: &Request<()>, stream: &Stream) -> Option<Reason> {
+    if stream.crowded {
+        return Some(Reason::TooManyConnections);
+    }
+    let headers = head.headers();
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let target = head.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if headers.len() > MAX_HEADERS || fields + target > MAX_BUFFER {
+        return Some(Reason::HeadTooLarge);
+    }
+    (head.method() == http::Method::CONNECT).then_some(Reason::MethodRefused)
+}
+
+fn view(head: &Request<()>) -> request::Request<'_> {
+    request::Request {
+        version: Version::Http2,
+        method: Method::of(head.method().as_str()),
+        target: head.uri().path_and_query().map_or(&[], |target| target.as_str().as_bytes()),
+        headers: Headers::Map(head.headers()),
+    }
+}
+
+/// Answers in the app's place.
+fn own_answer(respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked, reason: Reason) {
+    match answer::send(respond, asked, reason) {
+        Ok((status, code)) => {
+            exchange.answered(status.as_u16());
+            if let Some(code) = code {
+                exchange.grpc(code);
+            }
+            exchange.end(reason);
+        }
+        Err(_) => exchange.end(Reason::ClientClosed),
+    }
+}
+
+/// A request that did not get its whole answer.
+#[derive(Debug)]
+struct Failed {
+    reason: Reason,
+    /// What the client's stream is reset with; without it, the client can be given another answer.
+    reset: Option<h2::Reason>,
+    /// The app has said that it did nothing with the request, RFC 9113 8.7.
+    unprocessed: bool,
+    /// Nothing came from the app, which may have closed the connection before the request.
+    silent: bool,
+}
+
+impl Failed {
+    fn end(self, respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked) {
+        let Some(reset) = self.reset else {
+            return own_answer(respond, exchange, asked, self.reason);
+        };
+        respond.send_reset(reset);
+        exchange.was_reset(Code::of_reset(reset));
+        exchange.end(self.reason);
+    }
+
+    /// Before the answer's head.
+    fn unanswered(error: &h2::Error) -> Self {
+        let failed = |reason, reset, unprocessed| Self { reason, reset, unprocessed, silent: error.is_io() };
+        match error.reason() {
+            Some(reset) if error.is_reset() && error.is_remote() => {
+                failed(Reason::Reset, Some(reset), reset == h2::Reason::REFUSED_STREAM)
+            }
+            // Only streams that came after the last one that it serves get this.
+            Some(_) if error.is_go_away() && error.is_remote() => {
+                failed(Reason::Reset, Some(h2::Reason::REFUSED_STREAM), true)
+            }
+            _ if error.is_io() => failed(Reason::Reset, None, false),
+            _ => failed(Reason::ProtocolError, None, false),
+        }
+    }
+
+    fn within_body(broken: &Broken) -> Self {
+        let (reason, reset) = match broken {
+            Broken::Sender(error) if error.is_library() => {
+                (Reason::ProtocolError, h2::Reason::INTERNAL_ERROR)
+            }
+            Broken::Sender(error) => {
+                let reset = error.reason().filter(|_| error.is_reset());
+                (Reason::Reset, reset.unwrap_or(h2::Reason::INTERNAL_ERROR))
+            }
+            Broken::Receiver(_) => (Reason::ClientClosed, h2::Reason::CANCEL),
+            Broken::Stalled => (Reason::BodyTimeout, h2::Reason::CANCEL),
+        };
+        Self { reason, reset: Some(reset), unprocessed: false, silent: false }
+    }
+}
+
+/// Passes on the answer while the request's body still goes up: an app may answer before it has read all, or while. `None`
+/// where all is done, and counted.
+async fn pass(
+    sent: Sent,
+    from_client: &mut RecvStream,
+    respond: &mut SendResponse<Bytes>,
+    exchange: &Exchange,
+    client: &Client,
+) -> Option<Failed> {
+    let Sent { answer, body: mut to_app, .. } = sent;
+    let mut uploading = !from_client.is_end_stream();
+    let mut gone = None;
+    {
+        let received = |length| exchange.received(length);
+        let mut upload = pin!(body::pass(from_client, &mut to_app, NO_LIMIT, received));
+        let mut answer = pin!(pass_answer(answer, respond, exchange, client));
+        while gone.is_none() {
+            tokio::select! {
+                biased;
+                answered = answer.as_mut() => match answered {
+                    Ok(()) => {
+                        // The app may still want the rest: who no longer does resets the stream.
+                        if uploading {
+                            let _ = upload.await;
+                        }
+                        return None;
+                    }
+                    Err(Unpassed::App(failed)) => return Some(failed),
+                    Err(Unpassed::Client(reset)) => gone = Some(reset),
+                },
+                sent = upload.as_mut(), if uploading => {
+                    uploading = false;
+                    if let Err(Broken::Sender(error)) = sent {
+                        gone = Some(error.reason().unwrap_or(h2::Reason::CANCEL));
+                    }
+                },
+            }
+        }
+    }
+    client.watch.reset();
+    to_app.send_reset(gone.unwrap_or(h2::Reason::CANCEL));
+    exchange.end(Reason::ClientClosed);
+    None
+}
+
+/// Why an answer was not passed on.
+enum Unpassed {
+    /// The client does not wait for it any more.
+    Client(h2::Reason),
+    App(Failed),
+}
+
+async fn pass_answer(
+    mut answer: ResponseFuture,
+    respond: &mut SendResponse<Bytes>,
+    exchange: &Exchange,
+    client: &Client,
+) -> Result<(), Unpassed> {
+    let answer = match head(&mut answer, respond).await {
+        Ok(answer) => answer,
+        Err(Ok(reset)) => return Err(Unpassed::Client(reset)),
+        Err(Err(error)) => return Err(Unpassed::App(Failed::unanswered(&error))),
+    };
+    client.watch.answered();
+    let (head, mut from_app) = answer.into_parts();
+    exchange.answered(head.status.as_u16());
+    let whole = from_app.is_end_stream();
+    if whole && let Some(code) = Code::told(&head.headers) {
+        exchange.grpc(code);
+    }
+    let mut to_client: SendStream<Bytes> = respond
+        .send_response(Response::from_parts(head, ()), whole)
+        .map_err(|error| Unpassed::Client(error.reason().unwrap_or(h2::Reason::CANCEL)))?;
+    if whole {
+        exchange.end(Reason::None);
+        return Ok(());
+    }
+    let stalled = exchange.port.limits.body;
+    match body::pass(&mut from_app, &mut to_client, stalled, |length| exchange.passed(length)).await {
+        Ok(code) => {
+            if let Some(code) = code {
+                exchange.grpc(code);
+            }
+            exchange.end(Reason::None);
+            Ok(())
+        }
+        Err(Broken::Receiver(error)) => Err(Unpassed::Client(error.reason().unwrap_or(h2::Reason::CANCEL))),
+        Err(broken) => Err(Unpassed::App(Failed::within_body(&broken))),
+    }
+}
+
+/// The answer's head. Interim ones before it (1xx) are passed on at once. An error is the client's reset, or the app's.
+async fn head(
+    answer: &mut ResponseFuture,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<Response<RecvStream>, Result<h2::Reason, h2::Error>> {
+    poll_fn(|context| {
+        while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(context) {
+            // A client that is gone is noticed below.
+            let _ = respond.send_informational(interim);
+        }
+        if let Poll::Ready(answer) = Future::poll(std::pin::Pin::new(&mut *answer), context) {
+            return Poll::Ready(answer.map_err(Err));
+        }
+        respond.poll_reset(context).map(|reset| Err(Ok(reset.unwrap_or(h2::Reason::CANCEL))))
+    })
+    .await
+}
