@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::logs::LogSource;
 use crate::probe::Probe;
-use crate::profile::LogLevel;
+use crate::profile::{AccessLog, LogLevel};
 
 /// The version of the document that this code writes.
 pub const VERSION: u32 = 1;
@@ -26,6 +26,9 @@ pub struct SidecarConfig {
     /// How much the sidecars log.
     #[serde(default)]
     pub log_level: LogLevel,
+    /// What the proxy writes for each request.
+    #[serde(default, skip_serializing_if = "AccessLog::is_none")]
+    pub access_log: AccessLog,
     /// The ports taken over, one listener each.
     #[serde(default)]
     pub inbound: Vec<Inbound>,

@@ -123,6 +123,8 @@ pub struct ProxySpec {
     pub resources: Resources,
     /// How much it logs.
     pub log_level: LogLevel,
+    /// Whether it writes a line for each request.
+    pub access_log: AccessLog,
 }
 
 /// Resource requests and limits of a sidecar. One value given leaves the defaults of the others.
@@ -181,6 +183,27 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+/// What the proxy writes to stdout for each request.
+///
+/// Not `off`, which YAML 1.1, and so kubectl, reads as `false`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub enum AccessLog {
+    /// Nothing.
+    #[default]
+    None,
+    /// One JSON object a line.
+    Json,
+}
+
+impl AccessLog {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 impl LogLevel {

@@ -159,6 +159,7 @@ fn sidecar_config(
         profile,
         token: token.to_owned(),
         log_level: effective.profile.proxy.log_level,
+        access_log: effective.profile.proxy.access_log,
         inbound: inbound.collect(),
         probes: probes.answered.clone(),
         logs: logs::sources(&effective.profile.logs),

@@ -13,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::access_log::Dropped;
 use crate::grpc::Code;
 use crate::http2::Ended;
 use crate::identify::Detected;
@@ -32,18 +33,24 @@ type Label<'a> = (&'a str, &'a str);
 type Value<'a> = (Vec<Label<'a>>, u64);
 
 #[derive(Debug)]
-pub(crate) struct ProxyCollector(pub(crate) Ports);
+pub(crate) struct ProxyCollector {
+    pub(crate) ports: Ports,
+    pub(crate) dropped: Arc<Dropped>,
+}
 
 impl Collector for ProxyCollector {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), Error> {
-        let all = self.0.all();
+        let all = self.ports.all();
         let http = all.iter().filter(|port| port.is_http()).map(Arc::clone).collect();
         let mut families = Families { encoder, ports: http };
         families.requests()?;
         families.http2()?;
         families.ports = all;
         families.relayed()?;
-        families.upstream()
+        families.upstream()?;
+        let (name, help) = ("access_log_lines_dropped", "Lines of the access log that stdout did not take");
+        let dropped = ConstCounter::new(self.dropped.get());
+        dropped.encode(families.encoder.encode_descriptor(name, help, None, dropped.metric_type())?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One accepted connection: find out what it speaks, and hand it on.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::tcp;
 const LATE_FIRST_BYTE: Duration = Duration::from_secs(1);
 
 /// Serves one client's connection until it ends.
-pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>) {
+pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: &Rc<Listener>) {
     let port = listener.port();
     if !port.inbound.protocol.is_http() {
         return tcp::serve(stream, &port).await;
@@ -37,10 +38,10 @@ pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>) {
     port.metrics.detected[detected as usize].add(1);
     match detected {
         Detected::Http1 => {
-            let clock = Rc::<Clock>::default();
+            let clock = Rc::new(Clock::of(client));
             clock.watch(pin!(http1::serve(stream, listener, &seat, Rc::clone(&clock)))).await;
         }
-        Detected::Http2 => http2::serve(stream, listener, &seat).await,
+        Detected::Http2 => http2::serve(stream, client, listener, &seat).await,
         // A client that says nothing, fails or takes too long has nothing to be told.
         Detected::Nothing | Detected::Timeout => {}
     }

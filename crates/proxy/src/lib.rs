@@ -9,6 +9,7 @@
 //! `Via`, `Server` or `Date` is added, as in the inbound sidecars of Linkerd and Istio. An app that counts hops from the
 //! end of `X-Forwarded-For` would otherwise take a load balancer for the client. Its peer is the pod's own address.
 
+mod access_log;
 mod admin;
 mod buffer;
 mod cgroup;

@@ -12,6 +12,7 @@ use outrigger_runtime::accept;
 use outrigger_runtime::shutdown::{self, Drain, Shutdown, Trigger};
 use tokio::net::TcpListener;
 
+use crate::access_log::AccessLog;
 use crate::connect;
 use crate::crowded;
 use crate::inbound;
@@ -38,6 +39,7 @@ pub(crate) struct Port {
     pub(crate) series: WorkersSeries,
     pub(crate) routes: WorkersRoutes,
     pub(crate) pool: Rc<Pool>,
+    pub(crate) access_log: Rc<AccessLog>,
     leaving: Arc<AtomicBool>,
     /// When each reason was last warned of.
     warned: [Cell<Option<Instant>>; Reason::ALL.len()],
@@ -49,6 +51,7 @@ impl Port {
         app: &[IpAddr],
         metrics: Arc<PortMetrics>,
         limits: Limits,
+        access_log: Rc<AccessLog>,
         leaving: Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -59,6 +62,7 @@ impl Port {
             routes: WorkersRoutes::new(&metrics.routes),
             metrics,
             series: WorkersSeries::default(),
+            access_log,
             leaving,
             warned: Default::default(),
         }
@@ -134,10 +138,10 @@ impl Listener {
 /// Accepts connections until the listener is closed; each gets a task of its own, as long as `served` are not too many.
 pub(crate) async fn accept(socket: TcpListener, listener: Rc<Listener>, served: Drain, turned_away: Drain) {
     loop {
-        let stream = tokio::select! {
+        let (stream, client) = tokio::select! {
             // In this order: whoever has connected is served.
             biased;
-            (stream, _) = accept::next(&socket) => stream,
+            accepted = accept::next(&socket) => accepted,
             () = listener.close.1.requested() => return,
         };
         connect::prepare(&stream);
@@ -146,7 +150,7 @@ pub(crate) async fn accept(socket: TcpListener, listener: Rc<Listener>, served: 
             let (listener, served) = (Rc::clone(&listener), served.clone());
             let in_flight = served.start();
             tokio::task::spawn_local(async move {
-                inbound::serve(stream, &listener).await;
+                inbound::serve(stream, client.ip(), &listener).await;
                 drop(in_flight);
             });
             continue;

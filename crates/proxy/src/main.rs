@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use outrigger_api::names::{ADMIN_PORT, CONFIG_DIR, CONFIG_FILE};
+use outrigger_api::profile::AccessLog;
 use outrigger_proxy::config::{self, LoadError};
 use outrigger_proxy::hook;
 use outrigger_proxy::limits::Limits;
@@ -35,6 +36,9 @@ struct Args {
     /// How much to log, instead of what the config says: error, warn, info, debug, trace, or by module.
     #[arg(long, env = "OUTRIGGER_LOG_LEVEL")]
     log_level: Option<String>,
+    /// One line on stdout for each request, instead of what the config says: none or json.
+    #[arg(long, env = "OUTRIGGER_ACCESS_LOG", value_parser = access_log)]
+    access_log: Option<AccessLog>,
     /// How log lines look: json or text.
     #[arg(long, env = "OUTRIGGER_LOG_FORMAT", default_value = "json")]
     log_format: Format,
@@ -57,6 +61,14 @@ enum Command {
         #[arg(long, default_value = "60s", value_parser = duration::parse)]
         timeout: Duration,
     },
+}
+
+fn access_log(text: &str) -> Result<AccessLog, String> {
+    match text {
+        "none" => Ok(AccessLog::None),
+        "json" => Ok(AccessLog::Json),
+        _ => Err(format!("access log {text:?} is not known: none or json")),
+    }
 }
 
 fn default_config() -> PathBuf {
@@ -114,6 +126,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         app: args.app_address.clone(),
         limits: Limits { drain: args.drain_timeout, ..Limits::default() },
         log,
+        access_log: args.access_log,
         log_level_follows: args.log_level.is_none(),
         trigger,
         shutdown,

@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use jiff::Timestamp;
 
+use crate::access_log::{Context, Line, Noted};
 use crate::failures::Failure;
 use crate::grpc::Code;
 use crate::listener::Port;
@@ -40,6 +41,9 @@ pub(crate) struct Exchange {
     retried: Cell<bool>,
     request_body_bytes: Cell<u64>,
     response_body_bytes: Cell<u64>,
+    /// Whether the access log was on when it began.
+    logged: bool,
+    noted: Option<Box<Noted>>,
 }
 
 impl Exchange {
@@ -49,6 +53,9 @@ impl Exchange {
         let mut exchange = Self::of(port, clock, request.version, request.method, place);
         // gRPC knows no other version.
         exchange.is_grpc = request.version == Version::Http2 && request.is_grpc();
+        if exchange.logged {
+            exchange.noted = Some(Box::new(Noted::of(request)));
+        }
         exchange
     }
 
@@ -74,6 +81,8 @@ impl Exchange {
             retried: Cell::new(false),
             request_body_bytes: Cell::new(0),
             response_body_bytes: Cell::new(0),
+            logged: port.access_log.is_on(),
+            noted: None,
         }
     }
 
@@ -140,7 +149,6 @@ impl Exchange {
             request_body_bytes: self.request_body_bytes.get(),
             response_body_bytes: self.response_body_bytes.get(),
         };
-        metrics.ended.add(1);
         metrics.own_time.observe(own);
         if self.retried.get() {
             metrics.upstream.retried[usize::from(ended.reason != Reason::None)].add(1);
@@ -156,6 +164,24 @@ impl Exchange {
             let route = self.port.routes.route(number);
             metrics.failures.push(Failure { at: Timestamp::now(), route, code, reason });
         }
+        if self.logged {
+            self.log(&ended, own);
+        }
+        // Last: what is no longer in flight has been counted.
+        metrics.ended.add(1);
+    }
+
+    #[cold]
+    fn log(&self, ended: &Ended, own_time: Duration) {
+        let context = Context {
+            port: &self.port.metrics.name,
+            client: self.clock.client,
+            protocol: self.version.as_str(),
+            method: self.method.label(),
+            grpc: self.is_grpc.then(|| self.grpc_code()),
+            own_time,
+        };
+        self.port.access_log.write(&Line::of(&context, self.noted.as_deref(), ended));
     }
 }
 

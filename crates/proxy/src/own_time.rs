@@ -1,6 +1,7 @@
 //! The time that we ourselves spend on a request, as against the time in which we wait for the app or the client.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -17,9 +18,15 @@ pub(crate) struct Clock {
     /// What went into the request under way before that.
     own: Cell<Duration>,
     in_request: Cell<bool>,
+    /// Whose connection it is.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Clock {
+    pub(crate) fn of(client: IpAddr) -> Self {
+        Self { client: Some(client.to_canonical()), ..Self::default() }
+    }
+
     /// Measures the polls of the task that its requests are served by. By reference: a future that is passed on by value is
     /// kept twice by who awaits it.
     pub(crate) async fn watch<T>(&self, mut task: Pin<&mut impl Future<Output = T>>) -> T {

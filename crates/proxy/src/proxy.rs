@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use outrigger_api::config::SidecarConfig;
+use outrigger_api::profile::AccessLog;
 use outrigger_runtime::admin::{self, Admin};
 use outrigger_runtime::bind;
 use outrigger_runtime::log::LogControl;
@@ -16,6 +17,7 @@ use outrigger_runtime::readiness::Readiness;
 use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
 use tokio::sync::mpsc;
 
+use crate::access_log::Dropped;
 use crate::admin::Exposed;
 use crate::collector::ProxyCollector;
 use crate::config::Loaded;
@@ -95,6 +97,8 @@ pub struct Proxy {
     pub log: LogControl,
     /// Whether a changed config may change the log level. Not where a flag has set it.
     pub log_level_follows: bool,
+    /// The access log, where a flag says it, whatever the config says.
+    pub access_log: Option<AccessLog>,
     /// For `POST /shutdown`, and for signals.
     pub trigger: Trigger,
     /// What `trigger` triggers.
@@ -109,10 +113,11 @@ pub struct Proxy {
 pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let inbound = &proxy.loaded.config.inbound;
     let sockets = inbound.iter().map(|inbound| inbound.listen).zip(proxy.sockets.inbound).collect();
-    let first = Change { inbound: inbound.clone(), sockets };
+    let access_log = proxy.access_log.unwrap_or(proxy.loaded.config.access_log);
+    let first = Change { inbound: inbound.clone(), sockets, access_log };
     let (worker, changes) = mpsc::unbounded_channel();
 
-    let ports = Ports::default();
+    let (ports, dropped) = (Ports::default(), Arc::<Dropped>::default());
     // The first scrape may come before the worker has begun.
     for inbound in inbound {
         ports.named(&inbound.name, inbound.protocol.is_http());
@@ -122,7 +127,9 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let leaving = Arc::new(AtomicBool::new(false));
     let live = Live::new(&proxy.loaded);
     let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-    metrics.own().register_collector(Box::new(ProxyCollector(ports.clone())));
+    metrics
+        .own()
+        .register_collector(Box::new(ProxyCollector { ports: ports.clone(), dropped: Arc::clone(&dropped) }));
     metrics.own().register_collector(Box::new(ConfigCollector(live.clone())));
     let common = admin::router(Admin {
         metrics: Arc::new(metrics),
@@ -137,12 +144,13 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     });
     let app = proxy.app.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
     let routes = common.merge(admin::limited(own)).merge(probe::router(Prober::new(live.clone(), app)));
-    let watch = Watch { log: proxy.log_level_follows.then_some(proxy.log), live, worker };
+    let log = proxy.log_level_follows.then_some(proxy.log);
+    let watch = Watch { log, access_log: proxy.access_log, live, worker };
     let signals = proxy.catch_signals.then_some(proxy.trigger);
     let (done, until_done) = shutdown::channel();
     let admin = start_admin(proxy.sockets.admin, routes, watch.run(proxy.loaded), signals, until_done)?;
 
-    let worker = Worker { app: proxy.app, limits: proxy.limits, ports, leaving };
+    let worker = Worker { app: proxy.app, limits: proxy.limits, ports, leaving, dropped };
     let cut = worker.run(first, changes, &proxy.shutdown, &readiness, &listening)?;
 
     done.request();

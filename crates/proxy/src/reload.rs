@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use outrigger_api::config::Inbound;
+use outrigger_api::profile::AccessLog;
 use outrigger_runtime::bind;
 use outrigger_runtime::log::LogControl;
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,6 +24,7 @@ pub(crate) struct Change {
     pub(crate) inbound: Vec<Inbound>,
     /// For those that it does not serve yet, by the port that they listen on.
     pub(crate) sockets: Vec<(u16, TcpListener)>,
+    pub(crate) access_log: AccessLog,
 }
 
 /// Watches a config's file.
@@ -30,6 +32,8 @@ pub(crate) struct Change {
 pub(crate) struct Watch {
     /// `None` where a flag has set the level for good.
     pub(crate) log: Option<LogControl>,
+    /// Where a flag has set it for good.
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) live: Live,
     pub(crate) worker: UnboundedSender<Change>,
 }
@@ -51,7 +55,7 @@ impl Watch {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            match look(&running) {
+            match self.look(&running) {
                 Ok(None) => self.live.confirm(),
                 Ok(Some((loaded, change))) => {
                     self.put_in_force(&running, &loaded, change);
@@ -79,24 +83,28 @@ impl Watch {
         self.live.replace(loaded);
         tracing::info!(hash = loaded.hash(), ignored = ?loaded.ignored, "config taken");
     }
-}
 
-/// The file's document, with its new sockets bound, if it is not the one in force.
-fn look(running: &Loaded) -> Result<Option<(Loaded, Change)>, ReloadError> {
-    let text = config::read(&running.path)?;
-    if text == running.text {
-        return Ok(None);
-    }
-    let loaded = config::parse(&running.path, text)?;
-    let mut sockets = Vec::new();
-    for inbound in &loaded.config.inbound {
-        let port = inbound.listen;
-        if running.config.inbound.iter().all(|known| known.listen != port) {
-            let bound = bind::dual_stack(port);
-            let error = |error| ReloadError::Bind { port, name: inbound.name.clone(), error };
-            sockets.push((port, bound.map_err(error)?));
+    /// The file's document, with its new sockets bound, if it is not the one in force.
+    fn look(&self, running: &Loaded) -> Result<Option<(Loaded, Change)>, ReloadError> {
+        let text = config::read(&running.path)?;
+        if text == running.text {
+            return Ok(None);
         }
+        let loaded = config::parse(&running.path, text)?;
+        let mut sockets = Vec::new();
+        for inbound in &loaded.config.inbound {
+            let port = inbound.listen;
+            if running.config.inbound.iter().all(|known| known.listen != port) {
+                let bound = bind::dual_stack(port);
+                let error = |error| ReloadError::Bind { port, name: inbound.name.clone(), error };
+                sockets.push((port, bound.map_err(error)?));
+            }
+        }
+        let change = Change {
+            inbound: loaded.config.inbound.clone(),
+            sockets,
+            access_log: self.access_log.unwrap_or(loaded.config.access_log),
+        };
+        Ok(Some((loaded, change)))
     }
-    let change = Change { inbound: loaded.config.inbound.clone(), sockets };
-    Ok(Some((loaded, change)))
 }

@@ -1,7 +1,5 @@
 //! A request as policies and telemetry see it, the same whichever version of HTTP it came by.
 
-#![allow(dead_code)] // the access log will read the rest
-
 use http::HeaderMap;
 
 use crate::method::Method;
@@ -13,6 +11,8 @@ pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     /// Path and query as they came; of HTTP/1 it may be a whole URI, or `*`.
     pub(crate) target: &'a [u8],
+    /// Whom it is for, where that does not stand in `Host`.
+    pub(crate) authority: Option<&'a [u8]>,
     pub(crate) headers: Headers<'a>,
 }
 
@@ -58,7 +58,12 @@ impl<'a> Headers<'a> {
     }
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// The host that the client named, with its port.
+    pub(crate) fn host(&self) -> Option<&'a [u8]> {
+        self.authority.or_else(|| self.headers.first("host"))
+    }
+
     /// Whether it is a call by gRPC, which tells its outcome in `grpc-status` and not in the HTTP status. Not by gRPC-Web,
     /// whose trailers stand in the body.
     pub(crate) fn is_grpc(&self) -> bool {
@@ -88,7 +93,7 @@ mod tests {
             assert_eq!(headers.first("a"), Some(&b""[..]));
             assert_eq!(headers.first("post /a http/1.1"), None);
             let (version, method) = (Version::Http2, Method::Post);
-            assert!(Request { version, method, target: b"/a", headers }.is_grpc());
+            assert!(Request { version, method, target: b"/a", authority: None, headers }.is_grpc());
         }
     }
 
@@ -102,7 +107,8 @@ mod tests {
         ] {
             let lines = format!("POST / HTTP/1.1\r\ncontent-type: {value}\r\n\r\n");
             let headers = Headers::Lines(lines.as_bytes());
-            let request = Request { version: Version::Http11, method: Method::Post, target: b"/", headers };
+            let (version, method) = (Version::Http11, Method::Post);
+            let request = Request { version, method, target: b"/", authority: None, headers };
             assert_eq!(request.is_grpc(), wanted, "{value}");
         }
     }

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use outrigger_api::config::Inbound;
+use outrigger_api::profile as api;
 use outrigger_runtime::readiness::{Condition, Readiness};
 use outrigger_runtime::shutdown::{Drain, Shutdown};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
+use crate::access_log::{AccessLog, Dropped};
 use crate::limits::Limits;
 use crate::listener::{self, Listener, Port};
 use crate::metrics::Ports;
@@ -27,6 +29,8 @@ pub(crate) struct Worker {
     pub(crate) limits: Limits,
     pub(crate) ports: Ports,
     pub(crate) leaving: Arc<AtomicBool>,
+    /// Counts what the access log loses.
+    pub(crate) dropped: Arc<Dropped>,
 }
 
 /// What one run works on.
@@ -35,6 +39,7 @@ struct Serving<'a> {
     listeners: Vec<Rc<Listener>>,
     served: Drain,
     turned_away: Drain,
+    access_log: Rc<AccessLog>,
 }
 
 impl Worker {
@@ -52,8 +57,15 @@ impl Worker {
             .build_local(LocalOptions::default())
             .map_err(ProxyError::start("worker"))?;
         let (served, turned_away) = (Drain::default(), Drain::default());
-        let mut serving = Serving { worker: self, listeners: Vec::new(), served, turned_away };
-        runtime.block_on(async {
+        let access_log = Rc::new(AccessLog::new(Arc::clone(&self.dropped)));
+        let mut serving = Serving {
+            worker: self,
+            listeners: Vec::new(),
+            served,
+            turned_away,
+            access_log: Rc::clone(&access_log),
+        };
+        let cut = runtime.block_on(async {
             serving.apply(first).map_err(ProxyError::start("listener"))?;
             listening.set(true);
             tracing::info!(ports = serving.listeners.len(), app = ?self.app, "proxy started");
@@ -72,14 +84,19 @@ impl Worker {
                 listener.stop();
             }
             Ok(serving.drained().await)
-        })
+        });
+        // What is cut is logged too.
+        drop(runtime);
+        access_log.close();
+        cut
     }
 }
 
 impl Serving<'_> {
     /// Serves these ports and no others. What stays the same is not touched.
     fn apply(&mut self, change: Change) -> io::Result<()> {
-        let Change { inbound: wanted, mut sockets } = change;
+        let Change { inbound: wanted, mut sockets, access_log } = change;
+        self.access_log.switch(access_log == api::AccessLog::Json);
         let (kept, given_up): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(|listener| {
             wanted.iter().any(|inbound| inbound.listen == listener.port().inbound.listen)
         });
@@ -102,7 +119,8 @@ impl Serving<'_> {
 
     fn port(&self, inbound: Inbound) -> Port {
         let metrics = self.worker.ports.named(&inbound.name, inbound.protocol.is_http());
-        Port::new(inbound, &self.worker.app, metrics, self.worker.limits, Arc::clone(&self.worker.leaving))
+        let (access_log, leaving) = (Rc::clone(&self.access_log), Arc::clone(&self.worker.leaving));
+        Port::new(inbound, &self.worker.app, metrics, self.worker.limits, access_log, leaving)
     }
 
     fn listen(&mut self, port: Port, socket: TcpListener) -> io::Result<()> {

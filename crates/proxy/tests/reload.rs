@@ -155,6 +155,34 @@ fn token_and_unknown_fields() {
     assert_eq!((status(TOKEN), status("another")), (401, 200));
 }
 
+/// Pods outlive versions of the webhook, which writes their documents, in both directions.
+#[test]
+fn documents_of_older_and_newer_versions_are_run_by() {
+    let proxy = http(closed_port());
+    let (listen, app) = (proxy.port, answering(OK));
+    let inbound = format!(r#"{{"name":"web","listen":{listen},"target":{app},"protocol":"http""#);
+    // With nothing in it that came later.
+    proxy.rewrite(&format!(r#"{{"version":1,"profile":"a/old","token":"t","inbound":[{inbound}}}]}}"#));
+    wait_until("the older one is taken", || shown(&proxy)["config"]["profile"] == "a/old");
+    assert_eq!(proxy.connect().get("/").text(), "ok");
+    assert_eq!(shown(&proxy)["ignoredFields"], serde_json::json!([]));
+
+    proxy.rewrite(&format!(
+        r#"{{"version":2,"profile":"a/new","token":"t","mesh":{{"a":1}},"inbound":[{inbound},"limits":{{"rps":5}}}}]}}"#
+    ));
+    wait_until("the newer one is taken", || shown(&proxy)["config"]["profile"] == "a/new");
+    assert_eq!(proxy.connect().get("/").text(), "ok");
+    assert_eq!(shown(&proxy)["ignoredFields"], serde_json::json!(["mesh", "inbound.0.limits"]));
+
+    // A value that it does not know can't be guessed.
+    let unknown = inbound.replace(r#""http""#, r#""http9""#);
+    proxy.rewrite(&format!(r#"{{"version":2,"profile":"a/newer","token":"t","inbound":[{unknown}}}]}}"#));
+    wait_until("that one is refused", || {
+        shown(&proxy)["refused"]["error"].as_str().is_some_and(|error| error.contains("http9"))
+    });
+    assert_eq!(proxy.connect().get("/").text(), "ok");
+}
+
 /// The kubelet swaps a symbolic link to a directory, `..data`, and the file is a link through it.
 #[test]
 fn the_way_the_kubelet_changes_a_volume_is_seen() {

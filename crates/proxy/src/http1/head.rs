@@ -48,6 +48,7 @@ impl RequestHead {
             version: self.version,
             method: self.method,
             target: &bytes[self.target.clone()],
+            authority: None,
             headers: Headers::Lines(&bytes[..self.length]),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -31,6 +32,7 @@ pub(crate) struct Client {
     pub(crate) listener: Rc<Listener>,
     pub(crate) app: App,
     pub(crate) watch: Rc<Watch>,
+    address: IpAddr,
     /// Streams under way.
     streams: Cell<usize>,
     /// When the last one ended.
@@ -68,15 +70,21 @@ impl Drop for Stream {
 
 /// Serves one client's connection until either side ends it. When the listener stops, the streams under way finish, and the
 /// client is told to open no more.
-pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Seat) {
+pub(crate) async fn serve(stream: TcpStream, address: IpAddr, listener: &Rc<Listener>, seat: &Seat) {
     let port = listener.port();
     port.metrics.http2.opened.add(1);
-    let ended = serve_until_end(stream, listener, &port, seat).await;
+    let ended = serve_until_end(stream, address, listener, &port, seat).await;
     tracing::debug!(reason = ended.as_str(), "HTTP/2 connection ended");
     port.metrics.http2.close(ended);
 }
 
-async fn serve_until_end(stream: TcpStream, listener: &Rc<Listener>, port: &Port, seat: &Seat) -> Ended {
+async fn serve_until_end(
+    stream: TcpStream,
+    address: IpAddr,
+    listener: &Rc<Listener>,
+    port: &Port,
+    seat: &Seat,
+) -> Ended {
     let watch = Rc::new(Watch::new());
     let handshake = server::Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
@@ -96,6 +104,7 @@ async fn serve_until_end(stream: TcpStream, listener: &Rc<Listener>, port: &Port
         listener: Rc::clone(listener),
         app: App::default(),
         watch,
+        address,
         streams: Cell::new(0),
         quiet_since: Cell::new(Instant::now()),
     });
@@ -189,7 +198,7 @@ impl Serving {
     fn start(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let stream = Stream::start(&self.client);
         tokio::task::spawn_local(async move {
-            let clock = Rc::<Clock>::default();
+            let clock = Rc::new(Clock::of(stream.client.address));
             clock.watch(pin!(exchange(request, respond, &stream, &clock))).await;
         });
     }

@@ -87,6 +87,7 @@ fn view(head: &Request<()>) -> request::Request<'_> {
         version: Version::Http2,
         method: Method::of(head.method().as_str()),
         target: head.uri().path_and_query().map_or(&[], |target| target.as_str().as_bytes()),
+        authority: head.uri().authority().map(|authority| authority.as_str().as_bytes()),
         headers: Headers::Map(head.headers()),
     }
 }

@@ -145,6 +145,7 @@ mod tests {
             version: Version::Http11,
             method,
             target: target.as_bytes(),
+            authority: None,
             headers: Headers::Lines(b""),
         };
         let ended = Ended {
@@ -211,6 +212,7 @@ mod tests {
             version: Version::Http11,
             method: Method::Get,
             target: b"/\xff",
+            authority: None,
             headers: Headers::Lines(b""),
         };
         assert!(matches!(workers.find(&request), Place::Known(0)));

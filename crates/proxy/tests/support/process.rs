@@ -56,8 +56,14 @@ impl Process {
 
     /// By a config that lets it listen on `port`.
     pub fn start_by(config: &Path, port: u16) -> Self {
+        Self::start_with(config, port, &[])
+    }
+
+    /// As [`start_by`](Self::start_by), with further arguments.
+    pub fn start_with(config: &Path, port: u16, arguments: &[&str]) -> Self {
         let admin = closed_port();
-        let child = command(config, admin).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = command(config, admin);
+        let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_until("the proxy is up", || std::net::TcpStream::connect(("127.0.0.1", admin)).is_ok());
         wait_until("the proxy is ready", || client::get(admin, "/ready").status == 200);
         Self { child, port, admin, config: None }
