@@ -4,7 +4,12 @@
 //! stay in the processor's cache. A thread's own, so they need no lock.
 
 use std::cell::RefCell;
+use std::io;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What a buffer can hold at first. 16 KiB: most messages come in one read.
 pub(crate) const SIZE: usize = 16 * 1024;
@@ -25,6 +30,26 @@ impl Buffer {
         let free = FREE.with_borrow_mut(Vec::pop);
         Self(free.unwrap_or_else(|| Vec::with_capacity(SIZE)))
     }
+
+    /// Whether a read found more than it had room for, or as much.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= SIZE
+    }
+}
+
+/// Waits for bytes and reads them; at the end of the stream there are none. While it waits it holds no buffer.
+pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Buffer> {
+    std::future::poll_fn(|context| poll_receive(from, context)).await
+}
+
+/// As [`receive`], for who waits for something else too.
+pub(crate) fn poll_receive(
+    from: &mut (impl AsyncRead + Unpin),
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Buffer>> {
+    let mut buffer = Buffer::borrow();
+    let read = pin!(from.read_buf(&mut *buffer)).poll(context);
+    read.map_ok(|_| buffer)
 }
 
 impl Drop for Buffer {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -28,7 +28,10 @@ pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: &Rc<Liste
     let late = listener.is_stopping();
     let limit = if late { LATE_FIRST_BYTE } else { port.limits.idle };
     // Opened ahead of use and still unused, it need not hold up the drain.
-    let spoken = seat.wait(Instant::now() + limit, !late, identify(&stream)).await;
+    let spoken = {
+        let mut identify = pin!(identify(&stream));
+        seat.wait(seat.deadline(limit), !late, |context| identify.as_mut().poll(context)).await
+    };
     let detected = match &spoken {
         Ok(Ok(Spoken::Http1)) => Detected::Http1,
         Ok(Ok(Spoken::Http2)) => Detected::Http2,

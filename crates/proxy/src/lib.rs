@@ -35,6 +35,7 @@ mod method;
 mod metrics;
 mod observe;
 mod own_time;
+mod pipe;
 mod pool;
 mod probe;
 pub mod proxy;

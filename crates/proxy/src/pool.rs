@@ -11,24 +11,35 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use crate::connect::AppStream;
 use crate::metrics::PortMetrics;
+
+/// Looks at what is idle within the timeout. Counted in looks, so that no request asks for the time; a connection is closed at
+/// the timeout or up to a look earlier.
+const LOOKS: u32 = 6;
 
 /// The idle connections of one port, the last used first: under falling load the others reach their timeout. One
 /// thread's own, so it needs no lock.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    idle: RefCell<Vec<(AppStream, Instant)>>,
+    /// Each with the look since which it has been idle.
+    idle: RefCell<Vec<(AppStream, u32)>>,
     timeout: Duration,
+    look: Cell<u32>,
     reaping: Cell<bool>,
     metrics: Arc<PortMetrics>,
 }
 
 impl Pool {
     pub(crate) fn new(timeout: Duration, metrics: &Arc<PortMetrics>) -> Self {
-        Self { idle: RefCell::default(), timeout, reaping: Cell::new(false), metrics: Arc::clone(metrics) }
+        Self {
+            idle: RefCell::default(),
+            timeout,
+            look: Cell::new(0),
+            reaping: Cell::new(false),
+            metrics: Arc::clone(metrics),
+        }
     }
 
     /// A connection that the app has not closed, as far as is known. With `ask`, the kernel is asked, which costs a system
@@ -48,7 +59,7 @@ impl Pool {
     /// Keeps a connection whose answer has ended.
     pub(crate) fn put(self: &Rc<Self>, stream: AppStream) {
         self.metrics.upstream.idle.add(1);
-        self.idle.borrow_mut().push((stream, Instant::now()));
+        self.idle.borrow_mut().push((stream, self.look.get()));
         // A task only while something is idle: an idle proxy has no timer running.
         if !self.reaping.replace(true) {
             tokio::task::spawn_local(Rc::clone(self).reap());
@@ -57,15 +68,13 @@ impl Pool {
 
     /// Closes what has been idle for too long, until nothing is left.
     async fn reap(self: Rc<Self>) {
-        loop {
-            let Some(oldest) = self.idle.borrow().iter().map(|(_, since)| *since).min() else {
-                break;
-            };
-            tokio::time::sleep_until(oldest + self.timeout).await;
-            let now = Instant::now();
+        while !self.idle.borrow().is_empty() {
+            tokio::time::sleep(self.timeout / LOOKS).await;
+            let look = self.look.get().wrapping_add(1);
+            self.look.set(look);
             let mut idle = self.idle.borrow_mut();
             let before = idle.len();
-            idle.retain(|(_, since)| now - *since < self.timeout);
+            idle.retain(|(_, since)| look.wrapping_sub(*since) < LOOKS);
             self.metrics.upstream.idle.subtract((before - idle.len()) as u64);
         }
         self.reaping.set(false);

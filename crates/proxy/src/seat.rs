@@ -4,9 +4,8 @@
 //! every request, and no limit here is so short that a quarter of a second matters.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Between two looks.
@@ -16,7 +15,8 @@ const TICK: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub(crate) struct Seats {
     taken: RefCell<Vec<Rc<Place>>>,
-    ticking: Cell<bool>,
+    /// When they were last looked at; `None` while nobody looks.
+    looked: Cell<Option<Instant>>,
 }
 
 /// One connection's.
@@ -48,7 +48,8 @@ impl Seats {
         let mut taken = self.taken.borrow_mut();
         let place = Rc::new(Place { at: Cell::new(taken.len()), ..Place::default() });
         taken.push(Rc::clone(&place));
-        if !self.ticking.replace(true) {
+        if self.looked.get().is_none() {
+            self.looked.set(Some(Instant::now()));
             tokio::task::spawn_local(Rc::clone(self).tick());
         }
         Seat { place, all: Rc::clone(self) }
@@ -63,12 +64,13 @@ impl Seats {
         while !self.taken.borrow().is_empty() {
             tokio::time::sleep(TICK).await;
             let now = Instant::now();
+            self.looked.set(Some(now));
             let taken = self.taken.borrow();
             let late =
                 taken.iter().filter(|place| place.deadline.get().is_some_and(|deadline| deadline <= now));
             late.for_each(|place| place.call(Called::Late));
         }
-        self.ticking.set(false);
+        self.looked.set(None);
     }
 }
 
@@ -82,22 +84,27 @@ impl Place {
 }
 
 impl Seat {
-    /// Waits for `future`, but not beyond the deadline and, where `heeds_stop`, no longer than the listener runs. What the
-    /// future has at that time counts.
+    /// When something that begins now has taken longer than this. Counted from the last look, so that no request asks for
+    /// the time.
+    pub(crate) fn deadline(&self, limit: Duration) -> Instant {
+        self.all.looked.get().unwrap_or_else(Instant::now) + TICK + limit
+    }
+
+    /// Waits for what `poll` waits for, but not beyond the deadline and, where `heeds_stop`, no longer than the listener runs. What it
+    /// has at that time counts.
     pub(crate) async fn wait<T>(
         &self,
         deadline: Instant,
         heeds_stop: bool,
-        future: impl Future<Output = T>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Result<T, Called> {
         let place = &self.place;
         place.deadline.set(Some(deadline));
         if place.called.get() == Some(Called::Late) {
             place.called.set(None);
         }
-        let mut future = pin!(future);
         let result = std::future::poll_fn(|context| {
-            if let Poll::Ready(value) = future.as_mut().poll(context) {
+            if let Poll::Ready(value) = poll(context) {
                 return Poll::Ready(Ok(value));
             }
             match place.called.get() {

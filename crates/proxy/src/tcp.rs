@@ -3,15 +3,16 @@
 use std::io;
 use std::rc::Rc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::buffer::Buffer;
+use crate::buffer::{self, SIZE};
 use crate::connect::{self, AppStream};
 use crate::counter::Counter;
 use crate::listener::Port;
 use crate::metrics::PortMetrics;
+use crate::pipe::Pipe;
 use crate::reason::Reason;
 
 /// Relays a client's connection to the app. The app is called before the client has said anything, because in some
@@ -62,16 +63,27 @@ async fn copy(
     });
     bytes.add(first.len() as u64);
     to.write_all(first).await.map_err(of_to)?;
+    let mut in_bulk = false;
     loop {
-        // No buffer while nothing comes: most connections of this kind are silent most of the time.
-        std::future::poll_fn(|context| from.as_ref().poll_read_ready(context)).await.map_err(of_from)?;
-        let mut piece = Buffer::borrow();
-        let length = from.read_buf(&mut *piece).await.map_err(of_from)?;
-        if length == 0 {
+        if in_bulk {
+            from.readable().await.map_err(of_from)?;
+            if let Some(pipe) = Pipe::fill(from.as_ref(), u64::MAX).map_err(of_from)? {
+                if pipe.holds() == 0 {
+                    return to.shutdown().await.map_err(of_to);
+                }
+                bytes.add(pipe.holds() as u64);
+                in_bulk = pipe.holds() >= SIZE;
+                pipe.empty(to.as_ref()).await.map_err(of_to)?;
+                continue;
+            }
+        }
+        let piece = buffer::receive(&mut from).await.map_err(of_from)?;
+        if piece.is_empty() {
             return to.shutdown().await.map_err(of_to);
         }
         // While it runs, not at the end: connections of this kind may stay for days.
-        bytes.add(length as u64);
+        bytes.add(piece.len() as u64);
+        in_bulk = piece.is_full();
         to.write_all(&piece).await.map_err(of_to)?;
     }
 }

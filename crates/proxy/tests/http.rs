@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::Read;
+
 use support::app::{answering, serve};
 use support::{app, client, http, wait_until};
 
@@ -394,4 +396,43 @@ fn app_that_listens_on_ipv6_loopback_only_is_found() {
         stream.read_to_end(&mut Vec::new())
     });
     assert_eq!(http(port).connect().get("/").text(), "ok");
+}
+
+/// Bytes in bulk go past our buffers, through pipes; what is counted and what arrives must be the same.
+#[test]
+fn large_bodies_arrive_byte_for_byte_however_they_are_framed() {
+    let body: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+    let chunked: Vec<u8> = body
+        .chunks(400_000)
+        .flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())
+        .chain(*b"0\r\n\r\n")
+        .collect();
+    let by_length = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answers = [
+        [by_length.as_bytes(), &body].concat(),
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &chunked[..]].concat(),
+        [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", &body[..]].concat(),
+    ];
+    let sent = [body.clone(), chunked.clone(), body.clone()];
+    let expected = sent.clone();
+    let proxy = http(serve(move |mut connection| {
+        for (expected, answer) in expected.iter().zip(&answers) {
+            assert!(connection.head().is_some());
+            let mut body = vec![0; expected.len()];
+            connection.reader.read_exact(&mut body).unwrap();
+            assert!(body == *expected);
+            connection.send(answer);
+        }
+    }));
+    let mut client = proxy.connect();
+    let framing = format!("Content-Length: {}", body.len());
+    for (framing, sent) in [&framing, "Transfer-Encoding: chunked", &framing].into_iter().zip(&sent) {
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+        client.send(sent);
+        assert!(client.answer().body == body, "{framing}");
+    }
+    assert_eq!(proxy.requests("POST", "200", ""), 3);
+    let bytes = 3 * body.len() as u64;
+    assert_eq!(proxy.of_port("http_request_body_bytes_total"), bytes);
+    assert_eq!(proxy.of_port("http_response_body_bytes_total"), bytes);
 }

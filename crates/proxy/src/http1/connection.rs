@@ -1,12 +1,14 @@
 //! One client's connection: its requests, one after the other.
 
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::task::Context;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::buffer::{Buffer, SIZE};
+use crate::buffer::{self, Buffer, SIZE};
 use crate::connect;
 use crate::http1::answer;
 use crate::http1::exchange::{Next, exchange};
@@ -16,7 +18,7 @@ use crate::listener::Listener;
 use crate::observe::Exchange;
 use crate::own_time::Clock;
 use crate::reason::Reason;
-use crate::seat::{Called, Seat};
+use crate::seat::Seat;
 use crate::tcp::{self, Open};
 
 /// How long, and for how much, we read on after an answer that ends the connection: what is left unread makes a reset of
@@ -43,7 +45,7 @@ pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Sea
             Err(refusal) => return refuse(client, listener, refusal).await,
         };
         let port = listener.port();
-        match exchange(&mut client, message, &head, listener, &port).await {
+        match exchange(&mut client, message, head, listener, &port).await {
             Next::Request => {}
             Next::Close => return,
             Next::Linger => return linger(client.stream).await,
@@ -63,15 +65,18 @@ async fn next_request(
     seat: &Seat,
 ) -> Result<Option<(Buffer, RequestHead)>, Refusal> {
     let limits = listener.port().limits;
-    if client.unread.is_empty() {
-        let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
-        if seat.wait(Instant::now() + limits.idle, true, readable).await.is_err() {
-            return Ok(None);
+    let mut message = if client.unread.is_empty() {
+        let receive = |context: &mut Context<'_>| buffer::poll_receive(&mut client.stream, context);
+        match seat.wait(seat.deadline(limits.idle), true, receive).await {
+            Ok(Ok(message)) if !message.is_empty() => message,
+            _ => return Ok(None),
         }
-    }
-    let mut message = Buffer::borrow();
-    message.append(&mut client.unread);
-    let mut deadline = None;
+    } else {
+        let mut message = Buffer::borrow();
+        message.append(&mut client.unread);
+        message
+    };
+    let deadline = seat.deadline(limits.head);
     let mut looked_at = 0;
     loop {
         // RFC 9112 2.2: an empty line before a request is no part of it.
@@ -90,18 +95,12 @@ async fn next_request(
         if message.len() == message.capacity() {
             message.reserve(SIZE);
         }
-        let read = match deadline {
-            // The client was readable, so this returns at once.
-            None => client.stream.read_buf(&mut *message).await,
-            Some(deadline) => match seat.wait(deadline, false, client.stream.read_buf(&mut *message)).await {
-                Ok(read) => read,
-                Err(Called::Late | Called::Stop) => return Err(Refusal::Late),
-            },
-        };
-        if !matches!(read, Ok(length) if length > 0) {
-            return Ok(None);
+        let more = |context: &mut Context<'_>| pin!(client.stream.read_buf(&mut *message)).poll(context);
+        match seat.wait(deadline, false, more).await {
+            Ok(Ok(length)) if length > 0 => {}
+            Ok(_) => return Ok(None),
+            Err(_) => return Err(Refusal::Late),
         }
-        deadline = deadline.or_else(|| Some(Instant::now() + limits.head));
     }
 }
 

@@ -14,6 +14,9 @@ pub(crate) fn rewrite(
     if remove.is_empty() && add.is_empty() {
         return start;
     }
+    if add.is_empty() {
+        return close_gaps(message, start, length, remove);
+    }
     let head = &message[start..start + length];
     let mut edited = Vec::with_capacity(length + add.iter().map(|line| line.len()).sum::<usize>());
     let mut at = 0;
@@ -36,6 +39,21 @@ pub(crate) fn rewrite(
     0
 }
 
+/// Moves what is left of the head to the right, from its end on, over what goes.
+fn close_gaps(message: &mut [u8], start: usize, length: usize, remove: &[Range<usize>]) -> usize {
+    let (mut from, mut to) = (start + length, start + length);
+    for line in remove.iter().rev() {
+        let kept = start + line.end..from;
+        from = start + line.start;
+        to -= kept.len();
+        message.copy_within(kept, to);
+    }
+    let kept = start..from;
+    to -= kept.len();
+    message.copy_within(kept, to);
+    to
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +73,11 @@ mod tests {
         let long: &[u8] = b"Long: 0123456789012345678901234567890123456789\r\n";
         for before in ["", "0123456789"] {
             assert_eq!(rewritten(before, &[], &[]), format!("{HEAD}body"));
+            assert_eq!(
+                rewritten(before, &["A: 1\r\n", "C: 3\r\n"], &[]),
+                "GET / HTTP/1.1\r\nB: 2\r\n\r\nbody"
+            );
+            assert_eq!(rewritten(before, &["A: 1\r\nB: 2\r\n"], &[]), "GET / HTTP/1.1\r\nC: 3\r\n\r\nbody");
             assert_eq!(
                 rewritten(before, &["A: 1\r\n", "C: 3\r\n"], &[b"D: 4\r\n"]),
                 "GET / HTTP/1.1\r\nB: 2\r\nD: 4\r\n\r\nbody"

@@ -1,6 +1,5 @@
 //! One request and its answer: the way from top to bottom.
 
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -12,7 +11,7 @@ use crate::forward::{self, Sent};
 use crate::http1::answer;
 use crate::http1::connection::Client;
 use crate::http1::edit;
-use crate::http1::framing::{Body, Framing};
+use crate::http1::framing::{BadFraming, Body, Framing};
 use crate::http1::head::RequestHead;
 use crate::http1::request_body::{self, Unsent};
 use crate::http1::response::{self, Answered, Asked, Stage, Upload};
@@ -37,46 +36,61 @@ pub(crate) enum Next {
     },
 }
 
+impl Next {
+    fn after_answer(client_persists: bool, body_sent: bool) -> Self {
+        match (client_persists, body_sent) {
+            (true, true) => Self::Request,
+            (false, true) => Self::Close,
+            (_, false) => Self::Linger,
+        }
+    }
+}
+
 /// A request's way through the proxy: forward, then observe. `message` begins with its head.
 pub(crate) async fn exchange(
     client: &mut Client,
     mut message: Buffer,
-    head: &RequestHead,
+    head: RequestHead,
     listener: &Listener,
     port: &Rc<Port>,
 ) -> Next {
     let exchange = Exchange::start(port, &client.clock, &head.request(&message));
-    let mut body = Body::new(head.framing);
-    let mut data = 0;
-    let Ok(taken) = body.take(&message[head.length..], |content| data += content.len()) else {
-        return own_answer(client, exchange, head, false, Reason::BadRequest).await;
+    let Ok(mut body) = begin_body(client, &mut message, &head, &exchange) else {
+        return own_answer(client, exchange, head.method, false, Reason::BadRequest).await;
     };
-    exchange.received(data);
-    client.unread.extend_from_slice(&message[head.length + taken..]);
-    message.truncate(head.length + taken);
-    let keep = || head.hop.persists(head.version) && !port.is_leaving() && !listener.is_stopping();
-    if head.method == Method::Connect {
-        return own_answer(client, exchange, head, false, Reason::MethodRefused).await;
+    let asked = Asked::of(&head, &body);
+    let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
+    if asked.method == Method::Connect {
+        return own_answer(client, exchange, asked.method, false, Reason::MethodRefused).await;
     }
 
-    let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, added(head));
+    let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, added(&head));
     let again = head.method.is_safe() && head.framing == Framing::None;
-    let Sent { mut app, replay } = match forward::send(port, &exchange, &message[start..], again).await {
-        Ok(sent) => sent,
-        Err(reason) => return own_answer(client, exchange, head, body.is_ended() && keep(), reason).await,
+    drop(head);
+    let sent = match forward::on_idle(port, &exchange, &message[start..], again) {
+        Some(sent) => Ok(sent),
+        None => forward::on_fresh(port, &message[start..]).await,
     };
+    let Sent { mut app, taken, replay } = match sent {
+        Ok(sent) => sent,
+        Err(reason) => {
+            return own_answer(client, exchange, asked.method, body.is_ended() && keep(), reason).await;
+        }
+    };
+    if taken < message.len() - start {
+        // What fails here shows when the answer is read, if there is none.
+        let _ = app.write_all(&message[start + taken..]).await;
+    }
     drop(message);
 
-    let upload = Cell::new(if body.is_ended() { Upload::Done } else { Upload::Running });
-    let asked = Asked { head, upload, stage: Cell::new(Stage::Silent), keep: &keep };
-    let mut outcome = answer_beside_body(client, &mut app, &asked, &mut body, &exchange).await;
+    let mut outcome = answer(client, &mut app, &asked, &keep, &mut body, &exchange).await;
     // The app had closed its idle connection when the request came.
     if let (Err(Reason::Reset), Stage::Silent, Some(request)) = (&outcome, asked.stage.get(), replay) {
         exchange.retried();
-        outcome = match forward::fresh(port, &request).await {
+        outcome = match forward::on_fresh(port, &request).await {
             Ok(fresh) => {
-                app = fresh;
-                answer_beside_body(client, &mut app, &asked, &mut body, &exchange).await
+                app = fresh.app;
+                answer(client, &mut app, &asked, &keep, &mut body, &exchange).await
             }
             Err(reason) => Err(reason),
         };
@@ -88,24 +102,32 @@ pub(crate) async fn exchange(
             if app_persists && body_sent {
                 port.pool.put(app);
             }
-            match (client_persists, body_sent) {
-                (true, true) => Next::Request,
-                (false, true) => Next::Close,
-                (_, false) => Next::Linger,
-            }
+            Next::after_answer(client_persists, body_sent)
         }
-        Ok(Answered::Switched { from_app }) => {
-            exchange.end(Reason::None);
-            Next::Relay { app, from_app }
-        }
+        Ok(Answered::Switched { from_app }) => ended(&exchange, Reason::None, Next::Relay { app, from_app }),
         Err(reason) => match asked.stage.get() {
             Stage::Silent | Stage::Head => {
-                own_answer(client, exchange, head, body_sent && keep(), reason).await
+                own_answer(client, exchange, asked.method, body_sent && keep(), reason).await
             }
             Stage::Body => ended(&exchange, reason, Next::Close),
             Stage::UntilClose => ended(&exchange, reason, Next::Reset),
         },
     }
+}
+
+/// What came of the body with the head. What came beyond it is the next request's.
+fn begin_body(
+    client: &mut Client,
+    message: &mut Buffer,
+    head: &RequestHead,
+    exchange: &Exchange,
+) -> Result<Body, BadFraming> {
+    let (mut body, mut data) = (Body::new(head.framing), 0);
+    let taken = body.take(&message[head.length..], |content| data += content.len())?;
+    exchange.received(data);
+    client.unread.extend_from_slice(&message[head.length + taken..]);
+    message.truncate(head.length + taken);
+    Ok(body)
 }
 
 /// Lines that the head needs in place of those that concerned the client's connection.
@@ -118,19 +140,38 @@ fn added(head: &RequestHead) -> &'static [&'static [u8]] {
     }
 }
 
+/// Passes on the answer.
+async fn answer(
+    client: &mut Client,
+    app: &mut AppStream,
+    asked: &Asked,
+    keep: &dyn Fn() -> bool,
+    body: &mut Body,
+    exchange: &Exchange,
+) -> Result<Answered, Reason> {
+    // Most requests have no body, or it came with the head.
+    if asked.upload.get() == Upload::Running {
+        return answer_beside_body(client, app, asked, keep, body, exchange).await;
+    }
+    let (_, client_write) = client.stream.split();
+    let (app_read, _) = app.split();
+    response::pass(app_read, client_write, asked, keep, exchange).await
+}
+
 /// Passes on the answer while what is left of the request's body still goes up: an app may answer before it has read all,
 /// or while.
 async fn answer_beside_body(
     client: &mut Client,
     app: &mut AppStream,
-    asked: &Asked<'_>,
+    asked: &Asked,
+    keep: &dyn Fn() -> bool,
     body: &mut Body,
     exchange: &Exchange,
 ) -> Result<Answered, Reason> {
     let (client_read, client_write) = client.stream.split();
     let (app_read, app_write) = app.split();
     let mut upload = pin!(request_body::pass(client_read, app_write, body, &mut client.unread, exchange));
-    let mut answer = pin!(response::pass(app_read, client_write, asked, exchange));
+    let mut answer = pin!(response::pass(app_read, client_write, asked, keep, exchange));
     loop {
         tokio::select! {
             biased;
@@ -153,7 +194,7 @@ fn ended(exchange: &Exchange, reason: Reason, next: Next) -> Next {
 async fn own_answer(
     client: &mut Client,
     exchange: Exchange,
-    head: &RequestHead,
+    method: Method,
     keep: bool,
     reason: Reason,
 ) -> Next {
@@ -164,7 +205,7 @@ async fn own_answer(
     }
     exchange.answered(reason.answer().0.as_u16());
     exchange.end(reason);
-    let bytes = answer::of(reason, head.method != Method::Head, !keep);
+    let bytes = answer::of(reason, method != Method::Head, !keep);
     match (client.stream.write_all(&bytes).await, keep) {
         (Err(_), _) => Next::Close,
         (Ok(()), true) => Next::Request,

@@ -85,6 +85,32 @@ impl Body {
         matches!(self.state, State::Ended | State::UntilClose)
     }
 
+    /// How many bytes of content come next, with no framing between them.
+    pub(crate) fn unbroken(&self) -> u64 {
+        match self.state {
+            State::Length(left) | State::Data { left } => left,
+            State::UntilClose => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// So many of them went by.
+    pub(crate) fn skip(&mut self, length: u64) {
+        match &mut self.state {
+            State::Length(left) | State::Data { left } => *left -= length,
+            _ => return,
+        }
+        self.finish_piece();
+    }
+
+    fn finish_piece(&mut self) {
+        match self.state {
+            State::Length(0) => self.state = State::Ended,
+            State::Data { left: 0 } => self.state = State::DataCr,
+            _ => {}
+        }
+    }
+
     /// How many of these bytes, which follow those of the last call, belong to the body. `data` gets each piece of them
     /// that is content rather than framing.
     pub(crate) fn take(
@@ -111,11 +137,7 @@ impl Body {
             };
             data(at..at + whole);
             at += whole;
-            match self.state {
-                State::Length(0) => self.state = State::Ended,
-                State::Data { left: 0 } => self.state = State::DataCr,
-                _ => {}
-            }
+            self.finish_piece();
         }
         Ok(at)
     }

@@ -285,10 +285,13 @@ impl Fields {
 
     fn content_length(&mut self, value: &[u8], line: Range<usize>) -> Result<(), HeadError> {
         // By hand, because `parse` would take `+4`.
-        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let length =
-            std::str::from_utf8(value).ok().filter(|_| digits).and_then(|digits| digits.parse().ok());
-        let length = length.ok_or(HeadError::Malformed("Content-Length is not a number"))?;
+        let length = value.iter().try_fold(0_u64, |length, byte| {
+            let digit = char::from(*byte).to_digit(10)?;
+            length.checked_mul(10)?.checked_add(digit.into())
+        });
+        let length = length
+            .filter(|_| !value.is_empty())
+            .ok_or(HeadError::Malformed("Content-Length is not a number"))?;
         if self.length.replace(length).is_some() {
             return Err(HeadError::Malformed("more than one Content-Length"));
         }

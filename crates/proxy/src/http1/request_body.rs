@@ -1,11 +1,12 @@
 //! The rest of a request's body, on its way to the app.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::buffer::Buffer;
+use crate::buffer::{self, SIZE};
 use crate::http1::framing::Body;
 use crate::observe::Exchange;
+use crate::pipe::Pipe;
 use crate::reason::Reason;
 
 /// Why a body was not passed on to its end.
@@ -25,14 +26,28 @@ pub(crate) async fn pass(
     unread: &mut Vec<u8>,
     exchange: &Exchange,
 ) -> Result<(), Unsent> {
+    let gone = Unsent::Client(Reason::ClientClosed);
+    let mut in_bulk = false;
     while !body.is_ended() {
-        std::future::poll_fn(|context| client.as_ref().poll_read_ready(context))
-            .await
-            .map_err(|_| Unsent::Client(Reason::ClientClosed))?;
-        let mut piece = Buffer::borrow();
-        if !matches!(client.read_buf(&mut *piece).await, Ok(length) if length > 0) {
-            return Err(Unsent::Client(Reason::ClientClosed));
+        if in_bulk && body.unbroken() >= SIZE as u64 {
+            client.readable().await.map_err(|_| gone)?;
+            if let Some(pipe) = Pipe::fill(client.as_ref(), body.unbroken()).map_err(|_| gone)? {
+                let length = pipe.holds();
+                if length == 0 {
+                    return Err(gone);
+                }
+                body.skip(length as u64);
+                exchange.received(length);
+                in_bulk = length >= SIZE;
+                pipe.empty(app.as_ref()).await.map_err(|_| Unsent::App)?;
+                continue;
+            }
         }
+        let piece = buffer::receive(&mut client).await.map_err(|_| gone)?;
+        if piece.is_empty() {
+            return Err(gone);
+        }
+        in_bulk = piece.is_full();
         let mut data = 0;
         let taken = body.take(&piece, |content| data += content.len());
         let taken = taken.map_err(|_| Unsent::Client(Reason::BadRequest))?;

@@ -1,17 +1,20 @@
 //! The app's answer, on its way to the client.
 
 use std::cell::Cell;
-use std::task::Poll;
+use std::io;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::buffer::{Buffer, SIZE};
+use crate::buffer::{self, Buffer, SIZE};
 use crate::http1::edit;
 use crate::http1::framing::{Body, Framing};
 use crate::http1::head::{self, RequestHead, ResponseHead};
 use crate::limits::MAX_BUFFER;
+use crate::method::Method;
 use crate::observe::Exchange;
+use crate::pipe::Pipe;
 use crate::reason::Reason;
 use crate::request::Version;
 
@@ -49,105 +52,171 @@ pub(crate) enum Upload {
 }
 
 /// What the exchange and the answer know of each other.
-pub(crate) struct Asked<'a> {
-    pub(crate) head: &'a RequestHead,
+pub(crate) struct Asked {
+    pub(crate) version: Version,
+    pub(crate) method: Method,
+    /// Whether the client asked to switch to another protocol.
+    pub(crate) upgrade: bool,
+    /// Whether the client wants to send another request on its connection.
+    pub(crate) persists: bool,
     pub(crate) upload: Cell<Upload>,
     pub(crate) stage: Cell<Stage>,
-    /// Whether the client may send another request on its connection.
-    pub(crate) keep: &'a dyn Fn() -> bool,
+}
+
+impl Asked {
+    /// As of a request with this head, when so much of its body has come.
+    pub(crate) fn of(head: &RequestHead, body: &Body) -> Self {
+        Self {
+            version: head.version,
+            method: head.method,
+            upgrade: head.hop.upgrade,
+            persists: head.hop.persists(head.version),
+            upload: Cell::new(if body.is_ended() { Upload::Done } else { Upload::Running }),
+            stage: Cell::new(Stage::Silent),
+        }
+    }
 }
 
 /// Passes on the app's answer to the end of its body.
 pub(crate) async fn pass(
     mut app: ReadHalf<'_>,
     mut client: WriteHalf<'_>,
-    asked: &Asked<'_>,
+    asked: &Asked,
+    keep: &dyn Fn() -> bool,
     exchange: &Exchange,
 ) -> Result<Answered, Reason> {
-    let (mut message, start, head) = final_head(&mut app, &mut client, asked).await?;
+    let mut message = begins(&client, asked, |context| buffer::poll_receive(&mut app, context)).await?;
+    let head = loop {
+        match head_of(&message, asked)? {
+            None => message = more_of_head(message, &mut app, &client, asked).await?,
+            Some(head) if !matches!(head.status, 100 | 102..=199) => break head,
+            Some(interim) => {
+                // HTTP/1.0 has none, RFC 9110 15.2.
+                if asked.version == Version::Http11 {
+                    write(&mut client, &message[..interim.length]).await?;
+                }
+                message.drain(..interim.length);
+            }
+        }
+    };
     exchange.answered(head.status);
     if head.status == 101 {
-        return switch(client, message, start, &head, asked).await;
+        return switch(client, message, head, asked).await;
     }
-    let mut body = Body::new(head.framing);
-    // A client of HTTP/1.0 can't read chunks: it gets their content, and the end of the connection for theirs.
-    let unchunk = head.framing == Framing::Chunked && asked.head.version == Version::Http10;
-    let until_close = unchunk || head.framing == Framing::UntilClose;
-    let keep_client = !until_close && asked.upload.get() == Upload::Done && (asked.keep)();
-    let mut end = start + head.length;
-    let taken = take(&mut body, &mut message, end, unchunk, exchange)?;
-    let start = edit_head(&mut message, start, &head, asked, unchunk, keep_client, &mut end);
-    let mut rest = taken.rest;
-    asked.stage.set(if until_close { Stage::UntilClose } else { Stage::Body });
-    write(&mut client, &message[start..end + taken.sent]).await?;
+    let Plan { mut body, unchunk, stage, keep_app, keep_client } = Plan::of(&head, asked, keep);
+    let mut end = head.length;
+    let Taken { sent, mut rest } = take(&mut body, &mut message, end, unchunk, exchange)?;
+    let mut in_bulk = message.is_full();
+    let start = edit_head(&mut message, head, asked, unchunk, keep_client, &mut end);
+    asked.stage.set(stage);
+    write(&mut client, &message[start..end + sent]).await?;
+    drop(message);
     while !body.is_ended() {
-        drop(message);
-        begins(&app, &client, asked).await?;
-        message = Buffer::borrow();
-        match app.read_buf(&mut *message).await {
-            Ok(0) if body.may_close() => break,
-            Ok(length) if length > 0 => {}
-            _ => return Err(Reason::Reset),
+        if in_bulk && body.unbroken() >= SIZE as u64 {
+            begins(&client, asked, |context| app.as_ref().poll_read_ready(context)).await?;
+            if let Some(pipe) = Pipe::fill(app.as_ref(), body.unbroken()).map_err(|_| Reason::Reset)? {
+                let length = pipe.holds();
+                if length == 0 {
+                    return if body.may_close() { Ok(Answered::at_the_end()) } else { Err(Reason::Reset) };
+                }
+                body.skip(length as u64);
+                exchange.passed(length);
+                in_bulk = length >= SIZE;
+                pipe.empty(client.as_ref()).await.map_err(|_| Reason::ClientClosed)?;
+                continue;
+            }
         }
-        let taken = take(&mut body, &mut message, 0, unchunk, exchange)?;
+        let mut piece = begins(&client, asked, |context| buffer::poll_receive(&mut app, context)).await?;
+        if piece.is_empty() {
+            return if body.may_close() { Ok(Answered::at_the_end()) } else { Err(Reason::Reset) };
+        }
+        in_bulk = piece.is_full();
+        let taken = take(&mut body, &mut piece, 0, unchunk, exchange)?;
         rest = taken.rest;
-        write(&mut client, &message[..taken.sent]).await?;
+        write(&mut client, &piece[..taken.sent]).await?;
     }
     // What an app sends beyond its answer can be no answer to anything.
-    let keep_app = rest == 0 && head.framing != Framing::UntilClose && head.hop.persists(head.version);
-    Ok(Answered::Whole { app: keep_app, client: keep_client })
+    Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client })
 }
 
-/// The head of the answer, and where it stands. Interim ones before it (1xx) are passed on at once.
-async fn final_head(
-    app: &mut ReadHalf<'_>,
-    client: &mut WriteHalf<'_>,
-    asked: &Asked<'_>,
-) -> Result<(Buffer, usize, ResponseHead), Reason> {
-    begins(app, client, asked).await?;
-    let (mut message, mut start) = (Buffer::borrow(), 0);
-    loop {
-        if message.len() == message.capacity() {
-            message.reserve(SIZE);
-        }
-        match app.read_buf(&mut *message).await {
-            Ok(length) if length > 0 => asked.stage.set(Stage::Head),
-            _ => return Err(Reason::Reset),
-        }
-        while let Some(head) = head::response(&message[start..], asked.head.method).map_err(|error| {
-            tracing::debug!(%error, "answer refused");
-            Reason::ProtocolError
-        })? {
-            if !matches!(head.status, 100 | 102..=199) {
-                return Ok((message, start, head));
-            }
-            // HTTP/1.0 has none, RFC 9110 15.2.
-            if asked.head.version == Version::Http11 {
-                let interim = &message[start..start + head.length];
-                write(client, interim).await?;
-            }
-            start += head.length;
-        }
-        if message.len() - start >= MAX_BUFFER {
-            return Err(Reason::ProtocolError);
-        }
-        if start == message.len() {
-            // Only interim answers so far: the app may think for long.
-            drop(message);
-            begins(app, client, asked).await?;
-            (message, start) = (Buffer::borrow(), 0);
+impl Answered {
+    /// Its end was that of the app's connection, and is that of the client's.
+    fn at_the_end() -> Self {
+        Self::Whole { app: false, client: false }
+    }
+}
+
+/// What becomes of an answer with this head, and of the connections.
+struct Plan {
+    body: Body,
+    /// A client of HTTP/1.0 can't read chunks: it gets their content, and the end of the connection for theirs.
+    unchunk: bool,
+    /// Once the client has a part of it.
+    stage: Stage,
+    keep_app: bool,
+    keep_client: bool,
+}
+
+impl Plan {
+    fn of(head: &ResponseHead, asked: &Asked, keep: &dyn Fn() -> bool) -> Self {
+        let unchunk = head.framing == Framing::Chunked && asked.version == Version::Http10;
+        let until_close = unchunk || head.framing == Framing::UntilClose;
+        Self {
+            body: Body::new(head.framing),
+            unchunk,
+            stage: if until_close { Stage::UntilClose } else { Stage::Body },
+            keep_app: head.framing != Framing::UntilClose && head.hop.persists(head.version),
+            keep_client: !until_close && asked.upload.get() == Upload::Done && keep(),
         }
     }
 }
 
-/// Waits until the app has something to say. No buffer is held meanwhile, and a client that leaves is noticed, unless its
-/// body is being read anyway.
-async fn begins(app: &ReadHalf<'_>, client: &WriteHalf<'_>, asked: &Asked<'_>) -> Result<(), Reason> {
+/// The answer's head; `None` where it has not come whole.
+fn head_of(message: &Buffer, asked: &Asked) -> Result<Option<ResponseHead>, Reason> {
+    if !message.is_empty() {
+        asked.stage.set(Stage::Head);
+    }
+    head::response(message, asked.method).map_err(|error| {
+        tracing::debug!(%error, "answer refused");
+        Reason::ProtocolError
+    })
+}
+
+/// Reads on where the head has not come whole, or only interim answers have (1xx).
+async fn more_of_head(
+    mut message: Buffer,
+    app: &mut ReadHalf<'_>,
+    client: &WriteHalf<'_>,
+    asked: &Asked,
+) -> Result<Buffer, Reason> {
+    if message.is_empty() {
+        // The app may think for long.
+        drop(message);
+        message = begins(client, asked, |context| buffer::poll_receive(app, context)).await?;
+        return if message.is_empty() { Err(Reason::Reset) } else { Ok(message) };
+    }
+    if message.len() >= MAX_BUFFER {
+        return Err(Reason::ProtocolError);
+    }
+    if message.len() == message.capacity() {
+        message.reserve(SIZE);
+    }
+    match app.read_buf(&mut *message).await {
+        Ok(length) if length > 0 => Ok(message),
+        _ => Err(Reason::Reset),
+    }
+}
+
+/// Waits until the app has something to say. A client that leaves meanwhile is noticed, unless its body is being read anyway.
+async fn begins<T>(
+    client: &WriteHalf<'_>,
+    asked: &Asked,
+    mut app: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+) -> Result<T, Reason> {
     let mut watching = true;
     std::future::poll_fn(|context| {
-        // What fails here fails again when it is read.
-        if app.as_ref().poll_read_ready(context).is_ready() {
-            return Poll::Ready(Ok(()));
+        if let Poll::Ready(said) = app(context) {
+            return Poll::Ready(said.map_err(|_| Reason::Reset));
         }
         if watching && asked.upload.get() != Upload::Running {
             let mut byte = [0];
@@ -203,30 +272,29 @@ const VERSION: &[u8] = b"HTTP/1.1";
 /// Takes out of the head what concerns the app's connection, and says what becomes of the client's.
 fn edit_head(
     message: &mut Vec<u8>,
-    start: usize,
-    head: &ResponseHead,
-    asked: &Asked<'_>,
+    mut head: ResponseHead,
+    asked: &Asked,
     unchunk: bool,
     keep_client: bool,
     end: &mut usize,
 ) -> usize {
-    let mut remove = head.hop.remove.clone();
-    if let Some(line) = head.hop.chunked.clone().filter(|_| unchunk) {
-        remove.push(line);
+    let mut remove = head.hop.remove;
+    if unchunk {
+        remove.extend(head.hop.chunked.take());
         remove.sort_by_key(|line| line.start);
     }
-    let connection: &[&[u8]] = match (keep_client, asked.head.version) {
+    let connection: &[&[u8]] = match (keep_client, asked.version) {
         (false, _) => &[b"Connection: close\r\n"],
         // RFC 9112 C.2.2: what HTTP/1.0 has to be told.
         (true, Version::Http10) => &[b"Connection: keep-alive\r\n"],
         (true, _) => &[],
     };
     // RFC 9110 6.2: each server on the way tells its own version. A client of HTTP/1.1 would take 1.0 for the end.
-    if head.version == Version::Http10 && asked.head.version == Version::Http11 {
-        message[start..start + VERSION.len()].copy_from_slice(VERSION);
+    if head.version == Version::Http10 && asked.version == Version::Http11 {
+        message[..VERSION.len()].copy_from_slice(VERSION);
     }
     let before = message.len();
-    let start = edit::rewrite(message, start, head.length, &remove, connection);
+    let start = edit::rewrite(message, 0, head.length, &remove, connection);
     // It may have grown to the right.
     *end += message.len().saturating_sub(before);
     *end -= before.saturating_sub(message.len());
@@ -236,23 +304,26 @@ fn edit_head(
 async fn switch(
     mut client: WriteHalf<'_>,
     mut message: Buffer,
-    start: usize,
-    head: &ResponseHead,
-    asked: &Asked<'_>,
+    head: ResponseHead,
+    asked: &Asked,
 ) -> Result<Answered, Reason> {
-    if !(asked.head.hop.upgrade && head.hop.upgrade) {
+    if !(asked.upgrade && head.hop.upgrade) {
         // A switch that nobody asked for.
         return Err(Reason::ProtocolError);
     }
-    let from_app = message[start + head.length..].to_vec();
-    message.truncate(start + head.length);
-    let start =
-        edit::rewrite(&mut message, start, head.length, &head.hop.remove, &[b"Connection: Upgrade\r\n"]);
+    let from_app = message[head.length..].to_vec();
+    message.truncate(head.length);
+    let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, &[b"Connection: Upgrade\r\n"]);
     asked.stage.set(Stage::Body);
     write(&mut client, &message[start..]).await?;
     Ok(Answered::Switched { from_app })
 }
 
 async fn write(client: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Reason> {
-    client.write_all(bytes).await.map_err(|_| Reason::ClientClosed)
+    // Nearly always taken at once. A failure is met again.
+    let taken = client.try_write(bytes).unwrap_or(0);
+    if taken == bytes.len() {
+        return Ok(());
+    }
+    client.write_all(&bytes[taken..]).await.map_err(|_| Reason::ClientClosed)
 }

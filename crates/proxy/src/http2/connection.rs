@@ -86,15 +86,18 @@ async fn serve_until_end(
     seat: &Seat,
 ) -> Ended {
     let watch = Rc::new(Watch::new());
-    let handshake = server::Builder::new()
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(STREAM_WINDOW as usize)
-        // Twice what we pass on, so that what exceeds that is answered, and counted, by us.
-        .max_header_list_size(u32::try_from(2 * MAX_BUFFER).unwrap_or(u32::MAX))
-        .handshake::<_, Bytes>(Guarded::new(stream, Rc::clone(&watch)));
-    let connection = match seat.wait(Instant::now() + port.limits.head, false, handshake).await {
+    let mut handshake = pin!(
+        server::Builder::new()
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(STREAM_WINDOW as usize)
+            // Twice what we pass on, so that what exceeds that is answered, and counted, by us.
+            .max_header_list_size(u32::try_from(2 * MAX_BUFFER).unwrap_or(u32::MAX))
+            .handshake::<_, Bytes>(Guarded::new(stream, Rc::clone(&watch)))
+    );
+    let handshake = |context: &mut Context<'_>| handshake.as_mut().poll(context);
+    let connection = match seat.wait(seat.deadline(port.limits.head), false, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return watch.ended_by(&error),
         Err(_) => return Ended::ClientClosed,
@@ -145,9 +148,7 @@ impl Serving {
                 (false, _) => Instant::now() + limits.ping,
             };
             let heeds_stop = !late && !self.leaving;
-            let event = poll_fn(|context| self.poll(context));
-            let event = seat.wait(deadline, heeds_stop, event).await;
-            match event {
+            match seat.wait(deadline, heeds_stop, |context| self.poll(context)).await {
                 Ok(Event::Request(request, respond)) => {
                     self.start(request, respond);
                     if late || self.client.listener.port().is_leaving() {
