@@ -8,6 +8,8 @@
 
 mod answer;
 mod connection;
+#[cfg(test)]
+mod differential;
 mod edit;
 mod exchange;
 mod framing;
