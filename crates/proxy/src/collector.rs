@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::sync::Arc;
 
+use outrigger_runtime::shutdown::Drain;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -35,6 +36,9 @@ type Value<'a> = (Vec<Label<'a>>, u64);
 #[derive(Debug)]
 pub(crate) struct ProxyCollector {
     pub(crate) ports: Ports,
+    /// Clients' connections, and how many there may be.
+    pub(crate) served: Drain,
+    pub(crate) connections: usize,
     pub(crate) dropped: Arc<Dropped>,
 }
 
@@ -48,6 +52,9 @@ impl Collector for ProxyCollector {
         families.ports = all;
         families.relayed()?;
         families.upstream()?;
+        families.single("client_connections", "Clients' connections, open now", self.served.count())?;
+        let help = "Most connections that clients may have at a time";
+        families.single("client_connections_limit", help, self.connections)?;
         let (name, help) = ("access_log_lines_dropped", "Lines of the access log that stdout did not take");
         let dropped = ConstCounter::new(self.dropped.get());
         dropped.encode(families.encoder.encode_descriptor(name, help, None, dropped.metric_type())?)
@@ -61,6 +68,12 @@ struct Families<'a> {
 }
 
 impl Families<'_> {
+    /// A gauge of the whole proxy.
+    fn single(&mut self, name: &str, help: &str, value: usize) -> Result<(), Error> {
+        let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge.encode(self.encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+    }
+
     fn requests(&mut self) -> Result<(), Error> {
         self.request_counts()?;
         self.request_durations()?;

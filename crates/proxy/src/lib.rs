@@ -34,6 +34,7 @@ mod live;
 mod method;
 mod metrics;
 mod observe;
+pub mod open_files;
 mod own_time;
 mod pipe;
 mod pool;

@@ -12,6 +12,7 @@ use outrigger_api::profile::AccessLog;
 use outrigger_proxy::config::{self, LoadError};
 use outrigger_proxy::hook;
 use outrigger_proxy::limits::Limits;
+use outrigger_proxy::open_files;
 use outrigger_proxy::proxy::{self, Proxy, Sockets};
 use outrigger_runtime::log::{self, Format};
 use outrigger_runtime::{duration, shutdown};
@@ -39,6 +40,9 @@ struct Args {
     /// One line on stdout for each request, instead of what the config says: none or json.
     #[arg(long, env = "OUTRIGGER_ACCESS_LOG", value_parser = access_log)]
     access_log: Option<AccessLog>,
+    /// How many connections clients may have at a time, on all ports together; less where the limit of open files has no room.
+    #[arg(long, env = "OUTRIGGER_MAX_CONNECTIONS", default_value_t = Limits::default().connections, value_parser = at_least_one)]
+    max_connections: usize,
     /// How log lines look: json or text.
     #[arg(long, env = "OUTRIGGER_LOG_FORMAT", default_value = "json")]
     log_format: Format,
@@ -69,6 +73,13 @@ fn access_log(text: &str) -> Result<AccessLog, String> {
         "json" => Ok(AccessLog::Json),
         _ => Err(format!("access log {text:?} is not known: none or json")),
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("{text:?} is not a number from 1 on"))
 }
 
 fn default_config() -> PathBuf {
@@ -120,11 +131,13 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let level = args.log_level.as_deref().unwrap_or(loaded.config.log_level.as_str());
     let log = log::init(level, args.log_format)?;
     let (trigger, shutdown) = shutdown::channel();
+    let connections = open_files::make_room(args.max_connections);
+    let limits = Limits { drain: args.drain_timeout, connections, ..Limits::default() };
     proxy::run(Proxy {
         sockets: Sockets::bind(&loaded.config, args.admin_port)?,
         loaded,
         app: args.app_address.clone(),
-        limits: Limits { drain: args.drain_timeout, ..Limits::default() },
+        limits,
         log,
         access_log: args.access_log,
         log_level_follows: args.log_level.is_none(),

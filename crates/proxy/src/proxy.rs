@@ -14,7 +14,7 @@ use outrigger_runtime::bind;
 use outrigger_runtime::log::LogControl;
 use outrigger_runtime::metrics::Metrics;
 use outrigger_runtime::readiness::Readiness;
-use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
+use outrigger_runtime::shutdown::{self, Drain, Shutdown, Trigger};
 use tokio::sync::mpsc;
 
 use crate::access_log::Dropped;
@@ -117,7 +117,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let first = Change { inbound: inbound.clone(), sockets, access_log };
     let (worker, changes) = mpsc::unbounded_channel();
 
-    let (ports, dropped) = (Ports::default(), Arc::<Dropped>::default());
+    let (ports, dropped, served) = (Ports::default(), Arc::<Dropped>::default(), Drain::default());
     // The first scrape may come before the worker has begun.
     for inbound in inbound {
         ports.named(&inbound.name, inbound.protocol.is_http());
@@ -127,9 +127,12 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let leaving = Arc::new(AtomicBool::new(false));
     let live = Live::new(&proxy.loaded);
     let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-    metrics
-        .own()
-        .register_collector(Box::new(ProxyCollector { ports: ports.clone(), dropped: Arc::clone(&dropped) }));
+    metrics.own().register_collector(Box::new(ProxyCollector {
+        ports: ports.clone(),
+        served: served.clone(),
+        connections: proxy.limits.connections,
+        dropped: Arc::clone(&dropped),
+    }));
     metrics.own().register_collector(Box::new(ConfigCollector(live.clone())));
     let common = admin::router(Admin {
         metrics: Arc::new(metrics),
@@ -150,7 +153,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let (done, until_done) = shutdown::channel();
     let admin = start_admin(proxy.sockets.admin, routes, watch.run(proxy.loaded), signals, until_done)?;
 
-    let worker = Worker { app: proxy.app, limits: proxy.limits, ports, leaving, dropped };
+    let worker = Worker { app: proxy.app, limits: proxy.limits, ports, served, leaving, dropped };
     let cut = worker.run(first, changes, &proxy.shutdown, &readiness, &listening)?;
 
     done.request();

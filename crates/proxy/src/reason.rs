@@ -92,7 +92,7 @@ impl Reason {
                 (StatusCode::METHOD_NOT_ALLOWED, "CONNECT is refused: this is an inbound proxy")
             }
             Self::TooManyConnections => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the proxy has as many connections as its memory allows")
+                (StatusCode::SERVICE_UNAVAILABLE, "the proxy has as many connections as it may have")
             }
             Self::BadRequest => {
                 (StatusCode::BAD_REQUEST, "the request is not HTTP, or can be read in two ways")

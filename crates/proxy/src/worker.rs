@@ -28,6 +28,8 @@ pub(crate) struct Worker {
     pub(crate) app: Vec<IpAddr>,
     pub(crate) limits: Limits,
     pub(crate) ports: Ports,
+    /// Clients' connections.
+    pub(crate) served: Drain,
     pub(crate) leaving: Arc<AtomicBool>,
     /// Counts what the access log loses.
     pub(crate) dropped: Arc<Dropped>,
@@ -56,13 +58,12 @@ impl Worker {
             .enable_all()
             .build_local(LocalOptions::default())
             .map_err(ProxyError::start("worker"))?;
-        let (served, turned_away) = (Drain::default(), Drain::default());
         let access_log = Rc::new(AccessLog::new(Arc::clone(&self.dropped)));
         let mut serving = Serving {
             worker: self,
             listeners: Vec::new(),
-            served,
-            turned_away,
+            served: self.served.clone(),
+            turned_away: Drain::default(),
             access_log: Rc::clone(&access_log),
         };
         let cut = runtime.block_on(async {

@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::io::Read;
+
 use outrigger_api::config::Protocol;
 use outrigger_proxy::limits::Limits;
 use support::app::{answering, serve};
-use support::{client, start, wait_until};
+use support::client::Client;
+use support::process::{ConfigFile, Process};
+use support::{client, closed_port, config, start, text, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -22,7 +26,7 @@ fn one_client_too_many_is_told_and_the_others_are_served() {
     let answer = second.get("/");
     assert_eq!(answer.status, 503);
     assert!(answer.has("outrigger-reason: too_many_connections"), "{}", answer.head);
-    assert!(answer.text().contains("as many connections as its memory allows"), "{}", answer.text());
+    assert!(answer.text().contains("as many connections as it may have"), "{}", answer.text());
     assert!(second.is_closed_by_peer());
     assert_eq!(proxy.requests("_OTHER", "503", "too_many_connections"), 1);
     assert_eq!(first.get("/").status, 200);
@@ -61,4 +65,25 @@ fn on_a_tcp_port_one_too_many_is_reset() {
     assert!(proxy.connect().is_closed_by_peer());
     assert_eq!(proxy.closed("too_many_connections"), 1);
     assert_eq!(proxy.of_port("tcp_open_connections"), 1);
+}
+
+/// Containers often have 1,024 files. Connections beyond would fail at random, those to the app among them.
+#[test]
+fn no_more_are_taken_than_the_limit_of_open_files_has_room_for() {
+    let port = closed_port();
+    let file = ConfigFile::new("files", &text(&config(Protocol::Http, port, answering(OK))));
+    let mut proxy = Process::start_after("ulimit -n 164", &file.0, port);
+    let metrics = || client::get(proxy.admin, "/metrics").text();
+    assert!(metrics().contains("\noutrigger_client_connections_limit 50\n"), "{}", metrics());
+    let mut clients: Vec<_> = (0..50).map(|_| Client::connect(port)).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert!(metrics().contains("\noutrigger_client_connections 50\n"), "{}", metrics());
+    assert_eq!(Client::connect(port).get("/").status, 503);
+    drop(clients);
+    proxy.signal("TERM");
+    let mut log = String::new();
+    proxy.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.contains("RLIMIT_NOFILE") && log.contains(r#""connections":50"#), "{log}");
 }

@@ -63,7 +63,22 @@ impl Process {
     pub fn start_with(config: &Path, port: u16, arguments: &[&str]) -> Self {
         let admin = closed_port();
         let mut command = command(config, admin);
-        let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.args(arguments);
+        Self::started(command, port, admin)
+    }
+
+    /// As [`start_by`](Self::start_by), by a shell that does something before.
+    pub fn start_after(before: &str, config: &Path, port: u16) -> Self {
+        let admin = closed_port();
+        let proxy = command(config, admin);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]);
+        command.arg(proxy.get_program()).args(proxy.get_args());
+        Self::started(command, port, admin)
+    }
+
+    fn started(mut command: Command, port: u16, admin: u16) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_until("the proxy is up", || std::net::TcpStream::connect(("127.0.0.1", admin)).is_ok());
         wait_until("the proxy is ready", || client::get(admin, "/ready").status == 200);
         Self { child, port, admin, config: None }
