@@ -46,6 +46,7 @@ mod request;
 mod routes;
 mod seat;
 mod series;
+mod stall;
 mod stats;
 mod tcp;
 mod worker;

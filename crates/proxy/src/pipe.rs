@@ -6,10 +6,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+
+use crate::reason::Reason;
+use crate::stall;
 
 /// Most that one call moves. The pipe's own bound, in pages, is reached long before.
 const MOST: usize = 1 << 20;
@@ -59,9 +63,22 @@ impl Pipe {
 
     /// Passes on what it holds.
     pub(crate) async fn empty(mut self, to: &TcpStream) -> io::Result<()> {
-        while self.holds > 0
-            && let Some(ends) = &self.ends
-        {
+        while self.holds > 0 {
+            self.pass_some(to).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`empty`](Self::empty), to a client that must take some of it within each such time.
+    pub(crate) async fn empty_within(mut self, limit: Duration, client: &TcpStream) -> Result<(), Reason> {
+        while self.holds > 0 {
+            Box::pin(stall::wait(limit, self.pass_some(client))).await?;
+        }
+        Ok(())
+    }
+
+    async fn pass_some(&mut self, to: &TcpStream) -> io::Result<()> {
+        if let Some(ends) = &self.ends {
             let write = || Ok(splice(&ends.read, None, to, None, self.holds, flags())?);
             self.holds -= to.async_io(Interest::WRITABLE, write).await?;
         }

@@ -19,6 +19,7 @@ use crate::observe::Exchange;
 use crate::own_time::Clock;
 use crate::reason::Reason;
 use crate::seat::Seat;
+use crate::stall;
 use crate::tcp::{self, Open};
 
 /// How long, and for how much, we read on after an answer that ends the connection: what is left unread makes a reset of
@@ -141,8 +142,8 @@ async fn refuse(client: Client, listener: &Listener, refusal: Refusal) {
         // Who speaks another could not read our answer.
         return;
     }
-    let mut stream = client.stream;
-    if stream.write_all(&answer::of(reason, true, true)).await.is_ok() {
+    let (stream, stalled) = (client.stream, listener.port().limits.body);
+    if stall::write(&stream, &answer::of(reason, true, true), stalled).await.is_ok() {
         linger(stream).await;
     }
 }

@@ -19,6 +19,7 @@ use crate::listener::{Listener, Port};
 use crate::method::Method;
 use crate::observe::Exchange;
 use crate::reason::Reason;
+use crate::stall;
 
 /// How a client's connection goes on.
 #[derive(Debug)]
@@ -109,6 +110,8 @@ pub(crate) async fn exchange(
             Stage::Silent | Stage::Head => {
                 own_answer(client, exchange, asked.method, body_sent && keep(), reason).await
             }
+            // What it did not take would stay with the kernel.
+            _ if reason == Reason::BodyTimeout => ended(&exchange, reason, Next::Reset),
             Stage::Body => ended(&exchange, reason, Next::Close),
             Stage::UntilClose => ended(&exchange, reason, Next::Reset),
         },
@@ -151,7 +154,8 @@ async fn answer(
 ) -> Result<Answered, Reason> {
     // Most requests have no body, or it came with the head.
     if asked.upload.get() == Upload::Running {
-        return answer_beside_body(client, app, asked, keep, body, exchange).await;
+        // Boxed, so that the tasks of idle connections have no room for it.
+        return Box::pin(answer_beside_body(client, app, asked, keep, body, exchange)).await;
     }
     let (_, client_write) = client.stream.split();
     let (app_read, _) = app.split();
@@ -206,7 +210,7 @@ async fn own_answer(
     exchange.answered(reason.answer().0.as_u16());
     exchange.end(reason);
     let bytes = answer::of(reason, method != Method::Head, !keep);
-    match (client.stream.write_all(&bytes).await, keep) {
+    match (stall::write(&client.stream, &bytes, exchange.port.limits.body).await, keep) {
         (Err(_), _) => Next::Close,
         (Ok(()), true) => Next::Request,
         (Ok(()), false) => Next::Linger,

@@ -8,6 +8,7 @@ use crate::http1::framing::Body;
 use crate::observe::Exchange;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
+use crate::stall;
 
 /// Why a body was not passed on to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +28,11 @@ pub(crate) async fn pass(
     exchange: &Exchange,
 ) -> Result<(), Unsent> {
     let gone = Unsent::Client(Reason::ClientClosed);
+    let stalled = exchange.port.limits.body;
     let mut in_bulk = false;
     while !body.is_ended() {
         if in_bulk && body.unbroken() >= SIZE as u64 {
-            client.readable().await.map_err(|_| gone)?;
+            stall::wait(stalled, client.readable()).await.map_err(Unsent::Client)?;
             if let Some(pipe) = Pipe::fill(client.as_ref(), body.unbroken()).map_err(|_| gone)? {
                 let length = pipe.holds();
                 if length == 0 {
@@ -43,7 +45,7 @@ pub(crate) async fn pass(
                 continue;
             }
         }
-        let piece = buffer::receive(&mut client).await.map_err(|_| gone)?;
+        let piece = stall::wait(stalled, buffer::receive(&mut client)).await.map_err(Unsent::Client)?;
         if piece.is_empty() {
             return Err(gone);
         }

@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::{self, Buffer, SIZE};
@@ -17,6 +19,7 @@ use crate::observe::Exchange;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
 use crate::request::Version;
+use crate::stall;
 
 /// An answer that was passed on whole.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub(crate) struct Asked {
     pub(crate) persists: bool,
     pub(crate) upload: Cell<Upload>,
     pub(crate) stage: Cell<Stage>,
+    /// The client ended its stream, and was told to go on, to find out whether it is there.
+    told: Cell<bool>,
 }
 
 impl Asked {
@@ -73,6 +78,7 @@ impl Asked {
             persists: head.hop.persists(head.version),
             upload: Cell::new(if body.is_ended() { Upload::Done } else { Upload::Running }),
             stage: Cell::new(Stage::Silent),
+            told: Cell::new(false),
         }
     }
 }
@@ -80,11 +86,12 @@ impl Asked {
 /// Passes on the app's answer to the end of its body.
 pub(crate) async fn pass(
     mut app: ReadHalf<'_>,
-    mut client: WriteHalf<'_>,
+    client: WriteHalf<'_>,
     asked: &Asked,
     keep: &dyn Fn() -> bool,
     exchange: &Exchange,
 ) -> Result<Answered, Reason> {
+    let stalled = exchange.port.limits.body;
     let mut message = begins(&client, asked, |context| buffer::poll_receive(&mut app, context)).await?;
     let head = loop {
         match head_of(&message, asked)? {
@@ -93,7 +100,7 @@ pub(crate) async fn pass(
             Some(interim) => {
                 // HTTP/1.0 has none, RFC 9110 15.2.
                 if asked.version == Version::Http11 {
-                    write(&mut client, &message[..interim.length]).await?;
+                    stall::write(client.as_ref(), &message[..interim.length], stalled).await?;
                 }
                 message.drain(..interim.length);
             }
@@ -101,7 +108,7 @@ pub(crate) async fn pass(
     };
     exchange.answered(head.status);
     if head.status == 101 {
-        return switch(client, message, head, asked).await;
+        return switch(client, message, head, asked, stalled).await;
     }
     let Plan { mut body, unchunk, stage, keep_app, keep_client } = Plan::of(&head, asked, keep);
     let mut end = head.length;
@@ -109,7 +116,7 @@ pub(crate) async fn pass(
     let mut in_bulk = message.is_full();
     let start = edit_head(&mut message, head, asked, unchunk, keep_client, &mut end);
     asked.stage.set(stage);
-    write(&mut client, &message[start..end + sent]).await?;
+    stall::write(client.as_ref(), &message[start..end + sent], stalled).await?;
     drop(message);
     while !body.is_ended() {
         if in_bulk && body.unbroken() >= SIZE as u64 {
@@ -122,7 +129,7 @@ pub(crate) async fn pass(
                 body.skip(length as u64);
                 exchange.passed(length);
                 in_bulk = length >= SIZE;
-                pipe.empty(client.as_ref()).await.map_err(|_| Reason::ClientClosed)?;
+                pipe.empty_within(stalled, client.as_ref()).await?;
                 continue;
             }
         }
@@ -133,7 +140,7 @@ pub(crate) async fn pass(
         in_bulk = piece.is_full();
         let taken = take(&mut body, &mut piece, 0, unchunk, exchange)?;
         rest = taken.rest;
-        write(&mut client, &piece[..taken.sent]).await?;
+        stall::write(client.as_ref(), &piece[..taken.sent], stalled).await?;
     }
     // What an app sends beyond its answer can be no answer to anything.
     Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client })
@@ -214,6 +221,7 @@ async fn begins<T>(
     mut app: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
 ) -> Result<T, Reason> {
     let mut watching = true;
+    let mut left = None;
     std::future::poll_fn(|context| {
         if let Poll::Ready(said) = app(context) {
             return Poll::Ready(said.map_err(|_| Reason::Reset));
@@ -221,15 +229,39 @@ async fn begins<T>(
         if watching && asked.upload.get() != Upload::Running {
             let mut byte = [0];
             match client.as_ref().poll_peek(context, &mut ReadBuf::new(&mut byte)) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Reason::ClientClosed)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::ClientClosed)),
+                Poll::Ready(Ok(0)) => {
+                    watching = false;
+                    left = Some(Box::pin(has_left(client.as_ref(), asked)));
+                }
                 // It sends its next request already: that it leaves is noticed when it is answered.
                 Poll::Ready(Ok(_)) => watching = false,
                 Poll::Pending => {}
             }
         }
-        Poll::Pending
+        match &mut left {
+            Some(left) => left.as_mut().poll(context).map(|()| Err(Reason::ClientClosed)),
+            None => Poll::Pending,
+        }
     })
     .await
+}
+
+/// How long a client that ended its stream during the answer counts as there while the app says nothing.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Waits until a client that sends no more is gone. The end of its stream may be that of its writing side only, and it waits for the
+/// answer. Before that it is sent a line that clients must bear (RFC 9110 15.2.1), which one that has closed answers with a reset.
+/// Within the answer there is no such line, and whoever closes then has mostly left: a page with a stream of events.
+async fn has_left(client: &TcpStream, asked: &Asked) {
+    let answered = !matches!(asked.stage.get(), Stage::Silent | Stage::Head);
+    if !answered && asked.version == Version::Http11 && !asked.told.replace(true) {
+        // Not taken, it tells nothing; the answer will.
+        let _ = client.try_write(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    let gone = client.ready(Interest::ERROR);
+    let _ =
+        if answered && !asked.told.get() { tokio::time::timeout(GRACE, gone).await } else { Ok(gone.await) };
 }
 
 /// How much of what was read is sent on, and how much is no part of the answer.
@@ -302,10 +334,11 @@ fn edit_head(
 }
 
 async fn switch(
-    mut client: WriteHalf<'_>,
+    client: WriteHalf<'_>,
     mut message: Buffer,
     head: ResponseHead,
     asked: &Asked,
+    stalled: Duration,
 ) -> Result<Answered, Reason> {
     if !(asked.upgrade && head.hop.upgrade) {
         // A switch that nobody asked for.
@@ -315,15 +348,6 @@ async fn switch(
     message.truncate(head.length);
     let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, &[b"Connection: Upgrade\r\n"]);
     asked.stage.set(Stage::Body);
-    write(&mut client, &message[start..]).await?;
+    stall::write(client.as_ref(), &message[start..], stalled).await?;
     Ok(Answered::Switched { from_app })
-}
-
-async fn write(client: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Reason> {
-    // Nearly always taken at once. A failure is met again.
-    let taken = client.try_write(bytes).unwrap_or(0);
-    if taken == bytes.len() {
-        return Ok(());
-    }
-    client.write_all(&bytes[taken..]).await.map_err(|_| Reason::ClientClosed)
 }

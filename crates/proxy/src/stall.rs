@@ -1,0 +1,35 @@
+//! Clients that take nothing of an answer, or send nothing of a body, while they are waited for.
+//!
+//! The app has no such limit: it may be silent within an answer as long as before it, as servers of events are. A peer whose machine
+//! is gone is found by the kernel (`connect::prepare`).
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::reason::Reason;
+
+/// Waits for a client's next step, but no longer than this.
+pub(crate) async fn wait<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Reason> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(done) => done.map_err(|_| Reason::ClientClosed),
+        Err(_) => Err(Reason::BodyTimeout),
+    }
+}
+
+/// Writes all of it, as the client takes it.
+pub(crate) async fn write(client: &TcpStream, mut bytes: &[u8], limit: Duration) -> Result<(), Reason> {
+    loop {
+        match client.try_write(bytes) {
+            // Nearly always.
+            Ok(taken) if taken == bytes.len() => return Ok(()),
+            Ok(taken) => bytes = &bytes[taken..],
+            // Boxed, so that the tasks of clients that never wait have no room for it.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Box::pin(wait(limit, client.writable())).await?;
+            }
+            Err(_) => return Err(Reason::ClientClosed),
+        }
+    }
+}
