@@ -2,6 +2,7 @@
 
 mod fetch;
 mod health;
+mod https;
 mod serve;
 mod write;
 

@@ -16,6 +16,7 @@ use outrigger_runtime::{bind, shutdown};
 use tokio::net::TcpListener;
 
 use crate::health::{self, Health};
+use crate::https;
 
 /// Largest body that `/bytes/{n}` makes: what a 64 MiB pod can hold.
 const MOST_BYTES: usize = 16 << 20;
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Port for gRPC health checks. Default: none.
     #[arg(long)]
     grpc_port: Option<u16>,
+    /// Port to serve the app over TLS too, with a certificate of its own making. Default: none.
+    #[arg(long)]
+    https_port: Option<u16>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -38,11 +42,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(port) = args.grpc_port {
         tokio::spawn(health::serve_grpc(listen(port)?, health.clone()));
     }
+    let app = app(health);
+    if let Some(port) = args.https_port {
+        tokio::spawn(https::serve(listen(port)?, https::acceptor()?, app.clone()));
+    }
     let listener = listen(args.port)?;
     let (trigger, stop) = shutdown::channel();
     shutdown::on_signal(trigger)?;
     eprintln!("listening on port {}", args.port);
-    axum::serve(listener, app(health)).with_graceful_shutdown(async move { stop.requested().await }).await?;
+    axum::serve(listener, app).with_graceful_shutdown(async move { stop.requested().await }).await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod alone;
+mod command;
 mod shared;
 
 use outrigger_api::names;

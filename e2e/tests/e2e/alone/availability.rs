@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::ENABLED;
+use crate::command::{findings, in_shell};
 
 /// Pods that are created in a second while replicas are replaced, where the machine is quick enough.
 const RATE: u32 = 200;
@@ -31,9 +32,18 @@ async fn with_no_webhook_pods_start_without_their_sidecars() {
     with_namespace(&[ENABLED], |ns| async move {
         assert_untouched(&ns.create::<Pod>(server_pod("web")).await.unwrap());
         ns.pod_ready("web").await;
+        release.scale(2).await;
+
+        // Who was missed is found, and the command that is named mends it.
+        let found = findings(&ns, "MissedPods");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["object"], json!(format!("{}/pod/web", ns.name)));
+        let mended = in_shell(found[0]["command"].as_str().unwrap());
+        assert!(mended.status.success(), "{}", String::from_utf8_lossy(&mended.stderr));
+        assert_injected(&ns.pod_ready("web").await);
+        assert_eq!(findings(&ns, "MissedPods"), Vec::<Value>::new());
     })
     .await;
-    release.scale(2).await;
 }
 
 /// linkerd2#3104, istio#21147: what the cluster needs to start, and the webhook itself, waited for the webhook.

@@ -1,8 +1,5 @@
 //! The command against a real cluster: what it explains, finds and mends. The program is the one that is in the image.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
-
 use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
@@ -10,45 +7,12 @@ use outrigger_api::names;
 use outrigger_e2e::injected::{assert_injected, assert_untouched, restarts, running_config};
 use outrigger_e2e::manifest::{server_deployment, with};
 use outrigger_e2e::namespace::DEADLINE;
-use outrigger_e2e::{Namespace, Release, eventually};
+use outrigger_e2e::{Release, eventually};
 use serde_json::{Value, json};
 
 use super::in_namespace;
 use crate::ENABLED;
-
-/// The release build, which the images are made of: beside the directory of this test's own.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test.ancestors().nth(3).unwrap().join("release/outrigger");
-    assert!(program.exists(), "{} is not there: `images/build` makes it", program.display());
-    program
-}
-
-fn outrigger(args: &[&str]) -> Output {
-    Command::new(program()).args(args).output().unwrap()
-}
-
-/// A command as a finding names it, for the shell of a user who has `outrigger` in the path.
-fn in_shell(command: &str) -> Output {
-    let program = program();
-    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    Command::new("sh").args(["-c", command]).env("PATH", path).output().unwrap()
-}
-
-/// What the command prints as JSON, and its exit code.
-fn outrigger_json(args: &[&str]) -> (Value, Option<i32>) {
-    let output = outrigger(&[args, &["-o", "json"]].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    let json = serde_json::from_slice(&output.stdout);
-    (json.unwrap_or_else(|error| panic!("{args:?}: {error}: {said}")), output.status.code())
-}
-
-/// The lines of one check, in one namespace.
-fn findings(ns: &Namespace, check: &str) -> Vec<Value> {
-    let (found, _) = outrigger_json(&["check", "--namespace", &ns.name]);
-    let lines = found["checks"].as_array().unwrap().iter();
-    lines.filter(|line| line["check"] == check && line["result"] != "good").cloned().collect()
-}
+use crate::command::{findings, in_shell, outrigger, outrigger_json};
 
 /// A Deployment with a profile of the namespace.
 fn deployment_with(profile: &str) -> Value {

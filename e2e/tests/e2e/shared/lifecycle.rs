@@ -106,6 +106,54 @@ async fn an_app_whose_liveness_fails_is_restarted_and_its_proxy_is_not() {
     .await;
 }
 
+/// Over TLS, by whatever certificate; with `host: localhost`, which asks the node and is left as it is; and a handler at the start,
+/// without which a pod does not become ready.
+#[tokio::test]
+async fn https_is_asked_over_tls_and_what_asks_the_node_stays() {
+    in_namespace(&[ENABLED], |ns| async move {
+        let mut pod = server_pod("web");
+        let node = json!({"httpGet": {"path": "/healthz", "port": 8443, "host": "localhost"}, "failureThreshold": 1000});
+        let change = json!({
+            "args": ["serve", "--port", "8080", "--https-port", "8443"],
+            "ports": [{"name": "http", "containerPort": 8080}, {"name": "https", "containerPort": 8443}],
+            "readinessProbe": {"httpGet": {"path": "/healthz", "port": "https", "scheme": "HTTPS"}, "periodSeconds": 1, "failureThreshold": 1},
+            "livenessProbe": node,
+            "lifecycle": {"postStart": {"httpGet": {"path": "/slow?ms=500", "port": "http"}}},
+        });
+        change_app(&mut pod, "", change);
+        ns.create::<Pod>(pod).await.unwrap();
+        let pod = ns.pod_ready("web").await;
+        let config = config(&pod);
+        let kinds: Vec<_> = config.probes.iter().map(|probe| format!("{:?}", probe.kind)).collect();
+        assert_eq!(kinds, ["Readiness", "PostStart"]);
+        let app = pod.spec.as_ref().unwrap().containers.iter().find(|container| container.name == "app").unwrap();
+        let liveness = app.liveness_probe.as_ref().and_then(|probe| probe.http_get.as_ref()).unwrap();
+        assert_eq!(liveness.host.as_deref(), Some("localhost"), "{liveness:?}");
+
+        set_health(&ns, "web", "down").await;
+        eventually("the pod to be unready", DEADLINE, || async {
+            let pod = ns.api::<Pod>().get("web").await?;
+            ensure!(!is_ready(&pod), "{}", summary(&pod));
+            Ok(())
+        })
+        .await;
+    })
+    .await;
+}
+
+/// The kubelet asks the app itself, on the port whose name has gone to the proxy.
+#[tokio::test]
+async fn probes_are_left_to_the_kubelet_where_an_annotation_says_so() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.create::<Pod>(with(probed_pod(), annotated("rewrite-probes", "false"))).await.unwrap();
+        let pod = ns.pod_ready("web").await;
+        assert!(config(&pod).probes.is_empty());
+        let counted = metrics::sum_over(&ns.client, &[pod], "outrigger_http_requests_total").await.unwrap();
+        assert_eq!(counted, 0, "the kubelet does not ask through the proxy");
+    })
+    .await;
+}
+
 /// The user's native sidecar starts before the app, and its probe is answered by the proxy, which starts before it.
 #[tokio::test]
 async fn a_native_sidecar_of_the_users_is_probed_through_the_proxy() {
