@@ -93,12 +93,11 @@ async fn learn_namespaces(
     judge: &mut Judge,
     namespace: Option<&str>,
 ) -> Result<(), AskError> {
-    let namespaces: Vec<_> = match namespace {
-        Some(name) => installation::namespace(cluster, name).await?.into_iter().collect(),
-        None => {
-            let all = cluster.list("/api/v1/namespaces", "", "list namespaces").await?;
-            all.iter().map(namespace_of).collect()
-        }
+    let namespaces: Vec<_> = if let Some(name) = namespace {
+        installation::namespace(cluster, name).await?.into_iter().collect()
+    } else {
+        let all = cluster.list("/api/v1/namespaces", "", "list namespaces").await?;
+        all.iter().map(namespace_of).collect()
     };
     judge.namespaces = namespaces.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect();
     Ok(())

@@ -122,7 +122,7 @@ fn the_hint_about_a_certificate_is_for_whoever_keeps_it() {
     hinted("describe certificates; cert-manager keeps secret outrigger-webhook-certificate and the caBundle");
 }
 
-/// The Role was gone, and the check asked for ClusterRoles alone.
+/// The Role was gone, and the check asked for `ClusterRoles` alone.
 #[test]
 fn a_right_of_the_role_that_is_missing_is_told() {
     for (right, told) in [

@@ -40,22 +40,7 @@ pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
                     annotations.insert("late/annotation".to_owned(), "x".into());
                 }
             }),
-            6 | 7 => {
-                let kind = dice.word(&["readinessProbe", "livenessProbe", "startupProbe"]);
-                // No port of the generator's: the number that a name was turned into would be taken for ours, and asks the same.
-                let probe = match dice.roll(4) {
-                    0 => json!({"exec": {"command": ["true"]}}),
-                    1 => json!({"tcpSocket": {"port": 8099}}),
-                    2 => json!({"httpGet": {"path": "/new", "port": 8099}}),
-                    _ => json!({"httpGet": {"path": "/of-theirs", "port": 15_020}}),
-                };
-                both(without, with, |pod| {
-                    let app = items(pod, "containers").find(|item| !is_ours(item));
-                    if let (Some(app), Some(kind)) = (app.and_then(Value::as_object_mut), kind.as_str()) {
-                        app.insert(kind.to_owned(), probe.clone());
-                    }
-                });
-            }
+            6 | 7 => replace_probe(without, with, dice),
             8 => of_ours(with, |ours| ours["image"] = "mirror.example/sidecar".into()),
             _ => of_ours(with, |ours| {
                 let late = json!({"name": "LATE", "value": "1"});
@@ -76,6 +61,24 @@ pub(crate) fn change(without: &mut Value, with: &mut Value, dice: &mut Dice) {
             map.shift_remove(late);
         });
     }
+}
+
+/// Another probe for the app.
+fn replace_probe(without: &mut Value, with: &mut Value, dice: &mut Dice) {
+    let kind = dice.word(&["readinessProbe", "livenessProbe", "startupProbe"]);
+    // No port of the generator's: the number that a name was turned into would be taken for ours, and asks the same.
+    let probe = match dice.roll(4) {
+        0 => json!({"exec": {"command": ["true"]}}),
+        1 => json!({"tcpSocket": {"port": 8099}}),
+        2 => json!({"httpGet": {"path": "/new", "port": 8099}}),
+        _ => json!({"httpGet": {"path": "/of-theirs", "port": 15_020}}),
+    };
+    both(without, with, |pod| {
+        let app = items(pod, "containers").find(|item| !is_ours(item));
+        if let (Some(app), Some(kind)) = (app.and_then(Value::as_object_mut), kind.as_str()) {
+            app.insert(kind.to_owned(), probe.clone());
+        }
+    });
 }
 
 fn both(without: &mut Value, with: &mut Value, change: impl Fn(&mut Value)) {

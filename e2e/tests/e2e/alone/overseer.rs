@@ -56,7 +56,7 @@ async fn stand(release: &Release, ns: &Namespace, wanted: u64, standing_so: &str
     .await;
 }
 
-/// Waits for the Event with this reason about a ReplicaSet of the namespace.
+/// Waits for the Event with this reason about a `ReplicaSet` of the namespace.
 async fn told(ns: &Namespace, reason: &str) -> Event {
     eventually(&format!("an event {reason}"), DEADLINE, || async {
         ns.events("ReplicaSet", reason).await?.pop().context("there is none")
