@@ -35,6 +35,11 @@ impl Buffer {
     pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= SIZE
     }
+
+    /// Gives its memory back, by who waits before it is dropped.
+    pub(crate) fn give_back(&mut self) {
+        drop(Self(std::mem::take(&mut self.0)));
+    }
 }
 
 /// Waits for bytes and reads them; at the end of the stream there are none. While it waits it holds no buffer.

@@ -24,7 +24,7 @@ pub struct Limits {
     /// connection that the app has just closed.
     pub pool_idle: Duration,
     /// How many connections clients may have at a time, on all ports together. Default: 5,000, of which most are idle in any app:
-    /// an idle one takes 3 KiB of the default memory limit of 64 MiB, and one whose bytes are on their way 16 KiB more. Without a
+    /// an idle one takes 2 to 3 KiB of the default memory limit of 64 MiB, and one whose bytes are on their way 16 KiB more. Without a
     /// bound, a flood would end the proxy and so the pod's traffic.
     pub connections: usize,
     /// How long a stop waits for what is in flight. Default: 25 s, below the 30 s that Kubernetes gives a pod.

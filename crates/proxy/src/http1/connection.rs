@@ -40,20 +40,21 @@ pub(crate) struct Client {
 pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Seat, clock: Rc<Clock>) {
     let mut client = Client { stream, unread: Vec::new(), clock };
     loop {
-        let (message, head) = match next_request(&mut client, listener, seat).await {
+        let (mut message, head) = match next_request(&mut client, listener, seat).await {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(refusal) => return refuse(client, listener, refusal).await,
         };
         let port = listener.port();
-        match exchange(&mut client, message, head, listener, &port).await {
+        match exchange(&mut client, &mut message, &head, listener, &port).await {
             Next::Request => {}
             Next::Close => return,
             Next::Linger => return linger(client.stream).await,
             Next::Reset => return connect::reset(&client.stream),
             Next::Relay { app, from_app } => {
                 let open = Open::count(&port.metrics);
-                return tcp::relay(client.stream, &client.unread, app, &from_app, open).await;
+                let relay = tcp::relay(client.stream, &client.unread, app, &from_app, open);
+                return Box::pin(relay).await;
             }
         }
     }

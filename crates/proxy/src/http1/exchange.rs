@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::buffer::Buffer;
 use crate::connect::AppStream;
-use crate::forward::{self, Sent};
+use crate::forward;
 use crate::http1::answer;
 use crate::http1::connection::Client;
 use crate::http1::edit;
@@ -50,48 +50,48 @@ impl Next {
 /// A request's way through the proxy: forward, then observe. `message` begins with its head.
 pub(crate) async fn exchange(
     client: &mut Client,
-    mut message: Buffer,
-    head: RequestHead,
+    message: &mut Buffer,
+    head: &RequestHead,
     listener: &Listener,
     port: &Rc<Port>,
 ) -> Next {
-    let exchange = Exchange::start(port, &client.clock, &head.request(&message));
-    let Ok(mut body) = begin_body(client, &mut message, &head, &exchange) else {
+    let exchange = Exchange::start(port, &client.clock, &head.request(message));
+    let Ok(mut body) = begin_body(client, message, head, &exchange) else {
         return own_answer(client, exchange, head.method, false, Reason::BadRequest).await;
     };
-    let asked = Asked::of(&head, &body);
+    let asked = Asked::of(head, &body);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
     if asked.method == Method::Connect {
         return own_answer(client, exchange, asked.method, false, Reason::MethodRefused).await;
     }
 
-    let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, added(&head));
+    let start = edit::rewrite(message, 0, head.length, &head.hop.remove, added(head));
     let again = head.method.is_safe() && head.framing == Framing::None;
-    drop(head);
-    let sent = match forward::on_idle(port, &exchange, &message[start..], again) {
-        Some(sent) => Ok(sent),
-        None => forward::on_fresh(port, &message[start..]).await,
+    let mut sent = match forward::on_idle(port, &exchange, &message[start..], again) {
+        Some(sent) => sent,
+        None => match Box::pin(forward::on_fresh(port, &message[start..])).await {
+            Ok(sent) => sent,
+            Err(reason) => {
+                return own_answer(client, exchange, asked.method, body.is_ended() && keep(), reason).await;
+            }
+        },
     };
-    let Sent { mut app, taken, replay } = match sent {
-        Ok(sent) => sent,
-        Err(reason) => {
-            return own_answer(client, exchange, asked.method, body.is_ended() && keep(), reason).await;
-        }
-    };
-    if taken < message.len() - start {
+    if sent.taken < message.len() - start {
         // What fails here shows when the answer is read, if there is none.
-        let _ = app.write_all(&message[start + taken..]).await;
+        let _ = sent.app.write_all(&message[start + sent.taken..]).await;
     }
-    drop(message);
+    message.give_back();
 
-    let mut outcome = answer(client, &mut app, &asked, &keep, &mut body, &exchange).await;
+    let mut outcome = answer(client, &mut sent.app, &asked, &keep, &mut body, &exchange).await;
     // The app had closed its idle connection when the request came.
-    if let (Err(Reason::Reset), Stage::Silent, Some(request)) = (&outcome, asked.stage.get(), replay) {
+    if let (Err(Reason::Reset), Stage::Silent, Some(request)) =
+        (&outcome, asked.stage.get(), sent.replay.take())
+    {
         exchange.retried();
-        outcome = match forward::on_fresh(port, &request).await {
+        outcome = match Box::pin(forward::on_fresh(port, &request)).await {
             Ok(fresh) => {
-                app = fresh.app;
-                answer(client, &mut app, &asked, &keep, &mut body, &exchange).await
+                sent = fresh;
+                answer(client, &mut sent.app, &asked, &keep, &mut body, &exchange).await
             }
             Err(reason) => Err(reason),
         };
@@ -101,11 +101,13 @@ pub(crate) async fn exchange(
         Ok(Answered::Whole { app: app_persists, client: client_persists }) => {
             exchange.end(Reason::None);
             if app_persists && body_sent {
-                port.pool.put(app);
+                port.pool.put(sent.app);
             }
             Next::after_answer(client_persists, body_sent)
         }
-        Ok(Answered::Switched { from_app }) => ended(&exchange, Reason::None, Next::Relay { app, from_app }),
+        Ok(Answered::Switched { from_app }) => {
+            ended(&exchange, Reason::None, Next::Relay { app: sent.app, from_app })
+        }
         Err(reason) => match asked.stage.get() {
             Stage::Silent | Stage::Head => {
                 own_answer(client, exchange, asked.method, body_sent && keep(), reason).await
@@ -143,7 +145,7 @@ fn added(head: &RequestHead) -> &'static [&'static [u8]] {
     }
 }
 
-/// Passes on the answer.
+/// Passes on the answer. Boxed, so that the tasks of idle connections have no room for what it needs: that makes them half as large.
 async fn answer(
     client: &mut Client,
     app: &mut AppStream,
@@ -154,12 +156,11 @@ async fn answer(
 ) -> Result<Answered, Reason> {
     // Most requests have no body, or it came with the head.
     if asked.upload.get() == Upload::Running {
-        // Boxed, so that the tasks of idle connections have no room for it.
         return Box::pin(answer_beside_body(client, app, asked, keep, body, exchange)).await;
     }
     let (_, client_write) = client.stream.split();
     let (app_read, _) = app.split();
-    response::pass(app_read, client_write, asked, keep, exchange).await
+    Box::pin(response::pass(app_read, client_write, asked, keep, exchange)).await
 }
 
 /// Passes on the answer while what is left of the request's body still goes up: an app may answer before it has read all,

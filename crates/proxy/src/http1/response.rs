@@ -108,7 +108,7 @@ pub(crate) async fn pass(
     };
     exchange.answered(head.status);
     if head.status == 101 {
-        return switch(client, message, head, asked, stalled).await;
+        return Box::pin(switch(client, message, head, asked, stalled)).await;
     }
     let Plan { mut body, unchunk, stage, keep_app, keep_client } = Plan::of(&head, asked, keep);
     let mut end = head.length;
