@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo bench bench-soak bench-admission bench-inject
+.PHONY: help build test lint images e2e e2e-up e2e-down demo conformance bench bench-soak bench-admission bench-inject
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -33,6 +33,9 @@ e2e-down: ## take that cluster down; nothing of it stays
 demo: ## a cluster with the chart and the demo app, its traffic counted
 	@scripts/setup e2e
 	@e2e/demo
+
+conformance: ## real clients and servers of other makers on both sides of the proxy
+	@conformance/run
 
 bench: ## what the data plane costs, beside HAProxy, nginx and Envoy
 	@bench/dataplane/run

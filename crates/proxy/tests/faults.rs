@@ -155,6 +155,7 @@ fn ambiguous_framing_never_reaches_the_app() {
         "POST /a b HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
         "POST  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / http/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.2\r\nHost: a\r\n\r\n",
     ] {
         let answer = client::request(proxy.port, wrong);

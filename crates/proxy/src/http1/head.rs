@@ -172,11 +172,8 @@ fn refused_request(error: httparse::Error, bytes: &[u8]) -> HeadError {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     // The last word, as a target with a space in it is a mistake of HTTP's own.
     let protocol = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    if error == httparse::Error::Version && !protocol.starts_with(b"HTTP/") {
-        HeadError::OtherProtocol
-    } else {
-        refused(error)
-    }
+    let is_http = protocol.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"));
+    if error == httparse::Error::Version && !is_http { HeadError::OtherProtocol } else { refused(error) }
 }
 
 fn version(minor: Option<u8>) -> Version {
