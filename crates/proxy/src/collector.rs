@@ -100,6 +100,8 @@ impl Families<'_> {
             let counts = port.detected.iter().zip(Detected::ALL);
             counts.map(|(count, (_, result))| (vec![("result", result)], count.get())).collect()
         })?;
+        let help = "Clients' connections closed by the proxy, because no further request came";
+        self.counter(("idle_connections_closed", help), |port| one(port.idle_closed.get()))?;
         let help =
             "Requests counted with method and code _OTHER, because their port has as many series as it may";
         self.counter(("metrics_series_dropped", help), |port| {

@@ -71,6 +71,8 @@ pub(crate) struct PortMetrics {
     pub(crate) response_body_bytes: Counter,
     /// What clients spoke, by [`Detected`].
     pub(crate) detected: [Counter; Detected::ALL.len()],
+    /// Clients' connections closed by us between two requests, because none came.
+    pub(crate) idle_closed: Counter,
     /// Calls by gRPC that have ended.
     pub(crate) grpc: ByCode,
     /// Connections by HTTP/2.
@@ -140,6 +142,7 @@ impl PortMetrics {
             request_body_bytes: Counter::default(),
             response_body_bytes: Counter::default(),
             detected: Default::default(),
+            idle_closed: Counter::default(),
             grpc: ByCode::default(),
             http2: Http2::default(),
             relayed: Relayed::default(),

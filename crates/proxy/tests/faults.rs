@@ -291,6 +291,7 @@ fn client_that_does_not_finish_its_head_is_cut_off() {
     let mut idle = proxy.connect();
     idle.get("/");
     assert!(idle.is_closed_by_peer());
+    assert_eq!(proxy.of_port("idle_connections_closed_total"), 1);
     assert_eq!(proxy.active(), 0);
 }
 

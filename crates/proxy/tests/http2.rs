@@ -278,6 +278,7 @@ fn idle_client_is_told_to_leave() {
             tokio::task::yield_now().await;
         }
     });
+    assert_eq!(proxy.of_port("idle_connections_closed_total"), 1);
     wait_until("it is closed in order", || {
         proxy.metric(r#"http2_connections_closed_total{direction="inbound",port="web",reason=""}"#) == 1
     });

@@ -18,7 +18,7 @@ use crate::listener::Listener;
 use crate::observe::Exchange;
 use crate::own_time::Clock;
 use crate::reason::Reason;
-use crate::seat::Seat;
+use crate::seat::{Called, Seat};
 use crate::stall;
 use crate::tcp::{self, Open};
 
@@ -71,6 +71,10 @@ async fn next_request(
         let receive = |context: &mut Context<'_>| buffer::poll_receive(&mut client.stream, context);
         match seat.wait(seat.deadline(limits.idle), true, receive).await {
             Ok(Ok(message)) if !message.is_empty() => message,
+            Err(Called::Late) => {
+                listener.port().metrics.idle_closed.add(1);
+                return Ok(None);
+            }
             _ => return Ok(None),
         }
     } else {

@@ -169,7 +169,10 @@ impl Serving {
                 // A stream ended meanwhile: its client has some time left for the next.
                 Err(Called::Late) if !is_idle => {}
                 Err(Called::Late) if self.leaving => return Ended::Orderly,
-                Err(Called::Late) => self.leave(),
+                Err(Called::Late) => {
+                    self.client.listener.port().metrics.idle_closed.add(1);
+                    self.leave();
+                }
             }
         }
     }
