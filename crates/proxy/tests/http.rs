@@ -339,6 +339,20 @@ fn answer_framed_twice_is_read_as_chunked_and_passed_on_with_one_framing() {
     }
 }
 
+/// It was read as one without an end, so its client waited until the app's idle connection ended.
+#[test]
+fn answer_whose_last_coding_is_chunked_ends_with_its_chunks() {
+    let proxy =
+        http(answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nzz\r\n0\r\n\r\n"));
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.head().0.contains("Transfer-Encoding: gzip, chunked\r\n"));
+        assert_eq!(client.read_exact(12), b"2\r\nzz\r\n0\r\n\r\n");
+    }
+    assert_eq!(proxy.requests("GET", "200", ""), 2);
+}
+
 #[test]
 fn app_of_http_1_0_does_not_end_the_clients_connection() {
     let proxy = http(serve(|mut connection| {

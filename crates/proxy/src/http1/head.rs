@@ -148,7 +148,7 @@ pub(crate) fn response(bytes: &[u8], asked: Method) -> Result<Option<ResponseHea
     let bodiless = asked == Method::Head || matches!(status, 100..=199 | 204 | 304);
     let framing = match (fields.encoding, fields.length) {
         _ if bodiless => Framing::None,
-        (Encoding::Chunked, _) => {
+        (Encoding::Chunked | Encoding::LastChunked, _) => {
             // RFC 9112 6.3: chunked counts, and whoever passes it on removes the other.
             fields.hop.remove.extend(fields.length_line);
             fields.hop.remove.sort_by_key(|line| line.start);
@@ -190,6 +190,8 @@ fn position(bytes: &[u8], part: &[u8]) -> Range<usize> {
 enum Encoding {
     None,
     Chunked,
+    /// Others before it, or the same twice.
+    LastChunked,
     Other,
 }
 
@@ -297,9 +299,14 @@ impl Fields {
     }
 
     fn transfer_encoding(&mut self, value: &[u8], line: Range<usize>) {
-        let chunked = self.encoding == Encoding::None && value.eq_ignore_ascii_case(b"chunked");
-        self.encoding = if chunked { Encoding::Chunked } else { Encoding::Other };
-        self.hop.chunked = chunked.then_some(line);
+        let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+        let alone = self.encoding == Encoding::None && is_chunked(value);
+        self.encoding = match options(value).last() {
+            _ if alone => Encoding::Chunked,
+            Some(last) if is_chunked(last) => Encoding::LastChunked,
+            _ => Encoding::Other,
+        };
+        self.hop.chunked = alone.then_some(line);
     }
 }
 
