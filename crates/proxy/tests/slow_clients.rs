@@ -37,6 +37,26 @@ fn body_that_stalls_is_a_408_and_the_app_is_let_go() {
 }
 
 #[test]
+fn body_may_stall_while_its_answer_runs() {
+    let proxy = impatient(serve(|mut connection| {
+        connection.head();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+        assert_eq!(connection.read_until("world"), "world");
+        connection.send("world");
+    }));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    client.head();
+    assert_eq!(client.read_exact(5), b"hello");
+    // For longer than it may before.
+    let (_never, nothing) = channel::<()>();
+    let _ = nothing.recv_timeout(Duration::from_millis(300));
+    client.send("world");
+    assert_eq!(client.read_exact(5), b"world");
+    assert_eq!(proxy.requests("POST", "200", ""), 1);
+}
+
+#[test]
 fn answer_that_its_client_does_not_take_is_given_up() {
     for framing in ["Content-Length: 1073741824", "Transfer-Encoding: chunked"] {
         let proxy = impatient(serve(move |mut connection| {

@@ -175,7 +175,8 @@ async fn answer_beside_body(
 ) -> Result<Answered, Reason> {
     let (client_read, client_write) = client.stream.split();
     let (app_read, app_write) = app.split();
-    let mut upload = pin!(request_body::pass(client_read, app_write, body, &mut client.unread, exchange));
+    let mut upload =
+        pin!(request_body::pass(client_read, app_write, body, &mut client.unread, asked, exchange));
     let mut answer = pin!(response::pass(app_read, client_write, asked, keep, exchange));
     loop {
         tokio::select! {

@@ -1,10 +1,14 @@
 //! The rest of a request's body, on its way to the app.
 
+use std::io;
+use std::time::Duration;
+
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::{self, SIZE};
 use crate::http1::framing::Body;
+use crate::http1::response::Asked;
 use crate::observe::Exchange;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
@@ -25,6 +29,7 @@ pub(crate) async fn pass(
     mut app: WriteHalf<'_>,
     body: &mut Body,
     unread: &mut Vec<u8>,
+    asked: &Asked,
     exchange: &Exchange,
 ) -> Result<(), Unsent> {
     let gone = Unsent::Client(Reason::ClientClosed);
@@ -32,7 +37,7 @@ pub(crate) async fn pass(
     let mut in_bulk = false;
     while !body.is_ended() {
         if in_bulk && body.unbroken() >= SIZE as u64 {
-            stall::wait(stalled, client.readable()).await.map_err(Unsent::Client)?;
+            next(async || client.readable().await, asked, stalled).await?;
             if let Some(pipe) = Pipe::fill(client.as_ref(), body.unbroken()).map_err(|_| gone)? {
                 let length = pipe.holds();
                 if length == 0 {
@@ -45,7 +50,7 @@ pub(crate) async fn pass(
                 continue;
             }
         }
-        let piece = stall::wait(stalled, buffer::receive(&mut client)).await.map_err(Unsent::Client)?;
+        let piece = next(async || buffer::receive(&mut client).await, asked, stalled).await?;
         if piece.is_empty() {
             return Err(gone);
         }
@@ -58,4 +63,18 @@ pub(crate) async fn pass(
         unread.extend_from_slice(&piece[taken..]);
     }
     Ok(())
+}
+
+/// Waits for the client's next bytes. One whose answer has begun may be silent for longer: the two may talk by turns.
+async fn next<T>(
+    mut step: impl AsyncFnMut() -> io::Result<T>,
+    asked: &Asked,
+    stalled: Duration,
+) -> Result<T, Unsent> {
+    loop {
+        match stall::wait(stalled, step()).await {
+            Err(Reason::BodyTimeout) if asked.is_answered() => {}
+            done => return done.map_err(Unsent::Client),
+        }
+    }
 }

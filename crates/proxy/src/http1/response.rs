@@ -81,6 +81,11 @@ impl Asked {
             told: Cell::new(false),
         }
     }
+
+    /// Whether the client has a part of the answer.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.stage.get(), Stage::Body | Stage::UntilClose)
+    }
 }
 
 /// Passes on the app's answer to the end of its body.
@@ -254,7 +259,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// answer. Before that it is sent a line that clients must bear (RFC 9110 15.2.1), which one that has closed answers with a reset.
 /// Within the answer there is no such line, and whoever closes then has mostly left: a page with a stream of events.
 async fn has_left(client: &TcpStream, asked: &Asked) {
-    let answered = !matches!(asked.stage.get(), Stage::Silent | Stage::Head);
+    let answered = asked.is_answered();
     if !answered && asked.version == Version::Http11 && !asked.told.replace(true) {
         // Not taken, it tells nothing; the answer will.
         let _ = client.try_write(b"HTTP/1.1 100 Continue\r\n\r\n");
