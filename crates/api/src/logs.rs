@@ -1,6 +1,6 @@
 //! Log files that the adapter turns into JSON lines: what users write, and what the adapter reads.
 
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
@@ -17,6 +17,9 @@ pub const MAX_PATTERN: usize = 256;
 pub const DEFAULT_LINE_BYTES: u32 = 64 * 1024;
 /// The most that a profile can ask for: the adapter holds one line in memory, and must stay small.
 pub const MAX_LINE_BYTES: u32 = 128 * 1024;
+
+/// Most bytes of a pattern when it is compiled: `\\w` in Unicode has some 70,000.
+const MAX_COMPILED: usize = 1 << 20;
 
 /// The log files of one directory of one container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -329,16 +332,25 @@ fn is_below(path: &str, directory: &str) -> bool {
 
 /// A pattern without a named group would parse every line into nothing.
 fn pattern_fault(pattern: &str) -> Option<String> {
-    let nameless = || Regex::new(pattern).is_ok_and(|regex| regex.capture_names().flatten().next().is_none());
-    let message = "has no named group: it takes one for each field, as (?P<message>.*)";
-    expression_fault(pattern).or_else(|| nameless().then(|| message.to_owned()))
+    match compile(pattern) {
+        Ok(regex) if regex.capture_names().flatten().next().is_none() => {
+            Some("has no named group: it takes one for each field, as (?P<message>.*)".to_owned())
+        }
+        Ok(_) => None,
+        Err(fault) => Some(fault),
+    }
 }
 
 fn expression_fault(pattern: &str) -> Option<String> {
+    compile(pattern).err()
+}
+
+/// Bounded: anybody's pod may bring patterns, and they are compiled where admissions wait.
+fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > MAX_PATH {
-        return Some(format!("longer than {MAX_PATH} bytes"));
+        return Err(format!("longer than {MAX_PATH} bytes"));
     }
-    Regex::new(pattern).err().map(|error| one_line(&error))
+    RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().map_err(|error| one_line(&error))
 }
 
 /// The engine draws its message over several lines; only the last says what is wrong.

@@ -34,8 +34,6 @@ pub const OPENSHIFT_UID_RANGE: &str = "openshift.io/sa.scc.uid-range";
 /// The profile of a pod that names none.
 pub const DEFAULT_PROFILE: &str = "default";
 
-/// How the name of every container and volume begins that Outrigger adds to a pod.
-pub const PREFIX_OF_ITEMS: &str = "outrigger-";
 /// Container of the traffic proxy.
 pub const PROXY_CONTAINER: &str = "outrigger-proxy";
 /// Container of the log adapter.

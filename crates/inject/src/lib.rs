@@ -43,7 +43,7 @@ pub use place::Place;
 pub use plan::{inject, profile_name};
 pub use profiles::Profiles;
 pub use selector::{is_asked, may_be_asked, selects};
-pub use standing::{Standing, standing};
+pub use standing::{Standing, is_live, standing};
 pub use uninject::{UninjectError, uninject};
 
 use std::collections::BTreeMap;

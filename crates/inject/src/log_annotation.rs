@@ -1,12 +1,19 @@
 //! The annotation `logs`: `app=/var/log/app/*.log,app=/var/log/app/*.err`.
 
 use outrigger_api::logs::{LogFormat, LogSpec};
+use outrigger_api::profile::MAX_ENTRIES;
 
 /// The files listed. Those of one directory, and of directories in it, are one entry, because no file can be renamed from one mount
 /// to another. It keeps what the profile says about that directory.
 pub(crate) fn parse(value: &str, profile: &[LogSpec]) -> Result<Vec<LogSpec>, String> {
+    let items = || value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    if items().count() > MAX_ENTRIES {
+        return Err(format!(
+            "more than {MAX_ENTRIES} entries; app=/var/log/**/*.log is one for a whole tree"
+        ));
+    }
     let mut specs: Vec<LogSpec> = Vec::new();
-    for item in value.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+    for item in items() {
         let (container, files) = item
             .split_once('=')
             .ok_or_else(|| format!("{item:?} names no container: it takes app=/var/log/app/*.log"))?;
@@ -24,14 +31,26 @@ pub(crate) fn parse(value: &str, profile: &[LogSpec]) -> Result<Vec<LogSpec>, St
             spec.container == container && spec.path.trim_end_matches('/') == path.trim_end_matches('/')
         });
         let base = known.cloned().unwrap_or_default();
-        specs.push(LogSpec {
+        let mut spec = LogSpec {
             container: container.to_owned(),
             path: path.to_owned(),
             files: vec![file.to_owned()],
             ..base
-        });
+        };
+        take_in(&mut spec, &mut specs);
+        specs.push(spec);
     }
     Ok(specs)
+}
+
+/// Takes in the entries of directories that lie in this one's: they may come before it.
+fn take_in(spec: &mut LogSpec, specs: &mut Vec<LogSpec>) {
+    specs.retain(|other| {
+        let inner = other.path.strip_prefix(spec.path.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        let Some(inner) = inner.filter(|_| other.container == spec.container) else { return true };
+        spec.files.extend(other.files.iter().map(|file| format!("{inner}/{file}")));
+        false
+    });
 }
 
 /// Gives every entry that format. A pattern of another format goes.
@@ -66,12 +85,16 @@ mod tests {
             ("app=/a/x.log, app=/a/*.err,web=/a/**/*.log", &["app /a x.log *.err", "web /a **/*.log"]),
             ("app=/a/b*/c.log", &["app /a b*/c.log"]),
             ("app=/a/*.log,app=/a/old/*.txt,app=/ab/*.log", &["app /a *.log old/*.txt", "app /ab *.log"]),
+            ("app=/a/old/*.txt,web=/a/b/x,app=/a/*.log", &["web /a/b x", "app /a *.log old/*.txt"]),
         ] {
             assert_eq!(shown(value).unwrap(), wanted, "{value}");
         }
         for wrong in ["/var/log/app/*.log", "app=*.log", "app=/*.log", "app="] {
             assert!(shown(wrong).is_err(), "{wrong}");
         }
+        // One annotation of 256 KiB kept every admission waiting for a minute.
+        let many: Vec<_> = (0..=MAX_ENTRIES).map(|number| format!("app=/{number}/f")).collect();
+        assert!(shown(&many.join(",")).unwrap_err().starts_with("more than 64 entries"));
     }
 
     #[test]

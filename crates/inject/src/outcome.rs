@@ -100,13 +100,13 @@ pub struct Report {
     /// Labels of ours that the pod had before, which a copied manifest may: taking the sidecars out leaves them so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replaced_labels: BTreeMap<String, serde_json::Value>,
+    /// The same for annotations, of which a status that can't be read is one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced_annotations: BTreeMap<String, serde_json::Value>,
     /// Hashes of what was written into the containers and volumes that were added, by name and field. A later version
     /// compares them with what it would write.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rendered: BTreeMap<String, BTreeMap<String, String>>,
-    /// What a pod that had sidecars lacked and now gets, one sentence each; empty for one that had none.
-    #[serde(skip)]
-    pub renewed: Vec<String>,
     /// What the user should know, though the pod was injected.
     #[serde(skip)]
     pub warnings: Vec<String>,

@@ -3,7 +3,7 @@
 use outrigger_api::Reason;
 use outrigger_api::names::{CONFIG_ANNOTATION, INJECT_LABEL, PREFIX, PROFILE_ANNOTATION, STATUS_ANNOTATION};
 use outrigger_api::port::PortRef;
-use outrigger_api::profile::{InboundSpec, SidecarProfileSpec};
+use outrigger_api::profile::{InboundSpec, MAX_ENTRIES, SidecarProfileSpec};
 use outrigger_api::quantity::Quantity;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,6 +13,9 @@ use crate::log_annotation;
 use crate::outcome::Refusal;
 use crate::place;
 use crate::pod::{Container, Pod};
+
+/// The most annotations that a warning is made of.
+const MOST_WARNINGS: usize = 10;
 
 /// The annotations that override, without their prefix. One for each arm of [`set`].
 pub(crate) const KNOBS: [&str; 12] = [
@@ -60,14 +63,18 @@ pub(crate) fn apply(
     for (field, message) in effective.profile.proxy.resources.faults() {
         errors.push(format!("proxy {field}: {message} (after the annotations)"));
     }
-    for (index, logs) in effective.profile.logs.iter().enumerate() {
+    // The profile's own were checked when it was read, and their patterns compiled for that.
+    let of_annotations = ["logs", "log-format"]
+        .iter()
+        .any(|knob| place::annotation(pod, namespace, &format!("{PREFIX}{knob}")).is_some());
+    for (index, logs) in effective.profile.logs.iter().enumerate().filter(|_| of_annotations) {
         let faults = logs.check(&format!("logs[{index}]"));
         errors.extend(faults.iter().map(|fault| format!("{fault} (after the annotations)")));
     }
     if !errors.is_empty() {
         return Err(Refusal::Rejected { reason: Reason::InvalidAnnotation, errors });
     }
-    effective.warnings = pod.annotations().filter_map(|(key, _)| unknown(key)).collect();
+    effective.warnings = pod.annotations().filter_map(|(key, _)| unknown(key)).take(MOST_WARNINGS).collect();
     effective.warnings.extend(ports_that_are_not_there(pod));
     Ok(effective)
 }
@@ -106,8 +113,13 @@ fn select(inbound: &[InboundSpec], ports: Vec<PortRef>) -> Vec<InboundSpec> {
 
 /// A comma-separated list of ports; empty for none.
 fn parse_ports(value: &str) -> Result<Vec<PortRef>, String> {
-    let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
-    items.map(|item| item.parse().map_err(|error| format!("{error}"))).collect()
+    let items = || value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    if items().count() > MAX_ENTRIES {
+        return Err(format!(
+            "more than {MAX_ENTRIES} ports; a number stands for each port of that number, and * for all"
+        ));
+    }
+    items().map(|item| item.parse().map_err(|error| format!("{error}"))).collect()
 }
 
 /// Slips of the pen on the pod itself. A namespace's annotation is for many pods, and not each has every port.
@@ -142,7 +154,8 @@ fn parse_word<T: DeserializeOwned>(value: &str) -> Result<T, String> {
 /// Annotations of ours without quotes around a number or a boolean. The API server never sends them; a manifest may.
 fn not_text(pod: Pod) -> Vec<String> {
     let ours = pod.annotations().filter(|(key, value)| key.starts_with(PREFIX) && !value.is_string());
-    ours.map(|(key, value)| format!("annotation {key}: {value} is no text; put it in quotes")).collect()
+    let told = ours.take(MOST_WARNINGS);
+    told.map(|(key, value)| format!("annotation {key}: {value} is no text; put it in quotes")).collect()
 }
 
 fn unknown(key: &str) -> Option<String> {

@@ -1,11 +1,23 @@
 //! What injection owns in one container or volume: where two versions of it differ.
 
-use outrigger_api::names::PREFIX_OF_ITEMS;
+use outrigger_api::names::{
+    CONFIG_ANNOTATION, CONFIG_VOLUME, FINISH_LABEL, INJECTED_LABEL, LOGS_CONTAINER, PROXY_CONTAINER,
+    SHARED_VOLUME, STATUS_ANNOTATION,
+};
 use outrigger_api::quantity::Quantity;
 use serde_json::Value;
 
 use crate::edit::{Edit, escape};
 use crate::sentences::differs;
+
+/// The containers that injection adds. By their names and not by a prefix, which a user's own may have.
+pub(crate) const OUR_CONTAINERS: [&str; 2] = [PROXY_CONTAINER, LOGS_CONTAINER];
+/// The volumes that injection adds.
+pub(crate) const OUR_VOLUMES: [&str; 2] = [CONFIG_VOLUME, SHARED_VOLUME];
+/// The labels that injection sets.
+pub(crate) const OUR_LABELS: [&str; 2] = [INJECTED_LABEL, FINISH_LABEL];
+/// The annotations that injection writes into every pod.
+pub(crate) const OUR_ANNOTATIONS: [&str; 2] = [CONFIG_ANNOTATION, STATUS_ANNOTATION];
 
 /// One field of the user's that injection owns, and that is not as it would be.
 pub(crate) struct Change<'a> {
@@ -74,7 +86,7 @@ fn is_ours_among_others(now: &[Value], wanted: &[Value]) -> bool {
 }
 
 fn is_ours(item: &Value) -> bool {
-    item["name"].as_str().is_some_and(|name| name.starts_with(PREFIX_OF_ITEMS))
+    item["name"].as_str().is_some_and(|name| OUR_VOLUMES.contains(&name))
 }
 
 /// Whether a field holds what is wanted, defaults of the API server and additions of others aside.

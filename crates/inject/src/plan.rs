@@ -1,6 +1,6 @@
 //! The way from a pod to its patch, read top to bottom.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use json_patch::Patch;
 use outrigger_api::Reason;
@@ -17,6 +17,7 @@ use crate::edit::{Edit, escape};
 use crate::logs_container::{self, LogsContainer};
 use crate::outcome::{Placement, Refusal};
 use crate::overrides::{self, Effective};
+use crate::owned::{OUR_ANNOTATIONS, OUR_LABELS};
 use crate::pod::{CONTAINERS, Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
 use crate::probes::{self, Probes};
@@ -46,9 +47,6 @@ pub fn profile_name<'a>(pod: &'a Value, namespace: &'a Namespace) -> &'a str {
     let named = place::annotation(Pod::unchecked(pod), namespace, PROFILE_ANNOTATION);
     named.map_or(DEFAULT_PROFILE, |(name, _)| name)
 }
-
-/// The labels that injection sets.
-pub(crate) const LABELS: [&str; 2] = [INJECTED_LABEL, FINISH_LABEL];
 
 /// The patch for a pod without sidecars. `answered`: the probes that the proxy answers already, where it had some.
 pub(crate) fn plan(
@@ -248,11 +246,8 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
         report.default_container = Some(app.name.to_owned());
     }
-    for label in LABELS {
-        if let Some(value) = pod.at(&format!("/metadata/labels/{}", escape(label))) {
-            report.replaced_labels.insert(label.to_owned(), value.clone());
-        }
-    }
+    report.replaced_labels = replaced(pod, "/metadata/labels", OUR_LABELS);
+    report.replaced_annotations = replaced(pod, "/metadata/annotations", OUR_ANNOTATIONS);
     edit.insert("/metadata/labels", INJECTED_LABEL, "true".into());
     if native::must_be_finished(pod, &plan.placement) {
         edit.insert("/metadata/labels", FINISH_LABEL, "true".into());
@@ -270,6 +265,12 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     report.nulls.clone_from(&edit.nulls);
     edit.insert("/metadata/annotations", STATUS_ANNOTATION, json_text(&report).into());
     (edit.finish(), report)
+}
+
+/// What stood in the place of ours.
+fn replaced(pod: Pod, map: &str, ours: [&str; 2]) -> BTreeMap<String, Value> {
+    let found = |key: &str| Some((key.to_owned(), pod.at(&format!("{map}/{}", escape(key)))?.clone()));
+    ours.into_iter().filter_map(found).collect()
 }
 
 fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {

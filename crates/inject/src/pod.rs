@@ -44,6 +44,15 @@ pub(crate) struct ContainerPort<'a> {
     pub(crate) host_port: Option<u64>,
 }
 
+/// What Kubernetes allows, checked before us because it is not: the API server validates a pod after the webhooks have seen it. All
+/// that is done with a pod takes time and memory by these, on a thread that all admissions share.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go>
+const ANNOTATION_BYTES: usize = 256 << 10;
+/// A DNS label, as the names of containers and volumes; those of ports are shorter still.
+const NAME_BYTES: usize = 63;
+/// Linux' `PATH_MAX`.
+const PATH_BYTES: usize = 4096;
+
 pub(crate) const CONTAINERS: &str = "/spec/containers";
 pub(crate) const INIT_CONTAINERS: &str = "/spec/initContainers";
 
@@ -68,8 +77,15 @@ impl<'a> Pod<'a> {
             return malformed("spec.volumes is no list");
         }
         let pod = Self { json };
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string().len(), str::len);
+        if pod.annotations().map(|(key, value)| key.len() + text(value)).sum::<usize>() > ANNOTATION_BYTES {
+            return malformed(&format!("metadata.annotations has more than {ANNOTATION_BYTES} bytes"));
+        }
         let mut names = BTreeSet::new();
         for container in pod.containers() {
+            if let Some(what) = container.too_long() {
+                return malformed(&what);
+            }
             for list in ["ports", "volumeMounts"] {
                 if !is_list_or_absent(container.json.get(list)) {
                     return malformed(&format!("{list} of container {} is no list", container.name));
@@ -129,6 +145,24 @@ impl<'a> Pod<'a> {
 }
 
 impl<'a> Container<'a> {
+    /// A name or path that no API server takes. Each may come in a sentence about each of thousands of ports or mounts.
+    fn too_long(self) -> Option<String> {
+        let place = format!("{}/{}", self.pointer.list, self.pointer.index);
+        let place = dotted(&place);
+        if self.name.len() > NAME_BYTES {
+            return Some(format!("the name of {place} has more than {NAME_BYTES} bytes"));
+        }
+        let longer = |list: &str, field: &str, most: usize| {
+            let items = self.json[list].as_array().into_iter().flatten();
+            let texts = items.into_iter().filter_map(|item| item[field].as_str());
+            let found = texts.into_iter().any(|text| text.len() > most);
+            found.then(|| format!("a {field} in {list} of {place} has more than {most} bytes"))
+        };
+        longer("ports", "name", NAME_BYTES)
+            .or_else(|| longer("volumeMounts", "name", NAME_BYTES))
+            .or_else(|| longer("volumeMounts", "mountPath", PATH_BYTES))
+    }
+
     /// Whether it runs as long as the pod: an app container, or a native sidecar of the user's.
     pub(crate) fn is_long_running(self) -> bool {
         self.pointer.list == CONTAINERS || self.json["restartPolicy"] == "Always"

@@ -87,12 +87,14 @@ impl Probes {
     pub(crate) fn keep(&mut self, pod: Pod, answered: Vec<Probe>, moved: &[MovedPort]) {
         let planned: HashSet<_> = self.answered.iter().map(Probe::path).collect();
         let ports: HashSet<_> = moved.iter().map(|moved| moved.port).collect();
+        let containers: HashMap<_, _> =
+            pod.containers().enumerate().map(|(place, found)| (found.name, (place, found.json))).collect();
         let kept = answered.into_iter().filter(|probe| {
             let port = match &probe.action {
                 ProbeAction::Http(http) => http.port,
                 ProbeAction::Tcp { port } | ProbeAction::Grpc { port, .. } => *port,
             };
-            let handler = || pod.container(&probe.container)?.json.pointer(probe.kind.field());
+            let handler = || containers.get(probe.container.as_str())?.1.pointer(probe.kind.field());
             !planned.contains(&probe.path())
                 && ports.contains(&port)
                 && handler().is_some_and(|handler| handler["httpGet"].is_object())
@@ -101,7 +103,7 @@ impl Probes {
         self.answered.extend(kept);
         if self.answered.len() > before {
             // In the order of those that were planned at once, or the config would look as if something had changed.
-            let place = |name: &str| pod.containers().position(|container| container.name == name);
+            let place = |name: &str| containers.get(name).map(|(place, _)| *place);
             let kind = |kind| ProbeKind::ALL.iter().position(|other| *other == kind);
             self.answered.sort_by_cached_key(|probe| (place(&probe.container), kind(probe.kind)));
         }

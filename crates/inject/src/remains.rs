@@ -3,11 +3,10 @@
 //! The containers and volumes are the proof; what else was done is read from them as far as it can be.
 
 use outrigger_api::config::Protocol;
-use outrigger_api::names::{
-    ADMIN_PORT, CONFIG_ANNOTATION, CONFIG_VOLUME, PREFIX_OF_ITEMS, PROXY_CONTAINER, SHARED_VOLUME,
-};
+use outrigger_api::names::{ADMIN_PORT, CONFIG_ANNOTATION, CONFIG_VOLUME, PROXY_CONTAINER, SHARED_VOLUME};
 use serde_json::Value;
 
+use crate::owned::{OUR_CONTAINERS, OUR_VOLUMES};
 use crate::pod::{Container, Pod};
 use crate::{MovedPort, Report};
 
@@ -43,7 +42,7 @@ pub(crate) fn report(json: &Value) -> Option<Report> {
     let names = volumes.iter().filter_map(|volume| volume["name"].as_str());
     Some(Report {
         containers: ours.iter().map(|container| container.name.to_owned()).collect(),
-        volumes: names.filter(|name| name.starts_with(PREFIX_OF_ITEMS)).map(str::to_owned).collect(),
+        volumes: names.filter(|name| OUR_VOLUMES.contains(name)).map(str::to_owned).collect(),
         ports: ports.collect(),
         mounts: theirs.iter().flat_map(|container| shared_mounts(*container)).collect(),
         ..Report::default()
@@ -53,8 +52,7 @@ pub(crate) fn report(json: &Value) -> Option<Report> {
 /// A container of ours by its name, and because it reads the sidecar config.
 fn is_sidecar(container: Container) -> bool {
     let mounts = container.json["volumeMounts"].as_array().into_iter().flatten();
-    container.name.starts_with(PREFIX_OF_ITEMS)
-        && mounts.into_iter().any(|mount| mount["name"] == CONFIG_VOLUME)
+    OUR_CONTAINERS.contains(&container.name) && mounts.into_iter().any(|mount| mount["name"] == CONFIG_VOLUME)
 }
 
 fn shared_mounts(container: Container) -> Vec<String> {

@@ -36,17 +36,14 @@ pub(crate) fn decide(pod: &Value, status: &Report, context: &Context) -> Result<
         Ok(Renewal { patch, .. }) if patch.0.is_empty() => {
             Err(Refusal::skipped(Reason::AlreadyInjected, "the pod carries the sidecars already"))
         }
-        Ok(Renewal { patch, mut report, structural, live }) => {
-            report.renewed = [structural, live].concat();
-            Ok((patch, report))
-        }
+        Ok(Renewal { patch, report, .. }) => Ok((patch, report)),
         Err(refusal) if carries_sidecars(pod, status) => Err(left_as_it_is(refusal)),
         Err(refusal) => Err(refusal),
     }
 }
 
 /// The annotation alone is no proof: it is copied with a template, the container is not.
-fn carries_sidecars(pod: &Value, status: &Report) -> bool {
+pub(crate) fn carries_sidecars(pod: &Value, status: &Report) -> bool {
     let mut containers = [CONTAINERS, INIT_CONTAINERS].into_iter().flat_map(|list| items(pod, list));
     containers.any(|container| status.containers.iter().any(|ours| ours == name(container)))
 }

@@ -1,5 +1,7 @@
 //! The shared volume: an emptyDir, mounted in the containers that the profile names and where the log adapter reads.
 
+use std::collections::HashSet;
+
 use outrigger_api::Reason;
 use outrigger_api::names::SHARED_VOLUME;
 use outrigger_api::profile::{SharedMount, SharedVolumeSpec};
@@ -15,24 +17,26 @@ pub(crate) fn plan(
 ) -> Result<Vec<(Container<'_>, SharedMount)>, Refusal> {
     let mut mounts: Vec<(Container, SharedMount)> = Vec::new();
     let (mut reason, mut errors) = (None, Vec::new());
+    let mut read_only = None;
     for mount in wanted {
         let Some(container) = pod.container(&mount.container) else {
-            let names: Vec<_> = pod.containers().map(|container| container.name).collect();
             reason.get_or_insert(Reason::ContainerNotFound);
             errors.push(format!(
                 "{} of container {} is to lie in the shared volume, and the pod has no such container: {}",
                 mount.path,
                 mount.container,
-                names.join(", ")
+                names(pod)
             ));
             continue;
         };
+        let read_only = &*read_only.get_or_insert_with(|| read_only_volumes(pod));
         let of_ours = mounts
             .iter()
             .filter(|(other, _)| other.name == container.name)
-            .map(|(_, ours)| Place::of_ours(ours));
+            .map(|(_, ours)| Mounted::of_ours(ours));
         let theirs = container.json["volumeMounts"].as_array().map_or(&[][..], Vec::as_slice);
-        let mut taken = theirs.iter().filter_map(|theirs| Place::of_theirs(pod, theirs)).chain(of_ours);
+        let mut taken =
+            theirs.iter().filter_map(|theirs| Mounted::of_theirs(theirs, read_only)).chain(of_ours);
         if let Some(why) = taken.find_map(|taken| collision(container.name, &taken, &mount)) {
             reason.get_or_insert(Reason::MountCollision);
             errors.push(format!("{why}; let the profile use another path"));
@@ -43,6 +47,15 @@ pub(crate) fn plan(
         None => Ok(mounts),
         Some(reason) => Err(Refusal::Rejected { reason, errors }),
     }
+}
+
+/// The first ten containers: of a pod with thousands nobody reads more.
+fn names(pod: Pod) -> String {
+    let mut names: Vec<_> = pod.containers().map(|container| container.name).take(11).collect();
+    if names.len() > 10 {
+        names[10] = "…";
+    }
+    names.join(", ")
 }
 
 pub(crate) fn volume(spec: Option<&SharedVolumeSpec>) -> Value {
@@ -63,24 +76,26 @@ pub(crate) fn mount(spec: &SharedMount) -> Value {
 }
 
 /// A place in a container where something is mounted already.
-struct Place<'a> {
+struct Mounted<'a> {
     path: &'a str,
     read_only: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Mounted<'a> {
     fn of_ours(mount: &'a SharedMount) -> Self {
         Self { path: &mount.path, read_only: mount.read_only }
     }
 
-    fn of_theirs(pod: Pod, mount: &'a Value) -> Option<Self> {
-        Some(Self { path: mount["mountPath"].as_str()?, read_only: is_read_only(pod, mount) })
+    /// Nothing can be made in a mount that says so, or whose volume is of a kind that is always mounted so.
+    fn of_theirs(mount: &'a Value, volumes: &HashSet<&str>) -> Option<Self> {
+        let of_volume = mount["name"].as_str().is_some_and(|volume| volumes.contains(volume));
+        Some(Self { path: mount["mountPath"].as_str()?, read_only: mount["readOnly"] == true || of_volume })
     }
 }
 
 /// What keeps the shared volume from being mounted there. The API server refuses two mounts on one path. One mount in another is
 /// fine: the inner one's directory is made in the outer one, which takes an outer one that can be written to.
-fn collision(name: &str, taken: &Place, ours: &SharedMount) -> Option<String> {
+fn collision(name: &str, taken: &Mounted, ours: &SharedMount) -> Option<String> {
     let (of_ours, of_theirs): (Vec<_>, Vec<_>) =
         (components(&ours.path).collect(), components(taken.path).collect());
     let (path, our_path) = (taken.path, &ours.path);
@@ -104,10 +119,9 @@ fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !part.is_empty() && *part != ".")
 }
 
-/// Whether nothing can be made in a mount: it says so, or its volume is of a kind that is always mounted so.
-fn is_read_only(pod: Pod, mount: &Value) -> bool {
+/// The volumes that nothing can be made in.
+fn read_only_volumes(pod: Pod<'_>) -> HashSet<&str> {
     let kinds = ["configMap", "secret", "projected", "downwardAPI"];
-    let volume = || pod.volumes().iter().find(|volume| volume["name"] == mount["name"]);
-    mount["readOnly"] == true
-        || volume().is_some_and(|volume| kinds.iter().any(|kind| volume.get(kind).is_some()))
+    let volumes = pod.volumes().iter().filter(|volume| kinds.iter().any(|kind| volume.get(kind).is_some()));
+    volumes.filter_map(|volume| volume["name"].as_str()).collect()
 }

@@ -2,14 +2,15 @@
 
 use json_patch::{Patch, PatchOperation, TestOperation};
 use outrigger_api::Reason;
-use outrigger_api::names::CONFIG_ANNOTATION;
+use outrigger_api::names::{CONFIG_ANNOTATION, PROXY_CONTAINER};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::edit::{escape, pointer};
 use crate::outcome::Refusal;
-use crate::renewal::{Renewal, renew};
-use crate::{Context, UninjectError, plan, status};
+use crate::pod::Pod;
+use crate::renewal::{Renewal, carries_sidecars, renew};
+use crate::{Context, UninjectError, plan, status, uninject};
 
 /// Where a pod stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,14 +63,29 @@ impl Standing {
     }
 }
 
+/// Whether a pod runs or is about to: it has not ended, and nobody has deleted it.
+pub fn is_live(pod: &Value) -> bool {
+    let ended = pod["status"]["phase"].as_str().is_some_and(|phase| ["Succeeded", "Failed"].contains(&phase));
+    !ended && pod["metadata"]["deletionTimestamp"].is_null()
+}
+
 /// Compares a pod with what it would get now. It looks at what injection owns and at nothing else, so that defaults that
 /// the API server filled in, a mounted token or a container of another injector make no difference.
 ///
 /// Whether the pod still runs is not asked: of a pod that has completed, nobody wants to know.
 pub fn standing(pod: &Value, context: &Context) -> Standing {
     let status = match status::read(pod) {
+        // Annotations are copied with a template, and the pods of it may have come while no webhook answered.
+        Ok(status) if !carries_sidecars(pod, &status) => {
+            let mut bare = pod.clone();
+            uninject::take_out(&mut bare, &status);
+            return without_sidecars(&bare, context);
+        }
         Ok(status) => status,
         Err(UninjectError::NotInjected) => return without_sidecars(pod, context),
+        Err(_) if Pod::unchecked(pod).container(PROXY_CONTAINER).is_none() => {
+            return without_sidecars(pod, context);
+        }
         // A status that can't be read can't be renewed either; the webhook says the same of such a pod.
         Err(error) => return Standing::Outdated { differences: vec![error.to_string()] },
     };

@@ -1,9 +1,9 @@
 //! The status annotation: what a pod says was done to it.
 
-use outrigger_api::names::{PREFIX_OF_ITEMS, STATUS_ANNOTATION};
+use outrigger_api::names::STATUS_ANNOTATION;
 use serde_json::Value;
 
-use crate::plan::LABELS;
+use crate::owned::{OUR_ANNOTATIONS, OUR_CONTAINERS, OUR_LABELS, OUR_VOLUMES};
 use crate::{Report, UninjectError, probes, remains};
 
 /// Reads it, or what can be told where it is gone. People copy annotations, and write them: a status that lists what injection
@@ -22,10 +22,24 @@ pub(crate) fn read(pod: &Value) -> Result<Report, UninjectError> {
 
 fn not_ours(report: &Report) -> Option<String> {
     let Report {
-        containers, volumes, rendered, ports, probes, mounts, created, nulls, replaced_labels, ..
+        containers,
+        volumes,
+        rendered,
+        ports,
+        probes,
+        mounts,
+        created,
+        nulls,
+        replaced_labels,
+        replaced_annotations,
+        ..
     } = report;
-    let mut items = containers.iter().chain(volumes).chain(rendered.keys());
-    let item = items.find(|name| !name.starts_with(PREFIX_OF_ITEMS)).cloned();
+    let container = containers.iter().find(|name| !OUR_CONTAINERS.contains(&name.as_str())).cloned();
+    let volume = volumes.iter().find(|name| !OUR_VOLUMES.contains(&name.as_str())).cloned();
+    let ours = |name: &str| OUR_CONTAINERS.contains(&name) || OUR_VOLUMES.contains(&name);
+    let item = rendered.keys().find(|name| !ours(name)).cloned();
+    // Each once: what follows looks at each of them for each of the pod's.
+    let many = || (containers.len() + volumes.len() > 4).then(|| "an item twice".to_owned());
     let theirs = |container: &str| !containers.iter().any(|ours| ours == container);
     let port = || {
         let found = ports.iter().find(|port| port.name.is_empty() || !theirs(&port.container))?;
@@ -40,8 +54,19 @@ fn not_ours(report: &Report) -> Option<String> {
         mounts.iter().find(|mount| !sound(mount)).map(|mount| format!("mount {mount:?}"))
     };
     let list = || created.iter().chain(nulls).find(|path| !may_be_created(path)).cloned();
-    let label = || replaced_labels.keys().find(|label| !LABELS.contains(&label.as_str())).cloned();
-    item.or_else(label).or_else(port).or_else(probe).or_else(mount).or_else(list)
+    let label = || replaced_labels.keys().find(|label| !OUR_LABELS.contains(&label.as_str())).cloned();
+    let annotation =
+        || replaced_annotations.keys().find(|key| !OUR_ANNOTATIONS.contains(&key.as_str())).cloned();
+    container
+        .or(volume)
+        .or(item)
+        .or_else(many)
+        .or_else(annotation)
+        .or_else(label)
+        .or_else(port)
+        .or_else(probe)
+        .or_else(mount)
+        .or_else(list)
 }
 
 /// Whether it is a list or map that injection adds to.

@@ -1,13 +1,11 @@
 //! The way back: a pod without what injection brought.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use outrigger_api::names::{
-    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, SHARED_VOLUME, STATUS_ANNOTATION,
-};
+use outrigger_api::names::{DEFAULT_CONTAINER_ANNOTATION, SHARED_VOLUME, STATUS_ANNOTATION};
 use serde_json::{Map, Value};
 
-use crate::plan::LABELS;
+use crate::owned::{OUR_ANNOTATIONS, OUR_LABELS};
 use crate::{MovedPort, Report, probes, status};
 
 /// Why a pod could not be restored.
@@ -56,16 +54,8 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
             mounts.retain(|mount| mount["name"] != SHARED_VOLUME || mount["mountPath"] != path);
         }
     }
-    for label in LABELS {
-        let labels = pod.pointer_mut("/metadata/labels");
-        match report.replaced_labels.get(label) {
-            Some(value) => set_key(labels, label, value.clone()),
-            None => drop_key(labels, label),
-        }
-    }
-    for annotation in [CONFIG_ANNOTATION, STATUS_ANNOTATION] {
-        drop_key(pod.pointer_mut("/metadata/annotations"), annotation);
-    }
+    put_back(pod.pointer_mut("/metadata/labels"), OUR_LABELS, &report.replaced_labels);
+    put_back(pod.pointer_mut("/metadata/annotations"), OUR_ANNOTATIONS, &report.replaced_annotations);
     let default_container = &pod["metadata"]["annotations"][DEFAULT_CONTAINER_ANNOTATION];
     if report.default_container.as_deref().is_some_and(|ours| default_container == ours) {
         drop_key(pod.pointer_mut("/metadata/annotations"), DEFAULT_CONTAINER_ANNOTATION);
@@ -128,9 +118,14 @@ fn drop_key(map: Option<&mut Value>, key: &str) {
     }
 }
 
-fn set_key(map: Option<&mut Value>, key: &str, value: Value) {
-    if let Some(map) = map.and_then(Value::as_object_mut) {
-        map.insert(key.to_owned(), value);
+/// Takes ours out of a map, or puts what stood there before in their place.
+fn put_back(map: Option<&mut Value>, ours: [&str; 2], replaced: &BTreeMap<String, Value>) {
+    let Some(map) = map.and_then(Value::as_object_mut) else { return };
+    for key in ours {
+        match replaced.get(key) {
+            Some(value) => map.insert(key.to_owned(), value.clone()),
+            None => map.shift_remove(key),
+        };
     }
 }
 

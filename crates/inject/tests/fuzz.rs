@@ -103,19 +103,20 @@ fn assert_services_lead_where_they_did(scenario: &Scenario, patched: &Value) {
 fn a_forged_status_takes_nothing(scenario: &Scenario, patched: &Value, dice: &mut Dice) {
     let mut forged = patched.clone();
     forged::forge(&mut forged, dice);
-    let containers = |pod: &Value| {
-        let lists = ["containers", "initContainers"].map(|list| pod["spec"][list].clone());
+    let ours = ["outrigger-proxy", "outrigger-logs", "outrigger-config", "outrigger-shared"];
+    let names = |pod: &Value| {
+        let lists = ["containers", "initContainers", "volumes"].map(|list| pod["spec"][list].clone());
         let all = lists.iter().filter_map(Value::as_array).flatten().map(|item| item["name"].clone());
-        let theirs = all.filter(|name| !name.as_str().unwrap_or_default().starts_with("outrigger-"));
+        let theirs = all.filter(|name| !ours.contains(&name.as_str().unwrap_or_default()));
         theirs.collect::<Vec<_>>()
     };
     serde_json::to_string(&explain(&forged, &scenario.context())).unwrap();
     standing(&forged, &scenario.context());
     let after = admitted(scenario, &forged).unwrap_or_else(|| forged.clone());
-    assert_eq!(containers(&after), containers(&scenario.pod), "{forged}");
+    assert_eq!(names(&after), names(&scenario.pod), "{forged}");
     // Refused or not, it does not panic.
-    let taken_out = uninject(&mut forged).map(|_| containers(&forged));
-    assert!(taken_out.is_err() || taken_out.is_ok_and(|left| left == containers(&scenario.pod)), "{forged}");
+    let taken_out = uninject(&mut forged).map(|_| names(&forged));
+    assert!(taken_out.is_err() || taken_out.is_ok_and(|left| left == names(&scenario.pod)), "{forged}");
 }
 
 /// Another webhook changes the pod after us, and we are asked once more.

@@ -5,7 +5,7 @@
 
 mod scenario;
 
-use outrigger_inject::{Outcome, Report, inject, uninject};
+use outrigger_inject::{Outcome, Report, Standing, inject, standing, uninject};
 use scenario::Scenario;
 use serde_json::{Value, json};
 
@@ -77,13 +77,12 @@ fn a_port_of_a_container_that_another_webhook_added_is_taken_over() {
     });
     pod["spec"]["containers"].as_array_mut().unwrap().push(added);
     pod["spec"]["volumes"].as_array_mut().unwrap().push(json!({"name": "theirs", "emptyDir": {}}));
-    let (pod, report) = admitted(&scenario, &pod);
+    let (pod, _) = admitted(&scenario, &pod);
     assert_eq!(ports_of_proxy(&pod), ["http", "redis", "outrigger-admin"]);
     assert_eq!(config(&pod)["inbound"].as_array().unwrap().len(), 2);
     assert_eq!(names(&pod, "containers"), ["app", "cache"]);
     assert_eq!(names(&pod, "volumes"), ["outrigger-config", "theirs"]);
     assert!(pod["spec"]["containers"][1]["ports"][0].get("name").is_none());
-    assert!(report.renewed.iter().any(|what| what.contains("redis")), "{:?}", report.renewed);
 
     let mut restored = pod;
     uninject(&mut restored).unwrap();
@@ -228,6 +227,37 @@ fn a_pod_whose_profile_is_gone_keeps_its_sidecars() {
     assert!(message.contains("stay as they are"), "{message}");
 }
 
+/// `kubectl debug --copy-to` drops the annotations. Everything called `outrigger-` was then taken for ours, and taken out.
+#[test]
+fn a_volume_of_the_users_that_is_called_like_ours_stays_in_a_copy() {
+    let mut pod = web();
+    let theirs = json!({"name": "outrigger-data", "emptyDir": {}});
+    pod["spec"]["volumes"] = json!([theirs]);
+    let scenario = Scenario::of_pod(pod);
+    let mut copy = injected(&scenario);
+    copy["metadata"].as_object_mut().unwrap().remove("annotations");
+    let (copy, _) = admitted(&scenario, &copy);
+    assert_eq!(names(&copy, "volumes"), ["outrigger-data", "outrigger-config"]);
+    let mut restored = copy;
+    uninject(&mut restored).unwrap();
+    assert_eq!(restored["spec"]["volumes"], json!([theirs]));
+}
+
+/// The pod of a copied template that came while no webhook answered counted as outdated, which is only a warning.
+#[test]
+fn a_pod_with_a_copied_status_and_no_sidecar_is_missing_it() {
+    let scenario = Scenario::of_pod(web());
+    let status = injected(&scenario)["metadata"]["annotations"]["outrigger.dev/status"].clone();
+    for status in [status, "{}".into()] {
+        let mut pod = web();
+        pod["metadata"]["annotations"] = json!({"outrigger.dev/status": status});
+        assert_eq!(standing(&pod, &scenario.context()), Standing::Missing);
+        let (mut pod, _) = admitted(&scenario, &pod);
+        uninject(&mut pod).unwrap();
+        assert_eq!(pod["spec"], web()["spec"]);
+    }
+}
+
 /// A status that claims what is not ours is not believed, or a pod could lose its app to an annotation.
 #[test]
 fn a_forged_status_reaches_nothing_of_the_users() {
@@ -239,6 +269,10 @@ fn a_forged_status_reaches_nothing_of_the_users() {
     let forgeries = [
         json!({"containers": ["app"]}),
         json!({"volumes": ["data"]}),
+        // A user may call things so.
+        json!({"containers": ["outrigger-x"]}),
+        json!({"volumes": ["outrigger-data"]}),
+        json!({"containers": ["outrigger-logs", "outrigger-logs", "outrigger-logs", "outrigger-logs", "outrigger-logs"]}),
         json!({"rendered": {"app": {"image": "0"}}}),
         // This one was a panic: the app took the name of a container of ours.
         probe("app", "/name", "outrigger-x".into()),
@@ -249,19 +283,20 @@ fn a_forged_status_reaches_nothing_of_the_users() {
         probe("app", "/readinessProbe/httpGet/port", 8080.into()),
         probe("app", "/readinessProbe/httpGet/path", "/".into()),
         probe("app", "/lifecycle/preStop/tcpSocket", json!({})),
-        probe("outrigger-x", "/readinessProbe/httpGet", json!({})),
+        probe("outrigger-logs", "/readinessProbe/httpGet", json!({})),
         port("app", ""),
-        port("outrigger-x", "http"),
+        port("outrigger-logs", "http"),
         json!({"mounts": ["app"]}),
-        json!({"mounts": ["outrigger-x:/shared"]}),
+        json!({"mounts": ["outrigger-logs:/shared"]}),
         json!({"replacedLabels": {"app": "x"}}),
+        json!({"replacedAnnotations": {"note": "x"}}),
         json!({"created": ["/spec/containers"]}),
         json!({"created": ["/spec/containers/0/ports"]}),
         json!({"created": ["/metadata/labels/app"]}),
         json!({"nulls": ["/spec/containers"]}),
     ];
     for forged in forgeries {
-        let mut status = json!({"version": "", "profile": "", "configHash": "", "containers": ["outrigger-x"], "volumes": []});
+        let mut status = json!({"version": "", "profile": "", "configHash": "", "containers": ["outrigger-logs"], "volumes": []});
         status.as_object_mut().unwrap().extend(forged.as_object().unwrap().clone());
         let mut pod = web();
         pod["metadata"]["annotations"] = json!({"outrigger.dev/status": status.to_string()});

@@ -4,7 +4,17 @@ use serde_json::{Value, json};
 
 use super::dice::Dice;
 
-const NAMES: [&str; 7] = ["app0", "app1", "init0", "outrigger-proxy", "outrigger-x", "outrigger-config", ""];
+const NAMES: [&str; 9] = [
+    "app0",
+    "app1",
+    "init0",
+    "outrigger-proxy",
+    "outrigger-logs",
+    "outrigger-x",
+    "outrigger-config",
+    "outrigger-shared",
+    "",
+];
 const PATHS: [&str; 14] = [
     "",
     "/",
@@ -31,16 +41,16 @@ pub(crate) fn forge(pod: &mut Value, dice: &mut Dice) {
     for _ in 0..=dice.roll(3) {
         let name = dice.word(&NAMES);
         let path = dice.word(&PATHS);
-        match dice.roll(8) {
+        match dice.roll(11) {
             0 => status["containers"] = json!([name]),
             1 => status["volumes"] = json!([name]),
             2 | 3 => {
-                let was = match dice.roll(3) {
-                    0 => dice.word(&NAMES),
-                    1 => json!({"port": 8080, "path": "/"}),
-                    _ => Value::Null,
-                };
-                status["probes"] = json!([{"container": name, "field": path, "was": was}]);
+                status["probes"] = json!([{"container": name, "field": path, "was": was(dice)}]);
+            }
+            8 => status["replacedLabels"] = json!({"outrigger.dev/injected": was(dice), "app": name}),
+            9 => status["replacedAnnotations"] = json!({"outrigger.dev/config": was(dice)}),
+            10 => {
+                status["rendered"] = json!({name.as_str().unwrap_or_default(): {"image": "0", "ports": "1"}})
             }
             4 => status["created"] = json!([path]),
             5 => status["nulls"] = json!([path]),
@@ -52,4 +62,12 @@ pub(crate) fn forge(pod: &mut Value, dice: &mut Dice) {
         }
     }
     annotations[STATUS] = status.to_string().into();
+}
+
+fn was(dice: &mut Dice) -> Value {
+    match dice.roll(3) {
+        0 => dice.word(&NAMES),
+        1 => json!({"port": 8080, "path": "/"}),
+        _ => Value::Null,
+    }
 }

@@ -23,6 +23,16 @@ pub(crate) fn profile(dice: &mut Dice) -> Value {
     if dice.once_in(4) {
         spec["inbound"] = json!([{"port": dice.word(&["http", "metrics"]), "protocol": "http"}, {}]);
     }
+    if dice.once_in(4) {
+        let path = dice.word(&["/var/log/app", "/srv", "/srv/www/logs", "/v/"]);
+        let mut logs = vec![json!({"container": "app0", "path": path})];
+        if dice.once_in(3) {
+            logs.push(
+                json!({"container": "app1", "path": "/logs", "format": dice.word(&["json", "logfmt"])}),
+            );
+        }
+        spec["logs"] = logs.into();
+    }
     spec
 }
 
@@ -76,10 +86,24 @@ fn metadata(dice: &mut Dice) -> Value {
                     "skip-inbound-ports",
                     "proxy-cpu-limit",
                     "log-level",
+                    "logs",
+                    "log-format",
                     "new",
+                    "config",
+                    "status",
                 ]);
                 let key = format!("outrigger.dev/{}", knob.as_str().unwrap());
-                annotations[key] = dice.word(&["http", "8080", "debug", "1", "", "nonsense!"]);
+                annotations[key] = dice.word(&[
+                    "http",
+                    "8080",
+                    "debug",
+                    "1",
+                    "",
+                    "nonsense!",
+                    "json",
+                    "app0=/var/log/*.log",
+                    "app0=/a/b/*,app0=/a/*,app1=/srv/x.log",
+                ]);
             }
             metadata("annotations", annotations);
         }
