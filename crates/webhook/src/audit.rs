@@ -10,7 +10,7 @@ use json_patch::Patch;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use outrigger_api::names::{ENABLED, INJECT_LABEL, INJECTED_LABEL, STATUS_ANNOTATION};
-use outrigger_inject::{Context, Namespace, Report, Standing, is_asked, may_be_asked, standing};
+use outrigger_inject::{Context, Namespace, Report, Standing, is_asked, is_live, may_be_asked, standing};
 use serde_json::{Value, json};
 
 use crate::events::owner;
@@ -104,7 +104,7 @@ impl Scope {
     ) -> Result<(Vec<Found>, Option<String>), serde_json::Error> {
         let mut found = Vec::new();
         let next = page.each(|pod| {
-            if runs(&pod) && self.contains(&pod, place) {
+            if is_live(&pod) && self.contains(&pod, place) {
                 // Nothing is left half done: `look` changes nothing.
                 let judged = catch_unwind(AssertUnwindSafe(|| look(&pod)));
                 found.extend(judged.unwrap_or_else(|_| Some(Found::new(&pod, UNKNOWN))));
@@ -189,12 +189,6 @@ pub(crate) fn look(pod: &Value, known: &Known, scope: &Scope) -> Option<Found> {
     Some(Found { differences, patch, ..Found::new(pod, standing) })
 }
 
-/// Whether it has not ended, and is not about to.
-pub(crate) fn runs(pod: &Value) -> bool {
-    let ended = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
-    !ended && pod["metadata"].get("deletionTimestamp").is_none()
-}
-
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
@@ -248,9 +242,9 @@ mod tests {
 
     #[test]
     fn pods_that_have_ended_or_are_going_do_not_run() {
-        assert!(runs(&json!({"metadata": {}, "status": {"phase": "Running"}})));
-        assert!(runs(&json!({"metadata": {}})));
-        assert!(!runs(&json!({"metadata": {}, "status": {"phase": "Succeeded"}})));
-        assert!(!runs(&json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})));
+        assert!(is_live(&json!({"metadata": {}, "status": {"phase": "Running"}})));
+        assert!(is_live(&json!({"metadata": {}})));
+        assert!(!is_live(&json!({"metadata": {}, "status": {"phase": "Succeeded"}})));
+        assert!(!is_live(&json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})));
     }
 }

@@ -93,7 +93,8 @@ impl Events {
     }
 
     fn put(&self, entry: Entry, reason: &'static str, note: String) {
-        let key = (entry.about.uid.clone().unwrap_or_default(), reason, note);
+        // Cut here and not where it is written: hundreds may wait.
+        let key = (entry.about.uid.clone().unwrap_or_default(), reason, fit(note));
         let mut events = self.waiting.events();
         let result = if events.contains_key(&key) {
             "merged"
@@ -121,7 +122,7 @@ impl Events {
             let event = Event {
                 type_: kind,
                 reason: reason.into(),
-                note: Some(fit(note)),
+                note: Some(note),
                 action: "Inject".into(),
                 secondary: None,
             };

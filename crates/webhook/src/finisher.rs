@@ -21,12 +21,12 @@ use outrigger_api::names::{
     ADMIN_PORT, CONFIG_ANNOTATION, FINISH_LABEL, LOGS_ADMIN_PORT, LOGS_CONTAINER, PROXY_CONTAINER,
     STATUS_ANNOTATION,
 };
-use outrigger_inject::Report;
+use outrigger_inject::{Report, is_live};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::audit::{runs, text};
+use crate::audit::text;
 use crate::events::{Events, owner};
 use crate::lookup::why;
 use crate::metrics::{Metrics, Outcome};
@@ -160,11 +160,17 @@ async fn finish(
 async fn done(client: &Client) -> kube::Result<Vec<Done>> {
     // What has ended keeps its label, and could be thousands.
     let params = ListParams::default().labels(&format!("{FINISH_LABEL}=true")).fields("status.phase=Running");
-    let mut found = Vec::new();
-    // Every few seconds, and so from the API server's memory (version 0), where at worst it is a moment old.
+    // Every few seconds, and so from the API server's memory (version 0), where at worst it is a moment old. Such a list comes whole, and is
+    // taken apart where no admission waits for it.
     let running = list(client, "/api/v1/pods", &params.match_any()).await?;
-    running.each(|pod| found.extend(as_done(&pod))).map_err(kube::Error::SerdeError)?;
-    Ok(found)
+    let read = move || {
+        let mut found = Vec::new();
+        running.each(|pod| found.extend(as_done(&pod))).map(|_| found)
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .unwrap_or_else(|_| Ok(Vec::new()))
+        .map_err(kube::Error::SerdeError)
 }
 
 /// None where it is not, or can't be told.
@@ -187,7 +193,7 @@ fn as_done(pod: &Value) -> Option<Done> {
     let admin = [(PROXY_CONTAINER, ADMIN_PORT), (LOGS_CONTAINER, LOGS_ADMIN_PORT)];
     let ports: Vec<_> = admin.into_iter().filter(|(name, _)| running(name)).map(|(_, port)| port).collect();
     let restarts = text(pod, "/spec/restartPolicy") == "Always";
-    if !runs(pod) || ports.is_empty() || restarts || apps.is_empty() || !apps.iter().all(ended) {
+    if !is_live(pod) || ports.is_empty() || restarts || apps.is_empty() || !apps.iter().all(ended) {
         return None;
     }
     let config: Value = serde_json::from_str(annotation(CONFIG_ANNOTATION)?).ok()?;

@@ -18,7 +18,7 @@ pub struct Options {
     /// Name of the Service through which API servers call. The certificate is for `<service>.<namespace>.svc`.
     #[arg(long, env = "OUTRIGGER_SERVICE", default_value = "outrigger-webhook")]
     pub service: String,
-    /// Name of the Secret that keeps the certificate. It must exist; its content is made here.
+    /// Name of the Secret that keeps the certificate. Made where it is not there.
     #[arg(long, env = "OUTRIGGER_SECRET", default_value = "outrigger-webhook-certificate")]
     pub secret: String,
     /// Name of the `MutatingWebhookConfiguration` whose caBundle is kept right.

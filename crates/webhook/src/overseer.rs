@@ -99,10 +99,12 @@ impl Told {
 impl Overseer {
     /// Works while `leading`, for ever.
     pub async fn run(self, mut leading: watch::Receiver<bool>) {
+        // Kept while another leads: one that leads again has not forgotten what it told.
+        let mut memory = Memory::default();
         while leading.wait_for(|leads| *leads).await.is_ok() {
             self.metrics.leading.set(1);
             tokio::select! {
-                ((), ()) = async { tokio::join!(self.audits(), self.finishes()) } => {}
+                ((), ()) = async { tokio::join!(self.audits(&mut memory), self.finishes()) } => {}
                 _ = leading.wait_for(|leads| !*leads) => {}
             }
             // Another replica tells of them now.
@@ -117,10 +119,9 @@ impl Overseer {
         finisher::run(self.client.clone(), self.events.clone(), self.metrics.clone()).await;
     }
 
-    async fn audits(&self) {
-        let mut memory = Memory::default();
+    async fn audits(&self, memory: &mut Memory) {
         loop {
-            if let Err(error) = self.audit(&mut memory).await {
+            if let Err(error) = self.audit(memory).await {
                 self.metrics.audit_failures.inc();
                 tracing::warn!(%error, "failed to look at the pods that run");
             }
@@ -139,7 +140,9 @@ impl Overseer {
         let configurations: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let scope = Scope::new(&self.known, &configurations.get(&self.configuration).await?);
         let mut census = Census::default();
-        memory.told.now.clear();
+        // Of a look that failed half-way: what it told is told.
+        let told = std::mem::take(&mut memory.told.now);
+        memory.told.before.extend(told);
         for place in scope.places() {
             let mut token = None;
             loop {

@@ -96,19 +96,20 @@ fn change(profile: &DynamicObject, pods: i64, now: Timestamp) -> Option<Value> {
     let since =
         before.filter(|before| before["status"] == valid).map(|before| before["lastTransitionTime"].clone());
     let generation = profile.metadata.generation.unwrap_or_default();
-    let wanted = json!({
+    let ours = json!({
+        "type": "Valid",
+        "status": valid,
         "observedGeneration": generation,
-        "pods": pods,
-        "conditions": [{
-            "type": "Valid",
-            "status": valid,
-            "observedGeneration": generation,
-            "lastTransitionTime": since.unwrap_or_else(|| now.to_string().into()),
-            "reason": reason,
-            "message": message,
-        }],
+        "lastTransitionTime": since.unwrap_or_else(|| now.to_string().into()),
+        "reason": reason,
+        "message": message,
     });
-    (*status != wanted).then_some(wanted)
+    // Whoever else has a condition to write keeps it: a merge replaces the list.
+    let others = status["conditions"].as_array().into_iter().flatten().filter(|one| one["type"] != "Valid");
+    let conditions: Vec<_> = others.cloned().chain([ours]).collect();
+    let wanted = json!({"observedGeneration": generation, "pods": pods, "conditions": conditions});
+    let differs = |(field, value): (&String, &Value)| status[field] != *value;
+    wanted.as_object().is_some_and(|wanted| wanted.iter().any(differs)).then_some(wanted)
 }
 
 #[cfg(test)]
@@ -133,6 +134,13 @@ mod tests {
 
         let more = change(&profile(&json!({}), &first), 3, Timestamp::now()).unwrap();
         assert_eq!(more["conditions"], first["conditions"]);
+
+        let mut with_others = first.clone();
+        with_others["conditions"].as_array_mut().unwrap().insert(0, json!({"type": "Theirs"}));
+        with_others["theirs"] = 1.into();
+        assert_eq!(change(&profile(&json!({}), &with_others), 2, Timestamp::now()), None);
+        let more = change(&profile(&json!({}), &with_others), 3, Timestamp::now()).unwrap();
+        assert_eq!(more["conditions"], with_others["conditions"]);
 
         let broken = change(&profile(&json!({"proxi": {}}), &first), 3, Timestamp::now()).unwrap();
         let broken = &broken["conditions"][0];

@@ -42,9 +42,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the authorities that stood in the caBundle stay beside a new one: four looks of another replica.
 const OVERLAP: Duration = Duration::from_mins(2);
-/// Annotations by which cert-manager's injector keeps a caBundle.
+/// Annotations of a configuration whose caBundle others keep: cert-manager's injector, and whoever gave one to the chart.
 /// <https://cert-manager.io/docs/concepts/ca-injector/>
-const INJECTORS: [&str; 3] = [
+const KEEPERS: [&str; 4] = [
+    "outrigger.dev/ca-bundle",
     "cert-manager.io/inject-ca-from",
     "cert-manager.io/inject-ca-from-secret",
     "cert-manager.io/inject-apiserver-ca",
@@ -194,7 +195,7 @@ impl Material {
         overlaps: bool,
         now: SystemTime,
     ) -> Option<json_patch::Patch> {
-        let kept_by_another = INJECTORS.iter().any(|key| configuration.annotations().contains_key(*key));
+        let kept_by_another = KEEPERS.iter().any(|key| configuration.annotations().contains_key(*key));
         if kept_by_another || self.authorities.is_empty() {
             return None;
         }

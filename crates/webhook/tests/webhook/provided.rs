@@ -110,17 +110,20 @@ async fn certificate_of_the_secret_is_served_and_its_authority_registered_and_th
 }
 
 #[tokio::test]
-async fn bundle_that_cert_manager_keeps_is_left_to_it() {
-    let (api, client, material) = provided().await;
-    annotate(&api, "cert-manager.io/inject-ca-from");
-    let (mut replica, start) = (Replica::new(&client), Instant::now());
-    assert!(replica.look(start, 0).await.unwrap_err().contains("would be refused"));
-    assert_eq!((replica.readiness.missing(), api.requests("PATCH")), (vec!["certificate"], 0));
-    let data = serde_json::to_value(material.data()).unwrap();
-    set_bundles(&api, &data["ca.crt"]);
-    replica.look(start, 1).await.unwrap();
-    assert!(replica.readiness.missing().is_empty());
-    assert_eq!(api.requests("PATCH"), 0);
+async fn bundle_that_others_keep_is_left_to_them() {
+    // The second is the chart's, for `tls.caBundle`: the Secret's `ca.crt` took the place of what the user had given.
+    for keeper in ["cert-manager.io/inject-ca-from", "outrigger.dev/ca-bundle"] {
+        let (api, client, material) = provided().await;
+        annotate(&api, keeper);
+        let (mut replica, start) = (Replica::new(&client), Instant::now());
+        assert!(replica.look(start, 0).await.unwrap_err().contains("would be refused"));
+        assert_eq!((replica.readiness.missing(), api.requests("PATCH")), (vec!["certificate"], 0));
+        let data = serde_json::to_value(material.data()).unwrap();
+        set_bundles(&api, &data["ca.crt"]);
+        replica.look(start, 1).await.unwrap();
+        assert!(replica.readiness.missing().is_empty());
+        assert_eq!(api.requests("PATCH"), 0);
+    }
 }
 
 /// linkerd2#1898, vault-helm#331: what one replica served was refused, or two wrote the configuration in turn.
