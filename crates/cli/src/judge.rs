@@ -63,6 +63,11 @@ impl Judge {
     /// be as the flags say, with a note.
     pub(crate) async fn of(cluster: &Cluster, mut install: Install) -> Result<Self, AskError> {
         let mut notes = Vec::new();
+        // For who may not see how the webhook injects: everybody may ask for the version.
+        if install.kubernetes_version.is_none() {
+            let server = may(installation::server_version(cluster).await, &mut notes)?;
+            install.kubernetes_version = server.and_then(|version| version.parse().ok());
+        }
         let installation =
             may(Installation::all(cluster).await, &mut notes)?.unwrap_or_default().into_iter().next();
         let mut settings = None;

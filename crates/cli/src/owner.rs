@@ -33,19 +33,21 @@ impl Owner {
         Self { namespace, kind: kind.to_lowercase(), name: name.to_owned() }
     }
 
-    /// The command after which its pods are new ones. `pod` is one of them.
-    pub(crate) fn restart(&self, pod: &str) -> String {
+    /// The command after which these of its pods are new ones. None for a Job, whose work would be thrown away: its next run brings
+    /// what is new.
+    pub(crate) fn restart(&self, pods: &[&str]) -> Option<String> {
         let Self { namespace, kind, name } = self;
         match kind.as_str() {
             "deployment" | "statefulset" | "daemonset" => {
-                format!("kubectl --namespace {namespace} rollout restart {kind}/{name}")
+                Some(format!("kubectl --namespace {namespace} rollout restart {kind}/{name}"))
             }
             // Nobody would make it again.
-            "pod" => format!(
+            "pod" => Some(format!(
                 "kubectl --namespace {namespace} get pod {name} -o yaml | outrigger uninject -f - | kubectl replace --force -f -"
-            ),
-            // Whoever made it makes another.
-            _ => format!("kubectl --namespace {namespace} delete pod {pod}"),
+            )),
+            "job" => None,
+            // Whoever made them makes others.
+            _ => Some(format!("kubectl --namespace {namespace} delete pod {}", pods.join(" "))),
         }
     }
 }
@@ -80,10 +82,12 @@ mod tests {
             "replicaset"
         );
         assert_eq!(
-            owner("Job", "nightly-1", &hash).restart("nightly-1-x"),
-            "kubectl --namespace shop delete pod nightly-1-x"
+            owner("ReplicaSet", "old", &json!({})).restart(&["old-1", "old-2"]).unwrap(),
+            "kubectl --namespace shop delete pod old-1 old-2"
         );
+        // Its work would begin again, or count as failed.
+        assert_eq!(owner("Job", "nightly-1", &hash).restart(&["nightly-1-x"]), None);
         let alone = Owner::of(&json!({"metadata": {"name": "p", "namespace": "shop"}}));
-        assert!(alone.restart("p").contains("kubectl replace --force"), "{}", alone.restart("p"));
+        assert!(alone.restart(&["p"]).unwrap().contains("kubectl replace --force"));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use outrigger_inject::is_live;
 use serde_json::Value;
 
 use crate::cluster::{AskError, Cluster};
@@ -180,12 +181,6 @@ pub(crate) async fn live_pods(
     let place = namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default();
     cluster.each(&format!("/api/v1{place}/pods"), selector, "list pods", keep).await?;
     Ok(pods)
-}
-
-/// Whether the pod has not ended and is not going to.
-pub(crate) fn is_live(pod: &Value) -> bool {
-    let ended = ["Succeeded", "Failed"].contains(&str_at(pod, "/status/phase"));
-    !ended && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
 /// A workload's selector as the API server's query has it; none where there is none, as in a `CronJob`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
 use outrigger_api::names::{DEFAULT_PROFILE, ENABLED, INJECT_LABEL, INJECTED_LABEL};
-use outrigger_inject::Standing;
+use outrigger_inject::{Standing, is_live};
 use serde_json::{Value, json};
 
 use super::line::{Lines, Outcome};
@@ -13,7 +13,7 @@ use crate::installation::{self, add_profiles, namespace_of};
 use crate::judge::Judge;
 use crate::output::str_at;
 use crate::owner::Owner;
-use crate::target::{Target, is_live};
+use crate::target::Target;
 
 const MISSED: &str = "MissedPods";
 const OUTDATED: &str = "OutdatedPods";
@@ -27,10 +27,9 @@ enum Wrong {
     Reconfigurable,
 }
 
-/// Its pods: how many, one of them, and what differs.
+/// The pods, and what differs in the first.
 struct Pods {
-    count: usize,
-    one: String,
+    names: Vec<String>,
     why: Vec<String>,
 }
 
@@ -65,8 +64,8 @@ pub(crate) async fn check(cluster: &Cluster, judge: &mut Judge, namespace: Optio
                 Standing::Outside { .. } | Standing::Current => return,
             };
             let one = str_at(&pod, "/metadata/name").to_owned();
-            let pods = wrong.entry((kind, Owner::of(&pod))).or_insert(Pods { count: 0, one, why });
-            pods.count += 1;
+            let pods = wrong.entry((kind, Owner::of(&pod))).or_insert(Pods { names: Vec::new(), why });
+            pods.names.push(one);
         })
         .await;
     if lines.answer(MISSED, answer).is_none() {
@@ -127,16 +126,20 @@ fn concerned(judge: &Judge, pod: &Value) -> bool {
 }
 
 fn tell(kind: Wrong, owner: &Owner, pods: &Pods, lines: &mut Lines) {
-    let Pods { count, one, why } = pods;
-    let why = why.join("; ");
+    let Pods { names, why } = pods;
+    let (count, why) = (names.len(), why.join("; "));
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
     let Owner { namespace, .. } = owner;
     // An Argo Rollout is no kind that `explain` and `reconfigure` know.
-    let name =
-        if Target::from_str(&owner.to_string()).is_ok() { owner.to_string() } else { format!("pod/{one}") };
+    let name = if Target::from_str(&owner.to_string()).is_ok() {
+        owner.to_string()
+    } else {
+        format!("pod/{}", names[0])
+    };
     let whose = if owner.kind == "pod" {
         format!("pod {} in namespace {namespace}", owner.name)
     } else {
-        let plural = if *count == 1 { "pod" } else { "pods" };
+        let plural = if count == 1 { "pod" } else { "pods" };
         format!("{count} {plural} of {owner} in namespace {namespace}")
     };
     let (check, result, message, mend) = match kind {
@@ -144,24 +147,23 @@ fn tell(kind: Wrong, owner: &Owner, pods: &Pods, lines: &mut Lines) {
             let message = format!(
                 "{whose} without the sidecar that the label asks for: created before the label, or while no webhook answered"
             );
-            (MISSED, Outcome::Failed, message, owner.restart(one))
+            (MISSED, Outcome::Failed, message, owner.restart(&names))
         }
         Wrong::Refused => {
             let message = format!("{whose} would be refused if made anew: {why}");
-            (MISSED, Outcome::Failed, message, format!("outrigger explain --namespace {namespace} {name}"))
+            let explain = format!("outrigger explain --namespace {namespace} {name}");
+            (MISSED, Outcome::Failed, message, Some(explain))
         }
         Wrong::Outdated => {
-            (OUTDATED, Outcome::Warning, format!("{whose}: outdated: {why}"), owner.restart(one))
+            (OUTDATED, Outcome::Warning, format!("{whose}: outdated: {why}"), owner.restart(&names))
         }
         Wrong::Reconfigurable => {
             let message = format!("{whose}: the profile has changed, and needs no restart: {why}");
-            (
-                OUTDATED,
-                Outcome::Warning,
-                message,
-                format!("outrigger reconfigure --namespace {namespace} {name}"),
-            )
+            let reconfigure = format!("outrigger reconfigure --namespace {namespace} {name}");
+            (OUTDATED, Outcome::Warning, message, Some(reconfigure))
         }
     };
-    lines.push(check, result, Some(format!("{namespace}/{owner}")), message, Some(mend));
+    let message =
+        if mend.is_none() { format!("{message}. The next run of the Job brings it") } else { message };
+    lines.push(check, result, Some(format!("{namespace}/{owner}")), message, mend);
 }

@@ -23,17 +23,17 @@ pub(super) fn commands(
     let decision_changes = !commands.is_empty();
     for (owner, running) in pods {
         let command = match &running.standing {
-            Standing::Missing | Standing::Outdated { .. } => owner.restart(&running.pod),
+            Standing::Missing | Standing::Outdated { .. } => owner.restart(&[&running.pod]),
             Standing::Reconfigurable { .. } => {
-                format!("outrigger reconfigure --namespace {namespace} {workload}")
+                Some(format!("outrigger reconfigure --namespace {namespace} {workload}"))
             }
             // What is changed above reaches only pods that are made after it.
             Standing::Outside { .. } | Standing::Refused { .. } if decision_changes => {
-                owner.restart(&running.pod)
+                owner.restart(&[&running.pod])
             }
             Standing::Outside { .. } | Standing::Refused { .. } | Standing::Current => continue,
         };
-        if !commands.contains(&command) {
+        if let Some(command) = command.filter(|command| !commands.contains(command)) {
             commands.push(command);
         }
     }

@@ -2,6 +2,7 @@
 
 mod taken;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -177,9 +178,18 @@ async fn find(cluster: &Cluster, args: &Args) -> Result<Vec<Value>, Hinted> {
             pods.extend(target::live_pods(cluster, Some(namespace), "").await?);
         } else {
             let object = target.find(cluster, namespace).await?.ok_or_else(|| target.missing(namespace))?;
+            if object["kind"] == "CronJob" {
+                let hint = format!(
+                    "kubectl --namespace {namespace} get jobs lists them: outrigger reconfigure job/NAME"
+                );
+                return Err(Hinted::new(format!("{target} has no pods of its own: its jobs have"), hint));
+            }
             pods.extend(target::pods_of(cluster, namespace, &object).await?);
         }
     }
+    // `deploy/web ns/shop` names some of them twice.
+    let mut seen = HashSet::new();
+    pods.retain(|pod| seen.insert(["namespace", "name"].map(|field| pod["metadata"][field].to_string())));
     Ok(pods)
 }
 
@@ -187,7 +197,7 @@ async fn one(cluster: &Cluster, judge: &Judge, pod: &Value, dry_run: bool) -> Tr
     let namespace = str_at(pod, "/metadata/namespace");
     let name = str_at(pod, "/metadata/name").to_owned();
     let owner = Owner::of(pod);
-    let restart = || Some(owner.restart(&name));
+    let restart = || owner.restart(&[&name]);
     let mut written = None;
     let (result, differences, command) = match judge.standing(pod, namespace) {
         Standing::Current => (Done::Current, Vec::new(), None),

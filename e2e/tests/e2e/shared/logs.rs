@@ -86,7 +86,7 @@ fn assert_all_there(ns: &Namespace, lines: &[String], count: usize) {
     for line in lines {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         // What the adapter says of itself goes to its stderr, and the kubelet keeps both in one file.
-        if line["target"].as_str().is_some_and(|target| target.starts_with("outrigger_logs")) {
+        if line["target"].as_str().is_some_and(|target| target.starts_with("outrigger_")) {
             continue;
         }
         let number = line["number"].as_str().and_then(|number| number.parse::<usize>().ok());
