@@ -50,7 +50,7 @@ pub(crate) fn forge(pod: &mut Value, dice: &mut Dice) {
             8 => status["replacedLabels"] = json!({"outrigger.dev/injected": was(dice), "app": name}),
             9 => status["replacedAnnotations"] = json!({"outrigger.dev/config": was(dice)}),
             10 => {
-                status["rendered"] = json!({name.as_str().unwrap_or_default(): {"image": "0", "ports": "1"}})
+                status["rendered"] = json!({name.as_str().unwrap_or_default(): {"image": "0", "ports": "1"}});
             }
             4 => status["created"] = json!([path]),
             5 => status["nulls"] = json!([path]),
