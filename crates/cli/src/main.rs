@@ -25,6 +25,12 @@ mod webhook;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+/// An admission is mostly a pod taken apart into its values and put together again: with glibc's allocator a third of its time
+/// went there.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Fastens sidecars to Kubernetes pods
 ///

@@ -104,7 +104,7 @@ impl<'a> Pod<'a> {
     }
 
     pub(crate) fn at(self, pointer: &str) -> Option<&'a Value> {
-        self.json.pointer(pointer)
+        at(self.json, pointer)
     }
 
     pub(crate) fn annotation(self, key: &str) -> Option<&'a str> {
@@ -122,7 +122,7 @@ impl<'a> Pod<'a> {
     /// App containers first, then init containers, as Kubernetes looks up a Service's named port.
     pub(crate) fn containers(self) -> impl Iterator<Item = Container<'a>> {
         [CONTAINERS, INIT_CONTAINERS].into_iter().flat_map(move |list| {
-            let items = self.json.pointer(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let items = at(self.json, list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             items.iter().enumerate().map(move |(index, json)| Container {
                 pointer: Pointer { list, index },
                 name: json["name"].as_str().unwrap_or_default(),
@@ -187,6 +187,16 @@ impl<'a> Container<'a> {
             })
         })
     }
+}
+
+/// What a JSON pointer (RFC 6901) points at. `Value::pointer` makes two strings of each step, for dozens of pointers a pod.
+fn at<'a>(json: &'a Value, pointer: &str) -> Option<&'a Value> {
+    pointer.split('/').skip(1).try_fold(json, |value, step| match value {
+        Value::Object(map) if step.contains('~') => map.get(&step.replace("~1", "/").replace("~0", "~")),
+        Value::Object(map) => map.get(step),
+        Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
 }
 
 fn is_list_or_absent(value: Option<&Value>) -> bool {
