@@ -17,7 +17,10 @@ pub(crate) fn check_opt_in(pod: Pod, namespace: &Namespace) -> Result<(), Refusa
         (None, None) => {
             return Err(Refusal::skipped(
                 Reason::NotOptedIn,
-                format!("label the pod or namespace {} with {INJECT_LABEL}={ENABLED}", namespace.name),
+                format!(
+                    "neither the pod nor namespace {} has the label {INJECT_LABEL}={ENABLED}",
+                    namespace.name
+                ),
             ));
         }
     };

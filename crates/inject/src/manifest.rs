@@ -1,7 +1,7 @@
 //! Workloads in manifests: where their pod stands, and what to do with it.
 
 use json_patch::patch;
-use outrigger_api::names::INJECT_LABEL;
+use outrigger_api::names::PREFIX;
 use serde_json::Value;
 
 use crate::{Namespace, Outcome};
@@ -15,7 +15,7 @@ pub struct Workload<'a> {
     pub name: String,
     /// Its namespace, where the manifest gives one.
     pub namespace: Option<String>,
-    /// What the user should know about the workload itself: a label of ours that has no effect where it stands.
+    /// What the user should know about the workload itself: a label or annotation of ours that has no effect where it stands.
     pub warning: Option<String>,
     /// Its pod, or the template of its pods; the workload itself where it has none.
     pub pod: &'a mut Value,
@@ -44,7 +44,7 @@ pub fn workloads(document: &mut Value) -> Vec<Workload<'_>> {
     let (kind, name) = (document["kind"].as_str().unwrap_or_default().to_lowercase(), name(document));
     // Without a template the whole object stands for the pod: that is malformed, and is said so.
     let path = if document.pointer(path).is_some() { path } else { "" };
-    let warning = misplaced_label(document, path);
+    let warning = misplaced(document, path);
     document
         .pointer_mut(path)
         .map(|pod| Workload { kind, name, namespace, warning, pod })
@@ -52,16 +52,22 @@ pub fn workloads(document: &mut Value) -> Vec<Workload<'_>> {
         .collect()
 }
 
-/// Pods get the labels of the template, not those of what makes them.
-fn misplaced_label(object: &Value, path: &str) -> Option<String> {
-    let label = |pod: &Value| pod.get("metadata")?.get("labels")?.get(INJECT_LABEL).cloned();
-    if path.is_empty() || label(object).is_none() || label(object.pointer(path)?).is_some() {
+/// Pods get the labels and annotations of the template, not those of what makes them.
+fn misplaced(object: &Value, path: &str) -> Option<String> {
+    if path.is_empty() {
         return None;
     }
-    let kind = object["kind"].as_str().unwrap_or_default();
+    let ours = |map: &'static str| {
+        let keys = object["metadata"][map].as_object().into_iter().flatten().map(|(key, _)| key);
+        let of_template = object.pointer(path).and_then(|pod| pod.get("metadata")?.get(map));
+        let known = move |key: &&String| of_template.is_some_and(|there| there.get(key.as_str()).is_some());
+        keys.filter(|key| key.starts_with(PREFIX)).find(|key| !known(key)).map(|key| (map, key))
+    };
+    let (map, key) = ours("labels").or_else(|| ours("annotations"))?;
+    let (kind, what) = (object["kind"].as_str().unwrap_or_default(), map.trim_end_matches('s'));
     let template = path.trim_start_matches('/').replace('/', ".");
     Some(format!(
-        "the label {INJECT_LABEL} of the {kind} itself has no effect: put it into {template}.metadata.labels, whence pods get theirs"
+        "the {what} {key} of the {kind} itself has no effect: put it into {template}.metadata.{map}, whence pods get theirs"
     ))
 }
 

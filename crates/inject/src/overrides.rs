@@ -1,7 +1,10 @@
 //! Annotations that override single values of the profile.
 
 use outrigger_api::Reason;
-use outrigger_api::names::{CONFIG_ANNOTATION, INJECT_LABEL, PREFIX, PROFILE_ANNOTATION, STATUS_ANNOTATION};
+use outrigger_api::names::{
+    CONFIG_ANNOTATION, FINISH_LABEL, INJECT_LABEL, INJECTED_LABEL, PREFIX, PROFILE_ANNOTATION,
+    STATUS_ANNOTATION,
+};
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, MAX_ENTRIES, SidecarProfileSpec};
 use outrigger_api::quantity::Quantity;
@@ -75,6 +78,7 @@ pub(crate) fn apply(
         return Err(Refusal::Rejected { reason: Reason::InvalidAnnotation, errors });
     }
     effective.warnings = pod.annotations().filter_map(|(key, _)| unknown(key)).take(MOST_WARNINGS).collect();
+    effective.warnings.extend(labels_without_effect(pod));
     effective.warnings.extend(ports_that_are_not_there(pod));
     Ok(effective)
 }
@@ -120,6 +124,18 @@ fn parse_ports(value: &str) -> Result<Vec<PortRef>, String> {
         ));
     }
     items().map(|item| item.parse().map_err(|error| format!("{error}"))).collect()
+}
+
+/// What overrides is an annotation, and one letter makes another label.
+fn labels_without_effect(pod: Pod) -> Vec<String> {
+    let labels = pod.at("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+    let known = [INJECT_LABEL, INJECTED_LABEL, FINISH_LABEL];
+    let others =
+        labels.map(|(key, _)| key).filter(|key| key.starts_with(PREFIX) && !known.contains(&key.as_str()));
+    let message = |key: &String| {
+        format!("label {key} has no effect: the one label is {INJECT_LABEL}, all else are annotations")
+    };
+    others.take(MOST_WARNINGS).map(message).collect()
 }
 
 /// Slips of the pen on the pod itself. A namespace's annotation is for many pods, and not each has every port.

@@ -76,6 +76,7 @@ pub(crate) fn plan(
     if rewrite {
         probes.keep(pod, answered, &takeover.moved);
     }
+    probes.warn_of_strays(pod);
     let config = sidecar_config(profile_id, &effective, &takeover, &probes, context.token);
     let (proxy, warnings) = proxy(pod, context, &effective, &takeover, &placement);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);

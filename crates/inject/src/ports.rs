@@ -18,6 +18,10 @@ use crate::outcome::{MovedPort, Refusal};
 use crate::overrides::Effective;
 use crate::pod::{Container, ContainerPort, Pod};
 
+/// Containers of Linkerd, Istio, Kuma, Consul and Dapr, whose ports are for those alone.
+const PROXIES_OF_OTHERS: [&str; 5] =
+    ["linkerd-proxy", "istio-proxy", "kuma-sidecar", "consul-dataplane", "daprd"];
+
 /// The ports to take over, and what the user should know about the others.
 pub(crate) struct Takeover {
     pub(crate) moved: Vec<MovedPort>,
@@ -39,6 +43,10 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
     let carriers = carriers(pod);
     let mut takeover = Takeover { moved: Vec::new(), warnings: Vec::new() };
     for container in pod.containers().filter(|container| container.is_long_running()) {
+        if PROXIES_OF_OTHERS.contains(&container.name) {
+            takeover.warnings.push(of_another_mesh(container.name));
+            continue;
+        }
         for port in container.tcp_ports() {
             let of_ours =
                 |name: &&str| *name == ADMIN_PORT_NAME || (has_logs && *name == LOGS_ADMIN_PORT_NAME);
@@ -144,6 +152,13 @@ fn resolve(protocol: ProtocolSpec, name: &str) -> Protocol {
         ProtocolSpec::Auto if name == "http" || name.starts_with("http-") => Protocol::Http,
         ProtocolSpec::Auto => Protocol::Tcp,
     }
+}
+
+fn of_another_mesh(container: &str) -> String {
+    format!(
+        "container {container} is the proxy of another mesh: its ports are left alone. Two proxies in one pod see each other's \
+         traffic; leave one out"
+    )
 }
 
 fn unnamed(container: &str, number: u16) -> String {

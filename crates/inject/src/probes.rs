@@ -109,6 +109,15 @@ impl Probes {
         }
     }
 
+    /// A copy that has lost its annotations: what its probes asked is gone with them.
+    pub(crate) fn warn_of_strays(&mut self, pod: Pod) {
+        let answered: HashSet<_> = self.answered.iter().map(Probe::path).collect();
+        let strays = asking_the_proxy(pod).filter(|(path, _)| !answered.contains(path.as_str()));
+        self.warnings.extend(strays.map(|(path, probe)| {
+            format!("{probe} asks the proxy for {path}, which does not know it any more and says 404: write what it is to ask")
+        }));
+    }
+
     fn plan_one(&mut self, asked: &Asked, moved: &Moved, may_rewrite: bool) {
         let Some(port) = asked.port() else {
             self.warnings.extend(asked.undeclared());
@@ -292,4 +301,16 @@ pub(crate) fn restore(container: &mut Value, record: &ReplacedProbe) {
         }
         fields.insert(action.to_owned(), record.was.clone());
     }
+}
+/// Probes and handlers that ask the proxy, as `readinessProbe of container app`.
+pub(crate) fn asking_the_proxy(pod: Pod) -> impl Iterator<Item = (String, String)> {
+    pod.containers().flat_map(|container| {
+        ProbeKind::ALL.into_iter().filter_map(move |kind| {
+            let http = container.json.pointer(kind.field())?.get("httpGet")?;
+            let path = http["path"].as_str().filter(|path| path.starts_with("/probe/"))?;
+            let field = kind.field().trim_start_matches('/').replace('/', ".");
+            (http["port"] == ADMIN_PORT)
+                .then(|| (path.to_owned(), format!("{field} of container {}", container.name)))
+        })
+    })
 }

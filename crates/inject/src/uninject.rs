@@ -6,6 +6,7 @@ use outrigger_api::names::{DEFAULT_CONTAINER_ANNOTATION, SHARED_VOLUME, STATUS_A
 use serde_json::{Map, Value};
 
 use crate::owned::{OUR_ANNOTATIONS, OUR_LABELS};
+use crate::pod::Pod;
 use crate::{MovedPort, Report, probes, status};
 
 /// Why a pod could not be restored.
@@ -17,6 +18,11 @@ pub enum UninjectError {
     /// The status annotation is not ours, or of a version that this one can't read.
     #[error("failed to read annotation {STATUS_ANNOTATION}: {0}")]
     Status(#[from] serde_json::Error),
+    /// Without a status annotation nobody knows what a probe that asks the proxy asked before.
+    #[error(
+        "annotation {STATUS_ANNOTATION} is missing, and with it what {0} asked before it asked the proxy"
+    )]
+    Probes(String),
     /// The status annotation claims what is the user's.
     #[error("annotation {STATUS_ANNOTATION} lists {0}, which Outrigger never adds or changes")]
     NotOurs(String),
@@ -26,6 +32,12 @@ pub enum UninjectError {
 /// the result equals the original; what others added since stays.
 pub fn uninject(pod: &mut Value) -> Result<Report, UninjectError> {
     let report = status::read(pod)?;
+    // Told from what is left of a pod without annotations: what stood in its probes is not known.
+    if report.config_hash.is_empty()
+        && let Some((_, probe)) = probes::asking_the_proxy(Pod::unchecked(pod)).next()
+    {
+        return Err(UninjectError::Probes(probe));
+    }
     take_out(pod, &report);
     Ok(report)
 }

@@ -243,6 +243,25 @@ fn a_volume_of_the_users_that_is_called_like_ours_stays_in_a_copy() {
     assert_eq!(restored["spec"]["volumes"], json!([theirs]));
 }
 
+/// It came out with a proxy less and probes that asked it: the pod never became ready.
+#[test]
+fn probes_whose_question_is_lost_are_told_and_never_left_behind() {
+    let mut pod = web();
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({"httpGet": {"path": "/healthz", "port": "http"}});
+    let scenario = Scenario::of_pod(pod);
+    let mut copy = injected(&scenario);
+    copy["metadata"].as_object_mut().unwrap().remove("annotations");
+    let error = uninject(&mut copy.clone()).unwrap_err().to_string();
+    assert!(
+        error.contains("readinessProbe.httpGet") || error.contains("readinessProbe of container app"),
+        "{error}"
+    );
+    let (_, report) = admitted(&scenario, &copy);
+    assert!(
+        report.warnings.iter().any(|warning| warning.contains("asks the proxy for /probe/app/readiness"))
+    );
+}
+
 /// The pod of a copied template that came while no webhook answered counted as outdated, which is only a warning.
 #[test]
 fn a_pod_with_a_copied_status_and_no_sidecar_is_missing_it() {

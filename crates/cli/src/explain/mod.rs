@@ -37,7 +37,7 @@ use crate::target::{self, Target};
   outrigger explain -l app=web                  pods by their labels
   outrigger explain -f app.yaml                 what would become of it in this cluster
   outrigger explain -f app.yaml --offline       the same without a cluster
-  outrigger explain deploy/web -o json | jq -r '.workloads[].reason'")]
+  outrigger explain deploy/web -o json | jq -r '.workloads[] | [.workload, .outcome, .reason] | @tsv'")]
 pub(crate) struct Args {
     /// Workloads, as deploy/web: deploy, sts, ds, rs, rc, cj, job, po; or ns/shop for all of a namespace
     #[arg(value_name = "KIND/NAME", required_unless_present_any = ["filename", "selector"])]
@@ -118,6 +118,17 @@ struct Running {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    // Beside a KIND/NAME, clap does not ask for what a flag requires.
+    if args.offline && args.filename.is_empty() {
+        return Err(Hinted::new(
+            "--offline explains files, and none is given",
+            "outrigger explain --offline -f app.yaml",
+        )
+        .into());
+    }
+    if args.all_namespaces && args.selector.is_none() {
+        return Err(Hinted::new("-A takes labels to go by", "outrigger explain -A -l app=web").into());
+    }
     let explained = if args.offline { offline(args)? } else { runtime::block_on(online(args))? };
     output::print(args.output, &explained, text::render)?;
     let refused = |subject: &Subject| matches!(subject.explanation.decision, Decision::Rejected { .. });

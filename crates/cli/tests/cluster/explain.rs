@@ -131,6 +131,18 @@ fn a_label_on_the_workload_itself_is_told_to_have_no_effect() {
     );
 }
 
+/// They were dropped without a word, or the error asked for another argument.
+#[test]
+fn arguments_that_do_not_fit_are_told() {
+    let error = |args: &[&str]| {
+        let output = outrigger(&installed(), args);
+        assert!(output.starts_with("exit code 2\n"), "{output}");
+        output
+    };
+    assert!(error(&["explain", "deploy/web", "--offline"]).contains("--offline explains files"));
+    assert!(error(&["explain", "deploy/web", "-A"]).contains("-A takes labels"));
+}
+
 #[test]
 fn all_of_a_namespace_and_pods_by_label() {
     let api = installed();
