@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo conformance bench bench-soak bench-admission bench-inject
+.PHONY: help build test lint images e2e e2e-up e2e-down demo conformance bench bench-soak bench-admission bench-inject torture-logs fuzz-logs
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -42,6 +42,13 @@ bench: ## what the data plane costs, beside HAProxy, nginx and Envoy
 
 bench-soak: ## the proxy's memory over ten minutes of load
 	@bench/dataplane/run soak 600
+
+torture-logs: ## writers, logrotate, kill -9 and a reader that stops, on 10 million lines a mode (LINES)
+	@scripts/setup torture-logs
+	cargo test --release --locked -p outrigger-logs --test torture -- --ignored --test-threads=1 --nocapture
+
+fuzz-logs: ## ten million lines of every format (FUZZ_INPUTS)
+	FUZZ_INPUTS=$${FUZZ_INPUTS:-10000000} cargo test --release --locked -p outrigger-logs --test formats whatever
 
 bench-admission: ## what an admission costs
 	@bench/admission/run
