@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -103,9 +103,10 @@ impl Followed {
             source,
             name,
             inode: Inode::of(&metadata),
-            open: Some(Arc::new(Progress { file, offset: AtomicU64::new(0) })),
             offset: 0,
-            head: Print::default(),
+            // Known before it is read: it may be copied and cut while our own output is held up.
+            head: Print::begin(&file)?,
+            open: Some(Arc::new(Progress { file, offset: AtomicU64::new(0) })),
             tail: Print::default(),
             carry: Carry::Start,
             copy: false,
@@ -128,8 +129,33 @@ impl Followed {
     /// Starts anew, after it was truncated.
     pub(crate) fn restart(&mut self) {
         (self.offset, self.size, self.carry) = (0, 0, Carry::Start);
-        (self.head, self.tail) = (Print::default(), Print::default());
+        let head = self.open.as_ref().and_then(|open| Print::begin(&open.file).ok());
+        (self.head, self.tail) = (head.unwrap_or_default(), Print::default());
         self.publish();
+    }
+
+    /// Goes on as a file of another source, as a changed config has it.
+    pub(crate) fn hand_over(&mut self, source: usize, converter: Converter) {
+        (self.source, self.converter) = (source, converter);
+    }
+
+    /// Keeps it in mind as a copy, as long as it is now, and does not read it.
+    pub(crate) fn keep_as_copy(&mut self, size: u64) {
+        (self.copy, self.at_home, self.open, self.offset) = (true, false, None, size);
+    }
+
+    /// Whether it is not what it was: shorter, or with other bytes where we have read.
+    pub(crate) fn is_cut(&self) -> io::Result<bool> {
+        let Some(open) = &self.open else { return Ok(false) };
+        let file = &open.file;
+        let size = file.metadata()?.len();
+        Ok(size < self.offset || !self.head.matches(file)? || !self.tail.matches(file)?)
+    }
+
+    /// Whether it has no name at all any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        let metadata = self.open.as_ref().and_then(|open| open.file.metadata().ok());
+        metadata.is_some_and(|metadata| metadata.nlink() == 0)
     }
 
     pub(crate) fn entry(&self, source: &Source) -> Entry {
@@ -174,11 +200,13 @@ impl Followed {
         }
         let read = read_at(file, &mut pump.input, self.offset)?;
         // After the read, so that what was read is of the file that we think it is, whatever happened before.
-        if !self.head.matches(file)? || !self.tail.matches(file)? {
+        if self.is_cut()? {
             // What is known of it is of the file as it was.
             (self.size, self.modified) = known;
             return Ok(Look::Truncated);
         }
+        // Behind a whole chunk there is more: its last line has its end there.
+        let flush = if read == CHUNK { Flush::No } else { flush };
         self.flushed = flush;
         let before = self.offset;
         let input = std::mem::take(&mut pump.input);
@@ -250,9 +278,7 @@ impl Followed {
         pump.output.clear();
         written?;
         // Of the bytes that were read and not of the file, which may have been cut meanwhile.
-        if self.head.length as u64 == self.offset {
-            self.head = self.head.extended(taken);
-        }
+        self.head = self.head.extended(self.offset, taken);
         self.offset += taken.len() as u64;
         self.tail = Print::before(self.offset, taken);
         pump.unconfirmed += taken.len() as u64;
@@ -275,10 +301,8 @@ impl Followed {
             match chunk[..read].iter().position(|byte| *byte != 0) {
                 Some(zeros) => {
                     let data = at + zeros as u64;
-                    if self.head.length as u64 == self.offset {
-                        let hole = usize::try_from(data - self.offset).unwrap_or(PRINT_BYTES);
-                        self.head = self.head.extended(&[0; PRINT_BYTES][..hole.min(PRINT_BYTES)]);
-                    }
+                    let hole = usize::try_from(data - self.offset).unwrap_or(PRINT_BYTES);
+                    self.head = self.head.extended(self.offset, &[0; PRINT_BYTES][..hole.min(PRINT_BYTES)]);
                     self.offset = data;
                     self.publish();
                     return Ok(());
@@ -289,8 +313,8 @@ impl Followed {
         }
     }
 
-    /// Whether everything was read and nothing has come for that long.
-    pub(crate) fn is_done(&self, quiet: Duration) -> bool {
+    /// Whether nothing has come for that long.
+    pub(crate) fn is_quiet(&self, quiet: Duration) -> bool {
         self.grown.elapsed() >= quiet
     }
 }

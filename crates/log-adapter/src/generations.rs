@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::checkpoint::Entry;
 use crate::discover::{self, Found, Listing, is_rotated_name};
 use crate::followed::Followed;
-use crate::identity::{Inode, Print, begin_alike};
+use crate::identity::{Inode, PRINT_BYTES, is_beginning};
 use crate::tail::Tailer;
 
-/// How long a file may be that is shorter than what it could be a copy of, before it counts as a file of its own: copying may
-/// take that long. Nanoseconds.
+/// How long after its last change a file that is all like the beginning of another, and short, may still turn out to be a copy of
+/// it, in nanoseconds: what is copied to be cut is cut soon.
 const COPYING: i64 = 5_000_000_000;
 
 impl Tailer {
@@ -25,20 +25,41 @@ impl Tailer {
         let mine: Vec<Entry> = mine;
         let (mut missing, mut rotated) = (Vec::new(), Vec::new());
         for entry in mine {
-            let found = listing.files.iter().find(|found| is_same(found.inode, &entry));
-            match found.and_then(|found| self.resume(source, found, &entry)) {
-                Some(file) => {
+            // Not followed as the config is now; what is known of it stays.
+            if !entry.rotated && !self.sources[source].means(&entry.name) {
+                self.remembered.push(entry);
+                continue;
+            }
+            let Some(found) = listing.files.iter().find(|found| is_same(found.inode, &entry)) else {
+                missing.push(entry);
+                continue;
+            };
+            match self.resume(source, found, &entry) {
+                Ok(Some(file)) => {
                     if !file.at_home && !entry.rotated && !entry.copy {
                         rotated.push(entry);
                     }
                     self.files.push(file);
                 }
-                None => missing.push(entry),
+                Ok(None) => {
+                    // Truncated while nobody looked.
+                    if found.name == entry.name && !entry.copy {
+                        let file = discover::open(&found.path).ok();
+                        file.and_then(|file| self.follow(source, found, &found.name, file));
+                    }
+                    missing.push(entry);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(entry),
+                // Who forgets it for that would read it again from its start.
+                Err(error) => {
+                    self.unreadable(source, &found.path, &error);
+                    self.remembered.push(entry);
+                }
             }
         }
         // Only now, with all others known: what is unknown still was made while nobody looked.
         for entry in rotated {
-            self.adopt_missed(source, listing, &entry.name, entry.modified, None);
+            self.adopt_missed(source, listing, &entry.name, entry.modified);
         }
         for entry in missing.iter().filter(|entry| !entry.copy) {
             self.rescue(source, listing, entry, entry.offset);
@@ -46,28 +67,25 @@ impl Tailer {
     }
 
     /// The file of an entry, if it is what it was.
-    fn resume(&self, source: usize, found: &Found, entry: &Entry) -> Option<Followed> {
-        let file = discover::open(&found.path).ok()?;
-        let same = found.size >= entry.offset
-            && entry.head.matches(&file).ok()?
-            && entry.tail.matches(&file).ok()?;
+    fn resume(&self, source: usize, found: &Found, entry: &Entry) -> io::Result<Option<Followed>> {
+        let file = discover::open(&found.path)?;
+        let same = found.size >= entry.offset && entry.head.matches(&file)? && entry.tail.matches(&file)?;
         if !same {
-            return None;
+            return Ok(None);
         }
         let converter = self.sources[source].converter(&entry.name);
-        let mut followed = Followed::new(source, entry.name.clone(), file, converter).ok()?;
+        let mut followed = Followed::new(source, entry.name.clone(), file, converter)?;
         followed.resume(entry);
         followed.modified = entry.modified;
-        followed.at_home = found.name == entry.name;
+        followed.at_home = found.name == entry.name && !entry.copy;
         if !followed.at_home && (entry.copy || found.size == entry.offset) {
             followed.open = None;
         }
-        Some(followed)
+        Ok(Some(followed))
     }
 
     /// Follows files that match and are not known, from their start.
     pub(crate) fn adopt_new(&mut self, source: usize, listing: &Listing) {
-        let mut unreadable = 0;
         for found in listing.files.iter().filter(|found| found.matches) {
             if self.is_known(found.inode) {
                 continue;
@@ -76,39 +94,55 @@ impl Tailer {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    unreadable += 1;
-                    self.complain(&found.path, &error, "failed to open log file; it is tried again");
+                    self.unreadable(source, &found.path, &error);
                     continue;
                 }
             };
+            // Another has taken the name since the directory was listed: the next list tells.
+            if !file.metadata().is_ok_and(|metadata| Inode::of(&metadata) == found.inode) {
+                continue;
+            }
             match self.is_copy(source, found, &file) {
                 None => {}
-                Some(copy) => {
-                    let followed = self.follow(source, found, &found.name, file);
-                    if let (Some(followed), true) = (followed, copy) {
-                        followed.copy = true;
-                        followed.at_home = false;
-                        followed.open = None;
-                        followed.offset = found.size;
+                Some(true) => {
+                    if let Some(followed) = self.follow(source, found, &found.name, file) {
+                        followed.keep_as_copy(found.size);
                     }
+                }
+                Some(false) => {
+                    let since = self.youngest(source, &found.name);
+                    self.follow(source, found, &found.name, file);
+                    self.adopt_missed(source, listing, &found.name, since);
                 }
             }
         }
-        self.sources[source].metrics.unreadable.store(unreadable, Relaxed);
+    }
+
+    /// When the youngest file that is known by that name was last written to.
+    fn youngest(&self, source: usize, name: &str) -> i64 {
+        let known = self.files.iter().filter(|file| file.source == source && file.name == name);
+        known.map(|file| file.modified).max().unwrap_or(i64::MIN)
     }
 
     /// Whether a file is a copy of one that is followed. None where it is too early to tell.
     fn is_copy(&self, source: usize, found: &Found, file: &File) -> Option<bool> {
+        let young = nanos_now() - found.modified < COPYING;
         let originals = self.files.iter().filter(|original| {
-            original.source == source && original.at_home && is_rotated_name(&original.name, &found.name)
+            original.source == source && !original.copy && is_rotated_name(&original.name, &found.name)
         });
-        for original in originals.filter(|original| original.head.length > 0) {
-            if is_copy_of(file, original.head, original.tail, original.offset) {
-                return Some(true);
-            }
-            let young = nanos_now() - found.modified < COPYING;
-            if found.size < original.head.length as u64 && young {
+        for (original, open) in originals.filter_map(|original| Some((original, original.open.as_ref()?))) {
+            let begins_it = is_beginning(file, &open.file).unwrap_or(false);
+            // Asked after that: what has been cut meanwhile begins otherwise. Then the copy is read by who notices the cut.
+            if original.is_cut().unwrap_or(false) || (found.size == 0 && young) {
                 return None;
+            }
+            // A short one may be the same by chance, such as a banner: if nothing else comes, it is a file of its own.
+            match begins_it {
+                true if found.size >= PRINT_BYTES as u64 => {
+                    return (original.head.length > 0).then_some(true);
+                }
+                true if young => return None,
+                _ => {}
             }
         }
         Some(false)
@@ -116,51 +150,58 @@ impl Tailer {
 
     /// A file was cut: what had not been read of it may stand in a copy. It is then read from its start.
     pub(crate) fn truncated(&mut self, index: usize) {
-        let file = &self.files[index];
-        let (source, size, name, inode) = (file.source, file.size, file.name.clone(), file.inode);
+        let file = &mut self.files[index];
+        let (source, size) = (file.source, file.size);
         let entry = file.entry(&self.sources[source]);
-        let metrics = &self.sources[source].metrics;
-        metrics.rotations.fetch_add(1, Relaxed);
-        tracing::debug!(file = self.sources[source].shown(&name), "truncated; reading it from its start");
-        let listing = discover::list(&self.sources[source].directory, &self.sources[source].config.files);
-        self.rescue(source, &listing.unwrap_or_default(), &entry, size);
-        // Its place has changed where a copy was put before it.
-        if let Some(file) = self.files.iter_mut().find(|file| file.inode == inode) {
-            file.restart();
-        }
+        // Before the copies are looked for: they are told from those of what stands there now.
+        file.restart();
+        let source_metrics = &self.sources[source].metrics;
+        source_metrics.rotations.fetch_add(1, Relaxed);
+        tracing::debug!(
+            file = self.sources[source].shown(&entry.name),
+            "truncated; reading it from its start"
+        );
+        let listing = self.list(source).unwrap_or_default();
+        self.rescue(source, &listing, &entry, size);
     }
 
     /// Looks for what is left of a file that is not what it was: its copy, to be read from where we were, and the files that came
     /// after it and are rotated away themselves.
     fn rescue(&mut self, source: usize, listing: &Listing, entry: &Entry, size: u64) {
+        let is_read = |found: &Found| self.files.iter().any(|file| file.inode == found.inode && !file.copy);
+        let candidates = listing.files.iter().filter(|found| is_rotated_name(&entry.name, &found.name));
+        let begins_alike =
+            |(_, file): &(_, File)| entry.head.length > 0 && entry.head.matches(file).unwrap_or(false);
+        let copies: Vec<(&Found, File)> = candidates
+            .filter(|found| !is_read(found))
+            .filter_map(|found| Some((found, discover::open(&found.path).ok()?)))
+            .filter(begins_alike)
+            .collect();
+        let is_whole = |(_, file): &(&Found, File)| {
+            size_of(file) >= entry.offset && entry.tail.matches(file).unwrap_or(false)
+        };
         let mut since = entry.modified;
-        let mut copied = false;
-        for found in listing.files.iter().filter(|found| is_rotated_name(&entry.name, &found.name)) {
-            let other = self.files.iter().position(|file| file.inode == found.inode);
-            if other.is_some_and(|other| !self.files[other].copy) || entry.head.length == 0 {
+        let whole = copies.iter().filter(|copy| is_whole(copy)).map(|(found, _)| found.inode).next_back();
+        for (found, file) in copies {
+            // One that ends before the place that we have read to has nothing for us, but must be known for what it is. Where the
+            // whole is found, it is something else: many files begin with the same banner.
+            let useful = whole == Some(found.inode);
+            if !useful && (whole.is_some() || size_of(&file) >= entry.offset) {
                 continue;
             }
-            let Ok(file) = discover::open(&found.path) else { continue };
-            if !is_copy_of(&file, entry.head, entry.tail, entry.offset) {
-                continue;
-            }
-            other.map(|other| self.files.remove(other));
-            // A copy that ends before the place that we have read to has nothing for us, but must be known for what it is.
-            let useful = size_of(&file) >= entry.offset;
-            if let Some(followed) = self.follow(source, found, &entry.name, file) {
+            self.files.retain(|file| file.inode != found.inode);
+            let Some(followed) = self.follow(source, found, &entry.name, file) else { continue };
+            if useful {
                 followed.at_home = false;
-                if useful {
-                    followed.resume(entry);
-                    followed.copy = false;
-                    since = since.max(found.modified);
-                    copied = true;
-                } else {
-                    (followed.copy, followed.open, followed.offset) = (true, None, found.size);
-                }
+                followed.resume(entry);
+                followed.copy = false;
+                since = since.max(found.modified);
+            } else {
+                followed.keep_as_copy(found.size);
             }
         }
         let lost = size.saturating_sub(entry.offset);
-        if !copied && lost > 0 {
+        if whole.is_none() && lost > 0 {
             self.sources[source].metrics.lost.fetch_add(lost, Relaxed);
             let file = self.sources[source].directory.join(&entry.name);
             let what = "truncated or deleted before it was read to its end";
@@ -168,30 +209,19 @@ impl Tailer {
                 tracing::warn!(file = %file.display(), bytes = lost, "{what}");
             }
         }
-        self.adopt_missed(source, listing, &entry.name, since, Some(entry));
+        self.adopt_missed(source, listing, &entry.name, since.saturating_add(1));
     }
 
-    /// Follows rotated files of that name that nobody has seen before and that are younger than what was read last. Where files
-    /// are copied and truncated, the copy of what is being written now is none of them.
-    pub(crate) fn adopt_missed(
-        &mut self,
-        source: usize,
-        listing: &Listing,
-        name: &str,
-        since: i64,
-        copied: Option<&Entry>,
-    ) {
-        let current = listing.files.iter().find(|found| found.name == name);
-        let current = current.and_then(|found| discover::open(&found.path).ok());
-        for found in listing.files.iter().filter(|found| is_rotated_name(name, &found.name)) {
-            let younger = if copied.is_some() { found.modified > since } else { found.modified >= since };
-            if !younger || self.is_known(found.inode) {
+    /// Follows rotated files of that name that nobody has seen before, and that were last written to at `since` or later. Those
+    /// that match a pattern themselves are found by it.
+    pub(crate) fn adopt_missed(&mut self, source: usize, listing: &Listing, name: &str, since: i64) {
+        let rotated = |found: &&Found| !found.matches && is_rotated_name(name, &found.name);
+        for found in listing.files.iter().filter(rotated) {
+            if found.modified < since || self.is_known(found.inode) {
                 continue;
             }
             let Ok(file) = discover::open(&found.path) else { continue };
-            let of_current =
-                current.as_ref().is_some_and(|current| begin_alike(current, &file).unwrap_or(false));
-            if copied.is_some() && of_current {
+            if self.is_copy(source, found, &file) != Some(false) {
                 continue;
             }
             if let Some(followed) = self.follow(source, found, name, file) {
@@ -222,13 +252,6 @@ impl Tailer {
 fn is_same(inode: Inode, entry: &Entry) -> bool {
     let known = entry.inode;
     inode == known || ((inode.ino, inode.born) == (known.ino, known.born) && entry.head.length > 0)
-}
-
-/// Whether a file begins as another did that was read to `offset`, and goes on so, as far as that was read. Many files
-/// begin with the same banner.
-fn is_copy_of(file: &File, head: Print, tail: Print, offset: u64) -> bool {
-    let begins = head.matches(file).unwrap_or(false);
-    begins && (size_of(file) < offset || tail.matches(file).unwrap_or(false))
 }
 
 fn size_of(file: &File) -> u64 {

@@ -69,21 +69,34 @@ impl Print {
         Ok(read == self.length && fnv(EMPTY, bytes) == self.hash)
     }
 
-    /// The print that goes on over the bytes that follow it, up to [`PRINT_BYTES`].
-    pub fn extended(self, bytes: &[u8]) -> Self {
-        if self.length == 0 {
-            return Self::of(self.start, &bytes[..bytes.len().min(PRINT_BYTES)]);
-        }
-        let bytes = &bytes[..bytes.len().min(PRINT_BYTES.saturating_sub(self.length))];
-        Self { length: self.length + bytes.len(), hash: fnv(self.hash, bytes), ..self }
+    /// The print of a file's first bytes, as far as they are written: before zeros, which may still become something else.
+    pub fn begin(file: &File) -> io::Result<Self> {
+        let mut bytes = [0; PRINT_BYTES];
+        let read = read_full(file, &mut bytes, 0)?;
+        let written = bytes[..read].iter().take_while(|byte| **byte != 0).count();
+        Ok(Self::default().extended(0, &bytes[..written]))
+    }
+
+    /// The print that goes on over those of `bytes` that follow it, up to [`PRINT_BYTES`]. They stand at `at`.
+    pub fn extended(self, at: u64, bytes: &[u8]) -> Self {
+        let known =
+            (self.start + self.length as u64).checked_sub(at).and_then(|known| usize::try_from(known).ok());
+        let new = known.and_then(|known| bytes.get(known..)).unwrap_or_default();
+        let new = &new[..new.len().min(PRINT_BYTES - self.length)];
+        let before = if self.length == 0 { EMPTY } else { self.hash };
+        Self { length: self.length + new.len(), hash: fnv(before, new), ..self }
     }
 }
 
-/// Whether two files begin alike, as far as both go; false where one is empty.
-pub(crate) fn begin_alike(one: &File, other: &File) -> io::Result<bool> {
-    let (mut left, mut right) = ([0; PRINT_BYTES], [0; PRINT_BYTES]);
-    let length = read_full(one, &mut left, 0)?.min(read_full(other, &mut right, 0)?);
-    Ok(length > 0 && left[..length] == right[..length])
+/// Whether `file`, which is not empty, is how `whole` begins, judged by its first and its last bytes.
+pub(crate) fn is_beginning(file: &File, whole: &File) -> io::Result<bool> {
+    let size = file.metadata()?.len();
+    let alike = |start: u64| -> io::Result<bool> {
+        let (mut left, mut right) = ([0; PRINT_BYTES], [0; PRINT_BYTES]);
+        let length = read_full(file, &mut left, start)?;
+        Ok(read_full(whole, &mut right[..length], start)? == length && left[..length] == right[..length])
+    };
+    Ok(size > 0 && alike(0)? && alike(size.saturating_sub(PRINT_BYTES as u64))?)
 }
 
 fn read_full(file: &File, bytes: &mut [u8], start: u64) -> io::Result<usize> {
@@ -120,8 +133,18 @@ mod tests {
     fn print_that_grows_is_that_of_the_whole() {
         let bytes = [b'x'; 3000];
         for step in [1, 7, 1024, 3000] {
-            let grown = bytes.chunks(step).fold(Print::default(), Print::extended);
+            let grown = (0..).step_by(step).zip(bytes.chunks(step));
+            let grown = grown.fold(Print::default(), |print, (at, bytes)| print.extended(at, bytes));
             assert_eq!(grown, Print::of(0, &bytes[..PRINT_BYTES]), "{step}");
         }
+    }
+
+    #[test]
+    fn print_goes_on_where_it_ends_and_nowhere_else() {
+        let print = Print::of(0, b"abc");
+        assert_eq!(print.extended(0, b"abcd"), Print::of(0, b"abcd"));
+        assert_eq!(print.extended(2, b"cd"), Print::of(0, b"abcd"));
+        assert_eq!(print.extended(4, b"e"), print);
+        assert_eq!(print.extended(0, b"ab"), print);
     }
 }

@@ -9,6 +9,7 @@ use outrigger_api::logs::{DEFAULT_LINE_BYTES, LogSource, MAX_LINE_BYTES};
 use crate::convert::Converter;
 use crate::formats::Parser;
 use crate::frame::Framer;
+use crate::glob;
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::multiline::Rule;
 use crate::output::{Origin, Writer};
@@ -30,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) framer: Framer,
     parser: Option<Rc<Parser>>,
     pub(crate) metrics: Arc<SourceMetrics>,
+    /// Files that can't be opened, counted anew at each scan.
+    pub(crate) unreadable: u64,
     pod: Pod,
 }
 
@@ -61,6 +64,7 @@ impl Source {
             framer: Framer { limit: limit as usize, rule },
             parser: parser.map(Rc::new),
             metrics: metrics.source(&config.container, &config.path),
+            unreadable: 0,
             pod: pod.clone(),
             config,
         })
@@ -76,6 +80,11 @@ impl Source {
             path: &path,
         };
         Converter::new(self.parser.clone(), Writer::new(self.config.schema, &origin))
+    }
+
+    /// Whether a file of that name is to be followed.
+    pub(crate) fn means(&self, name: &str) -> bool {
+        self.config.files.iter().any(|pattern| glob::matches(pattern, name))
     }
 
     /// A file's path, as the app sees it.

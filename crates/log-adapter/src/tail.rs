@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -138,7 +137,7 @@ impl Tailer {
                 if let Some(sources) = reconfigured() {
                     self.reconfigure(sources, pod);
                 }
-                self.scan();
+                self.scan()?;
             }
             let busy = self.round(false)?;
             self.save_if_due();
@@ -146,7 +145,7 @@ impl Tailer {
                 quiet_since = Instant::now();
             }
             if self.stop.requested.load(Relaxed) && quiet_since.elapsed() >= self.quiet_stop {
-                self.scan();
+                self.scan()?;
                 while self.round(true)? {}
                 self.save();
                 return Ok(());
@@ -161,15 +160,34 @@ impl Tailer {
     fn reconfigure(&mut self, sources: Vec<LogSource>, pod: &Pod) {
         match ready(sources, pod, &self.metrics) {
             Ok(sources) => {
-                self.remembered = self.entries();
-                self.files.clear();
-                self.sources = sources;
+                let old = std::mem::replace(&mut self.sources, sources);
+                for source in &old {
+                    source.metrics.set_open(Vec::new());
+                }
+                for file in std::mem::take(&mut self.files) {
+                    self.hand_over(file, &old);
+                }
                 tracing::info!(sources = self.sources.len(), "config changed");
             }
             Err(error) => {
                 self.metrics.config_refused.store(true, Relaxed);
                 tracing::error!(%error, "the last good config stays");
             }
+        }
+    }
+
+    /// Gives a file to the source that has its directory now. It stays open: it may have been deleted, and not be read yet.
+    fn hand_over(&mut self, mut file: Followed, old: &[Source]) {
+        let entry = file.entry(&old[file.source]);
+        let heir = |source: &Source| {
+            source.directory == entry.directory && (entry.rotated || source.means(&entry.name))
+        };
+        match self.sources.iter().position(heir) {
+            Some(index) => {
+                file.hand_over(index, self.sources[index].converter(&entry.name));
+                self.files.push(file);
+            }
+            None => self.remembered.push(entry),
         }
     }
 
@@ -204,14 +222,13 @@ impl Tailer {
     }
 
     /// Lists every source's directory: new files are followed, those that lost their name are noticed.
-    fn scan(&mut self) {
+    fn scan(&mut self) -> Result<(), TailError> {
         let began = Instant::now();
         for index in 0..self.sources.len() {
-            let source = &self.sources[index];
-            let listing = match discover::list(&source.directory, &source.config.files) {
+            let listing = match self.list(index) {
                 Ok(listing) => listing,
                 Err(error) => {
-                    let path = source.directory.clone();
+                    let path = self.sources[index].directory.clone();
                     self.complain(&path, &error, "failed to list directory; it is tried again");
                     continue;
                 }
@@ -219,16 +236,34 @@ impl Tailer {
             for directory in &listing.directories {
                 self.wake.watch(directory);
             }
+            self.sources[index].unreadable = 0;
             self.recall(index, &listing);
             self.notice_renames(index, &listing);
-            self.close_finished(index, &listing);
+            self.close_finished(index, &listing)?;
             self.adopt_new(index, &listing);
+            let source = &self.sources[index];
             let open =
                 self.files.iter().filter(|file| file.source == index).filter_map(|file| file.open.clone());
-            self.sources[index].metrics.set_open(open.collect());
+            source.metrics.set_open(open.collect());
+            source.metrics.unreadable.store(source.unreadable, Relaxed);
         }
         // So that a directory of a hundred thousand files costs no more than a hundredth of a CPU.
         self.next_scan = Instant::now() + SCAN.max(began.elapsed() * 100);
+        Ok(())
+    }
+
+    /// Lists a source's directory. Twice, where a file is not there that was: one that is renamed meanwhile may stand in neither
+    /// place, and who forgets it reads it again.
+    pub(crate) fn list(&self, source: usize) -> io::Result<Listing> {
+        let Source { directory, config, .. } = &self.sources[source];
+        let listing = discover::list(directory, &config.files)?;
+        let closed = self.files.iter().filter(|file| file.source == source && file.open.is_none());
+        let remembered = self.remembered.iter().filter(|entry| entry.directory == *directory);
+        let mut known = closed.map(|file| file.inode).chain(remembered.map(|entry| entry.inode));
+        if known.all(|inode| listing.files.iter().any(|found| found.inode == inode)) {
+            return Ok(listing);
+        }
+        discover::list(directory, &config.files)
     }
 
     /// Files that have lost their names. What was made and rotated away since, before anybody saw it, is read as well.
@@ -249,13 +284,13 @@ impl Tailer {
                 file = self.sources[source].shown(&name),
                 "renamed or deleted; reading it to its end"
             );
-            self.adopt_missed(source, listing, &name, since, None);
+            self.adopt_missed(source, listing, &name, since);
         }
     }
 
-    /// Closes files without a name that were read to their end, and forgets those that are gone. Opens those again that have
+    /// Closes files without a name that were read to their end, and forgets those that are gone. Looks again at those that have
     /// grown all the same.
-    fn close_finished(&mut self, source: usize, listing: &Listing) {
+    fn close_finished(&mut self, source: usize, listing: &Listing) -> Result<(), TailError> {
         let mut index = 0;
         while index < self.files.len() {
             let file = &mut self.files[index];
@@ -264,28 +299,37 @@ impl Tailer {
                 continue;
             }
             let found = listing.files.iter().find(|found| found.inode == file.inode);
-            let open = file.open.as_ref().map(|open| open.file.metadata());
-            let deleted = open.as_ref().is_some_and(|file| file.as_ref().is_ok_and(|file| file.nlink() == 0));
-            let done = file.is_done(QUIET) && (deleted || found.is_some());
-            if open.is_some() && done {
-                // What is held back of it will not be completed any more.
-                let _ = file.look(&self.sources[source], &mut self.pump, true);
-                file.open = None;
-            }
-            let regrown =
-                found.filter(|found| file.open.is_none() && !file.copy && found.size != file.offset);
-            let gone = file.open.is_none() && found.is_none();
-            if gone || regrown.is_some() {
-                let entry = file.entry(&self.sources[source]);
-                self.files.remove(index);
-                if regrown.is_some() {
-                    self.remembered.push(entry);
-                    self.recall(source, listing);
+            if file.open.is_some() && file.is_quiet(QUIET) && (found.is_some() || file.is_deleted()) {
+                // What is held back of it will not be completed any more. Where there is more, as after a long wait for our own
+                // output, it is closed another time.
+                match file.look(&self.sources[source], &mut self.pump, true) {
+                    Ok(Look::Idle) | Err(LookError::Read(_)) => file.open = None,
+                    Ok(Look::Read | Look::Truncated) => {}
+                    Err(LookError::Write(error)) => {
+                        self.save();
+                        return Err(TailError::Write(error));
+                    }
                 }
+            }
+            let stays = found.is_some_and(|found| found.size == file.offset);
+            if file.open.is_some() || stays {
+                index += 1;
                 continue;
             }
-            index += 1;
+            let file = self.files.remove(index);
+            // A copy that grows is judged anew: as a file that nobody knows.
+            if found.is_some() && !file.copy {
+                self.remembered.push(file.entry(&self.sources[source]));
+                self.recall(source, listing);
+            }
         }
+        Ok(())
+    }
+
+    /// Counts and reports a file that can't be opened.
+    pub(crate) fn unreadable(&mut self, source: usize, path: &Path, error: &io::Error) {
+        self.sources[source].unreadable += 1;
+        self.complain(path, error, "failed to open log file; it is tried again");
     }
 
     pub(crate) fn complain(&mut self, path: &Path, error: &io::Error, what: &'static str) {
@@ -339,3 +383,6 @@ impl Tailer {
 fn ready(sources: Vec<LogSource>, pod: &Pod, metrics: &Metrics) -> Result<Vec<Source>, SourceError> {
     sources.into_iter().map(|source| Source::new(source, pod, metrics)).collect()
 }
+
+#[cfg(test)]
+mod tests;
