@@ -115,13 +115,23 @@ fn escape(at: &mut Cursor) -> Option<()> {
     at.at += 2;
     match at.bytes.get(at.at - 1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
-        b'u' => {
-            let digits = at.bytes.get(at.at..at.at + 4)?;
-            at.at += 4;
-            digits.iter().all(u8::is_ascii_hexdigit).then_some(())
-        }
+        // Half of a surrogate pair is a string that strict readers refuse (section 8.2), and with it the whole line.
+        b'u' => match code_unit(at)? {
+            0xd800..=0xdbff => {
+                at.eat(b"\\u")?;
+                (0xdc00..=0xdfff).contains(&code_unit(at)?).then_some(())
+            }
+            0xdc00..=0xdfff => None,
+            _ => Some(()),
+        },
         _ => None,
     }
+}
+
+fn code_unit(at: &mut Cursor) -> Option<u32> {
+    let digits = at.bytes.get(at.at..at.at + 4)?;
+    at.at += 4;
+    digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + char::from(*digit).to_digit(16)?))
 }
 
 /// A number, RFC 8259 section 6.
