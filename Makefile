@@ -44,11 +44,11 @@ bench-soak: ## the proxy's memory over ten minutes of load
 	@bench/dataplane/run soak 600
 
 torture-logs: ## writers, logrotate, kill -9 and a reader that stops, on 10 million lines a mode (LINES)
-	@scripts/setup torture-logs
-	cargo test --release --locked -p outrigger-logs --test torture -- --ignored --test-threads=1 --nocapture
+	@scripts/setup test
+	LINES=$${LINES:-10000000} cargo test --release --locked -p outrigger-logs --test torture -- --test-threads=1 --nocapture
 
-fuzz-logs: ## ten million lines of every format (FUZZ_INPUTS)
-	FUZZ_INPUTS=$${FUZZ_INPUTS:-10000000} cargo test --release --locked -p outrigger-logs --test formats whatever
+fuzz-logs: ## ten million strange lines through the formats of the log adapter (OUTRIGGER_FUZZ)
+	OUTRIGGER_FUZZ=$${OUTRIGGER_FUZZ:-10000000} cargo test --release --locked -p outrigger-logs --test fuzz -- --nocapture
 
 bench-admission: ## what an admission costs
 	@bench/admission/run

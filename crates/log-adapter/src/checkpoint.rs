@@ -38,6 +38,9 @@ pub struct Entry {
     /// When it was last written to, as far as it was read: nanoseconds since the epoch.
     #[serde(default)]
     pub modified: i64,
+    /// When the generation before it was last written to.
+    #[serde(default)]
+    pub since: i64,
 }
 
 #[derive(Serialize, Deserialize)]

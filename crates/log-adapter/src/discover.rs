@@ -96,10 +96,18 @@ fn within(root: &Path, path: PathBuf, is_link: bool) -> Option<PathBuf> {
     target.starts_with(fs::canonicalize(root).ok()?).then_some(target)
 }
 
-/// Opens a log file. What has become a link or a pipe since it was listed is not followed, nor waited for.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+impl Found {
+    /// Opens it. What has become a link or a pipe since it was listed is not followed, nor waited for; where the name is another
+    /// file's by now, it is not found.
+    pub(crate) fn open(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(rustix::fs::open(&self.path, flags, Mode::empty())?);
+        if Inode::of(&file.metadata()?) == self.inode {
+            Ok(file)
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
 }
 
 /// A directory below may go, or be closed to us, while the others are still of interest.
@@ -139,6 +147,19 @@ pub(crate) fn is_rotated_name(original: &str, name: &str) -> bool {
     file.strip_prefix(base).is_some_and(is_rotation) || inserted().is_some_and(is_rotation)
 }
 
+/// What a rotated file was called, as far as its name tells: the first name that is `meant`.
+pub(crate) fn name_before(name: &str, meant: impl Fn(&str) -> bool) -> Option<String> {
+    let (directory, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let bases = file.match_indices(['.', '-', '_']).filter(|(at, _)| is_rotation(&file[*at..]));
+    let bases: Vec<_> = bases.map(|(at, _)| &file[..at]).collect();
+    // It may have been moved into a directory below its own.
+    let mut directories = Path::new(directory).ancestors().filter_map(Path::to_str);
+    directories.find_map(|directory| {
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        bases.iter().map(|base| format!("{prefix}{base}")).find(|name| meant(name))
+    })
+}
+
 fn is_rotation(added: &str) -> bool {
     let date = |byte: u8| byte.is_ascii_digit() || b".-_:TZ".contains(&byte);
     let numbered = added.bytes().any(|byte| byte.is_ascii_digit()) && added.bytes().all(date);
@@ -166,6 +187,22 @@ mod tests {
             ("app.log", "my-app.log.1", false),
         ] {
             assert_eq!(is_rotated_name(original, name), wanted, "{original} {name}");
+        }
+    }
+
+    #[test]
+    fn names_before_rotation_are_those_that_a_pattern_means() {
+        for (pattern, name, wanted) in [
+            ("*.log", "app.log.1", Some("app.log")),
+            ("*.log", "app.log-2026-11-21", Some("app.log")),
+            ("*.log", "old/app.log.1", Some("app.log")),
+            ("**/*.log", "sub/old/app.log.1", Some("sub/old/app.log")),
+            ("app-1", "app-1.2", Some("app-1")),
+            ("*.log", "app.txt.1", None),
+            ("*.log", "app.log.lock", None),
+        ] {
+            let before = name_before(name, |name| glob::matches(pattern, name));
+            assert_eq!(before.as_deref(), wanted, "{pattern} {name}");
         }
     }
 }

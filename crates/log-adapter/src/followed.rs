@@ -50,7 +50,9 @@ pub(crate) struct Followed {
     /// Size and time of the last change, at the last look.
     pub(crate) size: u64,
     pub(crate) modified: i64,
-    /// When that changed.
+    /// When the generation before it was last written to, in nanoseconds since the epoch. What is younger and unknown was missed.
+    pub(crate) since: i64,
+    /// When size and time changed.
     pub(crate) grown: Instant,
     /// What was flushed since.
     flushed: Flush,
@@ -99,13 +101,12 @@ impl Followed {
     /// A file to be read from its start.
     pub(crate) fn new(source: usize, name: String, file: File, converter: Converter) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(Self {
+        let mut new = Self {
             source,
             name,
             inode: Inode::of(&metadata),
             offset: 0,
-            // Known before it is read: it may be copied and cut while our own output is held up.
-            head: Print::begin(&file)?,
+            head: Print::default(),
             open: Some(Arc::new(Progress { file, offset: AtomicU64::new(0) })),
             tail: Print::default(),
             carry: Carry::Start,
@@ -113,25 +114,38 @@ impl Followed {
             at_home: true,
             size: 0,
             modified: modified(&metadata),
+            since: i64::MIN,
             grown: Instant::now(),
             flushed: Flush::No,
             converter,
-        })
+        };
+        new.learn();
+        Ok(new)
     }
 
     /// Goes on where `entry` says. Sizes are looked at anew, so it is read at the next look.
     pub(crate) fn resume(&mut self, entry: &Entry) {
         (self.offset, self.head, self.tail) = (entry.offset, entry.head, entry.tail);
-        (self.carry, self.copy) = (entry.carry, entry.copy);
+        (self.carry, self.copy, self.since) = (entry.carry, entry.copy, entry.since);
+        self.learn();
         self.publish();
     }
 
     /// Starts anew, after it was truncated.
     pub(crate) fn restart(&mut self) {
         (self.offset, self.size, self.carry) = (0, 0, Carry::Start);
-        let head = self.open.as_ref().and_then(|open| Print::begin(&open.file).ok());
-        (self.head, self.tail) = (head.unwrap_or_default(), Print::default());
+        (self.head, self.tail) = (Print::default(), Print::default());
+        self.since = self.modified;
+        self.learn();
         self.publish();
+    }
+
+    /// Learns how a file begins that was empty so far. Not when it is read: it may be copied and cut before.
+    pub(crate) fn learn(&mut self) {
+        if self.head.length == 0 && self.offset == 0 {
+            let head = self.open.as_ref().and_then(|open| Print::begin(&open.file).ok());
+            self.head = head.unwrap_or_default();
+        }
     }
 
     /// Goes on as a file of another source, as a changed config has it.
@@ -170,6 +184,7 @@ impl Followed {
             copy: self.copy,
             rotated: !self.at_home,
             modified: self.modified,
+            since: self.since,
         }
     }
 

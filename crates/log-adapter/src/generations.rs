@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::checkpoint::Entry;
-use crate::discover::{self, Found, Listing, is_rotated_name};
+use crate::discover::{Found, Listing, is_rotated_name, name_before};
 use crate::followed::Followed;
 use crate::identity::{Inode, PRINT_BYTES, is_beginning};
 use crate::tail::Tailer;
@@ -14,6 +14,8 @@ use crate::tail::Tailer;
 /// How long after its last change a file that is all like the beginning of another, and short, may still turn out to be a copy of
 /// it, in nanoseconds: what is copied to be cut is cut soon.
 const COPYING: i64 = 5_000_000_000;
+/// How often a directory is listed again because files in it are being renamed.
+const RENAMES: usize = 100;
 
 impl Tailer {
     /// Finds the files again that the checkpoint knows.
@@ -44,15 +46,20 @@ impl Tailer {
                 Ok(None) => {
                     // Truncated while nobody looked.
                     if found.name == entry.name && !entry.copy {
-                        let file = discover::open(&found.path).ok();
-                        file.and_then(|file| self.follow(source, found, &found.name, file));
+                        let file = found.open().ok();
+                        if let Some(followed) =
+                            file.and_then(|file| self.follow(source, found, &found.name, file))
+                        {
+                            followed.since = entry.modified;
+                        }
                     }
                     missing.push(entry);
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(entry),
                 // Who forgets it for that would read it again from its start.
                 Err(error) => {
-                    self.unreadable(source, &found.path, &error);
+                    if error.kind() != io::ErrorKind::NotFound {
+                        self.unreadable(source, &found.path, &error);
+                    }
                     self.remembered.push(entry);
                 }
             }
@@ -68,7 +75,7 @@ impl Tailer {
 
     /// The file of an entry, if it is what it was.
     fn resume(&self, source: usize, found: &Found, entry: &Entry) -> io::Result<Option<Followed>> {
-        let file = discover::open(&found.path)?;
+        let file = found.open()?;
         let same = found.size >= entry.offset && entry.head.matches(&file)? && entry.tail.matches(&file)?;
         if !same {
             return Ok(None);
@@ -90,18 +97,15 @@ impl Tailer {
             if self.is_known(found.inode) {
                 continue;
             }
-            let file = match discover::open(&found.path) {
+            let file = match found.open() {
                 Ok(file) => file,
+                // The next list tells what it is called now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     self.unreadable(source, &found.path, &error);
                     continue;
                 }
             };
-            // Another has taken the name since the directory was listed: the next list tells.
-            if !file.metadata().is_ok_and(|metadata| Inode::of(&metadata) == found.inode) {
-                continue;
-            }
             match self.is_copy(source, found, &file) {
                 None => {}
                 Some(true) => {
@@ -111,17 +115,36 @@ impl Tailer {
                 }
                 Some(false) => {
                     let since = self.youngest(source, &found.name);
-                    self.follow(source, found, &found.name, file);
+                    if let Some(followed) = self.follow(source, found, &found.name, file) {
+                        followed.since = since;
+                    }
                     self.adopt_missed(source, listing, &found.name, since);
                 }
             }
         }
     }
 
-    /// When the youngest file that is known by that name was last written to.
+    /// Follows rotated files that nobody has seen under their first name: made and renamed between two looks, or before the first.
+    pub(crate) fn adopt_orphans(&mut self, source: usize, listing: &Listing) {
+        for found in listing.files.iter().filter(|found| !found.matches) {
+            if self.is_known(found.inode) {
+                continue;
+            }
+            if let Some(name) = name_before(&found.name, |name| self.sources[source].means(name)) {
+                let since = self.youngest(source, &name);
+                self.adopt_missed(source, listing, &name, since);
+            }
+        }
+    }
+
+    /// When the youngest generation of that name that is known, but for the one that is written now, was last written to.
     fn youngest(&self, source: usize, name: &str) -> i64 {
-        let known = self.files.iter().filter(|file| file.source == source && file.name == name);
-        known.map(|file| file.modified).max().unwrap_or(i64::MIN)
+        let of_name = self.files.iter().filter(|file| file.source == source && file.name == name);
+        let known = of_name.map(|file| if file.at_home { file.since } else { file.modified });
+        let directory = &self.sources[source].directory;
+        let remembered =
+            self.remembered.iter().filter(|entry| entry.name == name && entry.directory == *directory);
+        known.chain(remembered.map(|entry| entry.modified)).max().unwrap_or(i64::MIN)
     }
 
     /// Whether a file is a copy of one that is followed. None where it is too early to tell.
@@ -131,14 +154,19 @@ impl Tailer {
             original.source == source && !original.copy && is_rotated_name(&original.name, &found.name)
         });
         for (original, open) in originals.filter_map(|original| Some((original, original.open.as_ref()?))) {
+            let could_be =
+                found.size < original.head.length as u64 || original.head.matches(file).unwrap_or(false);
+            if !could_be {
+                continue;
+            }
             let begins_it = is_beginning(file, &open.file).unwrap_or(false);
             // Asked after that: what has been cut meanwhile begins otherwise. Then the copy is read by who notices the cut.
             if original.is_cut().unwrap_or(false) || (found.size == 0 && young) {
                 return None;
             }
-            // A short one may be the same by chance, such as a banner: if nothing else comes, it is a file of its own.
+            // A short one that matches may be the same by chance, such as a banner: if nothing else comes, it is a file of its own.
             match begins_it {
-                true if found.size >= PRINT_BYTES as u64 => {
+                true if found.size >= PRINT_BYTES as u64 || !found.matches => {
                     return (original.head.length > 0).then_some(true);
                 }
                 true if young => return None,
@@ -169,18 +197,14 @@ impl Tailer {
     /// after it and are rotated away themselves.
     fn rescue(&mut self, source: usize, listing: &Listing, entry: &Entry, size: u64) {
         let is_read = |found: &Found| self.files.iter().any(|file| file.inode == found.inode && !file.copy);
-        let candidates = listing.files.iter().filter(|found| is_rotated_name(&entry.name, &found.name));
+        let candidates = self
+            .opened(source, listing, |found| is_rotated_name(&entry.name, &found.name) && !is_read(found));
         let begins_alike =
             |(_, file): &(_, File)| entry.head.length > 0 && entry.head.matches(file).unwrap_or(false);
-        let copies: Vec<(&Found, File)> = candidates
-            .filter(|found| !is_read(found))
-            .filter_map(|found| Some((found, discover::open(&found.path).ok()?)))
-            .filter(begins_alike)
-            .collect();
-        let is_whole = |(_, file): &(&Found, File)| {
+        let copies: Vec<_> = candidates.into_iter().filter(begins_alike).collect();
+        let is_whole = |(_, file): &(Found, File)| {
             size_of(file) >= entry.offset && entry.tail.matches(file).unwrap_or(false)
         };
-        let mut since = entry.modified;
         let whole = copies.iter().filter(|copy| is_whole(copy)).map(|(found, _)| found.inode).next_back();
         for (found, file) in copies {
             // One that ends before the place that we have read to has nothing for us, but must be known for what it is. Where the
@@ -190,12 +214,11 @@ impl Tailer {
                 continue;
             }
             self.files.retain(|file| file.inode != found.inode);
-            let Some(followed) = self.follow(source, found, &entry.name, file) else { continue };
+            let Some(followed) = self.follow(source, &found, &entry.name, file) else { continue };
             if useful {
                 followed.at_home = false;
                 followed.resume(entry);
                 followed.copy = false;
-                since = since.max(found.modified);
             } else {
                 followed.keep_as_copy(found.size);
             }
@@ -209,25 +232,54 @@ impl Tailer {
                 tracing::warn!(file = %file.display(), bytes = lost, "{what}");
             }
         }
-        self.adopt_missed(source, listing, &entry.name, since.saturating_add(1));
+        // Not only what is younger than this one: those that came before it may have been missed as well.
+        self.adopt_missed(source, listing, &entry.name, entry.since);
     }
 
     /// Follows rotated files of that name that nobody has seen before, and that were last written to at `since` or later. Those
     /// that match a pattern themselves are found by it.
     pub(crate) fn adopt_missed(&mut self, source: usize, listing: &Listing, name: &str, since: i64) {
-        let rotated = |found: &&Found| !found.matches && is_rotated_name(name, &found.name);
-        for found in listing.files.iter().filter(rotated) {
-            if found.modified < since || self.is_known(found.inode) {
+        let rotated = |found: &Found| {
+            let is_missed = !found.matches && found.modified >= since && is_rotated_name(name, &found.name);
+            is_missed && !self.is_known(found.inode)
+        };
+        for (found, file) in self.opened(source, listing, rotated) {
+            if self.is_copy(source, &found, &file) != Some(false) {
                 continue;
             }
-            let Ok(file) = discover::open(&found.path) else { continue };
-            if self.is_copy(source, found, &file) != Some(false) {
-                continue;
-            }
-            if let Some(followed) = self.follow(source, found, name, file) {
+            if let Some(followed) = self.follow(source, &found, name, file) {
                 followed.at_home = false;
             }
         }
+    }
+
+    /// The files of a listing that are `wanted`, opened. Where some have other names by now, they are listed again: rotation
+    /// renames one after the other, and nobody asks for them a second time.
+    fn opened(
+        &self,
+        source: usize,
+        listing: &Listing,
+        wanted: impl Fn(&Found) -> bool,
+    ) -> Vec<(Found, File)> {
+        let open = |listing: &Listing| -> io::Result<Vec<(Found, File)>> {
+            let mut opened = Vec::new();
+            for found in listing.files.iter().filter(|found| wanted(found)) {
+                match found.open() {
+                    Ok(file) => opened.push((found.clone(), file)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+                    Err(_) => {}
+                }
+            }
+            Ok(opened)
+        };
+        let mut result = open(listing);
+        for _ in 0..RENAMES {
+            if result.is_ok() {
+                break;
+            }
+            result = self.list(source).and_then(|listing| open(&listing));
+        }
+        result.unwrap_or_default()
     }
 
     /// Follows a file from its start, under a name that it may not have any more.
@@ -239,6 +291,7 @@ impl Tailer {
         let home = self.files.iter().position(|other| other.source == source && other.name == name);
         let at = home.unwrap_or(self.files.len());
         self.files.insert(at, followed);
+        self.has_news = true;
         self.files.get_mut(at)
     }
 

@@ -54,6 +54,8 @@ pub struct Tailer {
     pub(crate) files: Vec<Followed>,
     /// From the checkpoint, until the file is found again.
     pub(crate) remembered: Vec<Entry>,
+    /// Whether files were found since the last checkpoint.
+    pub(crate) has_news: bool,
     pump: Pump,
     wake: Wake,
     checkpoint: PathBuf,
@@ -100,6 +102,7 @@ impl Tailer {
             sources: ready(sources, pod, &metrics)?,
             files: Vec::new(),
             remembered,
+            has_news: false,
             pump: Pump::new(sink),
             wake,
             checkpoint,
@@ -224,6 +227,7 @@ impl Tailer {
     /// Lists every source's directory: new files are followed, those that lost their name are noticed.
     fn scan(&mut self) -> Result<(), TailError> {
         let began = Instant::now();
+        self.files.iter_mut().for_each(Followed::learn);
         for index in 0..self.sources.len() {
             let listing = match self.list(index) {
                 Ok(listing) => listing,
@@ -241,11 +245,16 @@ impl Tailer {
             self.notice_renames(index, &listing);
             self.close_finished(index, &listing)?;
             self.adopt_new(index, &listing);
+            self.adopt_orphans(index, &listing);
             let source = &self.sources[index];
             let open =
                 self.files.iter().filter(|file| file.source == index).filter_map(|file| file.open.clone());
             source.metrics.set_open(open.collect());
             source.metrics.unreadable.store(source.unreadable, Relaxed);
+        }
+        // What is known before its first line is out is not taken for something else after a crash.
+        if std::mem::take(&mut self.has_news) {
+            self.save();
         }
         // So that a directory of a hundred thousand files costs no more than a hundredth of a CPU.
         self.next_scan = Instant::now() + SCAN.max(began.elapsed() * 100);

@@ -157,9 +157,12 @@ fn files_rotated_before_they_were_ever_seen_are_read() {
     room.append("a.log.2", "one\n");
     room.append("a.log.1", "two\n");
     room.append("a.log", "three\n");
-    room.append("b.log.1", "of a file that there is not\n");
+    room.append("b.log.1", "of a file that is gone\n");
+    room.append("c.txt.1", "of no file that is asked for\n");
     settle(&mut room.tailer(&["*.log"]));
-    assert_eq!(room.seen(), ["/log/a.log one", "/log/a.log three", "/log/a.log two"]);
+    let wanted =
+        ["/log/a.log one", "/log/a.log three", "/log/a.log two", "/log/b.log of a file that is gone"];
+    assert_eq!(room.seen(), wanted);
 }
 
 #[test]
