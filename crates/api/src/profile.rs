@@ -12,7 +12,7 @@ use crate::names::is_label;
 use crate::port::PortRef;
 use crate::quantity::Quantity;
 #[cfg(feature = "crd")]
-use crate::schema::{rule, without_default};
+use crate::schema::{one_for_each_path, rule, without_default};
 #[cfg(feature = "crd")]
 pub use crate::status::SidecarProfileStatus;
 
@@ -76,11 +76,7 @@ pub struct SidecarProfileSpec {
         feature = "crd",
         schemars(
             length(max = MAX_ENTRIES),
-            extend("x-kubernetes-validations" = [rule(
-                "self.all(a, self.exists_one(b, a.container == b.container \
-                 && (a.path == b.path || a.path + '/' == b.path || a.path == b.path + '/')))",
-                "a container has two entries for the same path",
-            )])
+            extend("x-kubernetes-validations" = [one_for_each_path("a container has two entries for the same path")])
         )
     )]
     pub logs: Vec<LogSpec>,
@@ -258,11 +254,7 @@ pub struct SharedVolumeSpec {
         feature = "crd",
         schemars(
             length(max = MAX_ENTRIES),
-            extend("x-kubernetes-validations" = [rule(
-                "self.all(a, self.exists_one(b, a.container == b.container \
-                 && (a.path == b.path || a.path + '/' == b.path || a.path == b.path + '/')))",
-                "a container has two mounts on the same path",
-            )])
+            extend("x-kubernetes-validations" = [one_for_each_path("a container has two mounts on the same path")])
         )
     )]
     pub mounts: Vec<SharedMount>,

@@ -17,3 +17,12 @@ pub(crate) fn rule(rule: &str, message: &str) -> Value {
 pub(crate) fn without_default(schema: &mut Schema) {
     schema.remove("default");
 }
+
+/// That a list has one item at most for each path of each container; `/a` and `/a/` are one path.
+pub(crate) fn one_for_each_path(message: &str) -> Value {
+    rule(
+        "self.all(a, self.exists_one(b, a.container == b.container \
+         && (a.path == b.path || a.path + '/' == b.path || a.path == b.path + '/')))",
+        message,
+    )
+}
