@@ -3,10 +3,13 @@
 //! It stands in the pod's annotation [`crate::names::CONFIG_ANNOTATION`] and reaches the sidecar as a file, so that
 //! no sidecar needs a control plane to run.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::logs::LogSource;
+use crate::names::ADMIN_PORT;
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
 
@@ -29,9 +32,15 @@ pub struct SidecarConfig {
     /// What the proxy writes for each request.
     #[serde(default, skip_serializing_if = "AccessLog::is_none")]
     pub access_log: AccessLog,
-    /// The ports taken over, one listener each.
+    /// How traffic reaches the proxy.
+    #[serde(default, skip_serializing_if = "Interception::is_ports")]
+    pub interception: Interception,
+    /// The ports taken over: one listener each, or with `redirect` one for all of them.
     #[serde(default)]
     pub inbound: Vec<Inbound>,
+    /// Whom the app calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
     /// The probes and handlers that the proxy answers for the app.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
@@ -46,7 +55,7 @@ pub struct SidecarConfig {
 pub struct Inbound {
     /// The port's name, which now belongs to the proxy. It is the `port` label of the metrics.
     pub name: String,
-    /// The port that the proxy listens on.
+    /// The port that the proxy listens on. With `redirect` all have [`INBOUND_PORT`](crate::names::INBOUND_PORT), and are told apart by `target`.
     pub listen: u16,
     /// The app's own port, reached at the pod's own addresses: where clients reached it before.
     pub target: u16,
@@ -54,10 +63,58 @@ pub struct Inbound {
     pub protocol: Protocol,
 }
 
-/// What a port speaks, decided at admission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One service that the app calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upstream {
+    /// Its name: the `upstream` label of the metrics.
+    pub name: String,
+    /// Its host name or address.
+    pub host: String,
+    /// Its port there.
+    pub port: u16,
+    /// What is spoken on it.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The port of loopback that leads there. None with `redirect`, where calls come to the proxy by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<u16>,
+}
+
+/// How traffic reaches the proxy, decided at admission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+pub enum Interception {
+    /// The proxy listens on a port for each that it took over.
+    #[default]
+    Ports,
+    /// The kernel sends it to [`INBOUND_PORT`](crate::names::INBOUND_PORT) and [`OUTBOUND_PORT`](crate::names::OUTBOUND_PORT).
+    Redirect,
+}
+
+impl Interception {
+    /// Whether it is the default.
+    pub fn is_ports(&self) -> bool {
+        *self == Self::Ports
+    }
+
+    /// Its name, as in profiles.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ports => "ports",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub enum Protocol {
+    /// Found out from each connection's first bytes.
+    #[default]
+    Auto,
     /// HTTP/1 and, where a connection opens with its preface, HTTP/2: requests are counted and timed.
     Http,
     /// Bytes, passed on untouched: connections and bytes are counted.
@@ -65,9 +122,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Whether requests are seen on it.
-    pub const fn is_http(self) -> bool {
-        matches!(self, Self::Http)
+    /// Whether requests may be seen on it.
+    pub const fn may_be_http(self) -> bool {
+        matches!(self, Self::Http | Self::Auto)
     }
 }
 
@@ -81,14 +138,11 @@ pub enum ConfigError {
     #[error("listen port {0} appears twice: each port taken over needs its own")]
     DuplicateListen(u16),
     /// A listener on port 0 or on the admin port.
-    #[error(
-        "inbound {name:?}: {field} port {port} is not usable: 1-65535 except the admin port {}",
-        crate::names::ADMIN_PORT
-    )]
+    #[error("{name:?}: {field} port {port} is not usable: 1-65535 except the admin port {ADMIN_PORT}")]
     BadPort {
-        /// Name of the port taken over.
+        /// Name of the port taken over, or of the upstream.
         name: String,
-        /// Which of its two ports.
+        /// Which of its ports.
         field: &'static str,
         /// The value.
         port: u16,
@@ -105,19 +159,31 @@ impl SidecarConfig {
 
     /// Checks what types can't say.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut listening = BTreeSet::new();
+        let mut listen =
+            |port| if listening.insert(port) { Ok(()) } else { Err(ConfigError::DuplicateListen(port)) };
         for inbound in &self.inbound {
-            for (field, port) in [("listen", inbound.listen), ("target", inbound.target)] {
-                if port == 0 || port == crate::names::ADMIN_PORT {
-                    return Err(ConfigError::BadPort { name: inbound.name.clone(), field, port });
-                }
+            usable(&inbound.name, "listen", inbound.listen)?;
+            usable(&inbound.name, "target", inbound.target)?;
+            if self.interception.is_ports() {
+                listen(inbound.listen)?;
             }
-            if !seen.insert(inbound.listen) {
-                return Err(ConfigError::DuplicateListen(inbound.listen));
+        }
+        for upstream in &self.upstreams {
+            if let Some(port) = upstream.listen {
+                usable(&upstream.name, "listen", port)?;
+                listen(port)?;
             }
         }
         Ok(())
     }
+}
+
+fn usable(name: &str, field: &'static str, port: u16) -> Result<(), ConfigError> {
+    if port == 0 || port == ADMIN_PORT {
+        return Err(ConfigError::BadPort { name: name.to_owned(), field, port });
+    }
+    Ok(())
 }
 
 /// The first half of a document's SHA-256, in hexadecimal: sidecars with the same one run by the same document.
@@ -130,6 +196,7 @@ pub fn hash(document: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::INBOUND_PORT;
 
     /// The example of FIPS 180-2, appendix B.1. Beginnings with zeros keep them.
     #[test]
@@ -150,6 +217,14 @@ mod tests {
     #[test]
     fn unknown_fields_of_a_newer_version_are_ignored() {
         assert_eq!(SidecarConfig::parse(&document(&[15200])).unwrap().inbound.len(), 1);
+    }
+
+    #[test]
+    fn redirected_ports_share_a_listener() {
+        let text = document(&[INBOUND_PORT, INBOUND_PORT]);
+        assert!(SidecarConfig::parse(&text).is_err());
+        let redirect = text.replacen('{', r#"{"interception":"redirect","#, 1);
+        assert_eq!(SidecarConfig::parse(&redirect).unwrap().inbound.len(), 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Types, defaults and validation only: no I/O, no async runtime, no Kubernetes client.
 
+pub mod cidr;
 pub mod config;
 pub mod logs;
 pub mod names;
@@ -10,6 +11,8 @@ pub mod probe;
 pub mod profile;
 pub mod quantity;
 pub mod reason;
+pub mod skip;
+pub mod upstream;
 
 mod faults;
 #[cfg(feature = "crd")]

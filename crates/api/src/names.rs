@@ -36,6 +36,8 @@ pub const DEFAULT_PROFILE: &str = "default";
 
 /// Container of the traffic proxy.
 pub const PROXY_CONTAINER: &str = "outrigger-proxy";
+/// Init container that writes the rules which send traffic to the proxy.
+pub const INIT_CONTAINER: &str = "outrigger-init";
 /// Container of the log adapter.
 pub const LOGS_CONTAINER: &str = "outrigger-logs";
 /// Volume that holds the sidecar config, a downward-API view of [`CONFIG_ANNOTATION`].
@@ -53,6 +55,10 @@ pub const CONFIG_DIR: &str = "/etc/outrigger";
 /// File in [`CONFIG_DIR`] that holds the sidecar config.
 pub const CONFIG_FILE: &str = "config.json";
 
+/// Port that rules of `redirect` send to what comes to the pod.
+pub const INBOUND_PORT: u16 = 15180;
+/// Port that they send to what leaves it.
+pub const OUTBOUND_PORT: u16 = 15181;
 /// Port of a sidecar's admin server: metrics, probes, stats.
 pub const ADMIN_PORT: u16 = 15190;
 /// Its name among the container's ports, for monitors.
@@ -61,7 +67,7 @@ pub const ADMIN_PORT_NAME: &str = "outrigger-admin";
 pub const LOGS_ADMIN_PORT: u16 = 15191;
 /// Its name among the container's ports, for monitors.
 pub const LOGS_ADMIN_PORT_NAME: &str = "outrigger-logs";
-/// First port of the listeners that take over an app's named ports; one more for each.
+/// First port of the listeners of `ports`, which take over an app's named ports and lead to its upstreams; one more for each.
 pub const FIRST_LISTEN_PORT: u16 = 15200;
 /// User and group of the sidecars.
 pub const SIDECAR_UID: i64 = 15180;

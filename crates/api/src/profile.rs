@@ -13,12 +13,16 @@ use crate::port::PortRef;
 use crate::quantity::Quantity;
 #[cfg(feature = "crd")]
 use crate::schema::{one_for_each_path, rule, without_default};
+use crate::skip::SkipSpec;
 #[cfg(feature = "crd")]
 pub use crate::status::SidecarProfileStatus;
+use crate::upstream::UpstreamSpec;
 
 /// The most entries that a list of a profile may have: without a bound the API server refuses rules about lists, whose
 /// cost it could not foresee.
 pub const MAX_ENTRIES: usize = 64;
+/// The most upstreams of a profile: each has metrics of its own, and in `ports` mode a listener.
+pub const MAX_UPSTREAMS: usize = 32;
 /// The longest path in a profile, in bytes.
 pub const MAX_PATH: usize = 1024;
 
@@ -46,8 +50,9 @@ pub const MAX_PATH: usize = 1024;
 pub struct SidecarProfileSpec {
     /// Whether the sidecars are native ones: init containers with `restartPolicy: Always`. `auto`: where the cluster can.
     pub native_sidecars: NativeSidecars,
-    /// How traffic reaches the proxy. `ports`: the proxy takes over the named container ports, with no privilege.
-    /// `auto`: the best that this version can do, now `ports`.
+    /// How traffic reaches the proxy. `redirect`: the kernel sends all of it there, by rules that an init container with the
+    /// capability `NET_ADMIN` writes. `ports`: the proxy takes over the named container ports, with no privilege. `auto`:
+    /// `redirect` where the namespace lets a pod have that capability, else `ports`.
     pub interception: Interception,
     /// The proxy's own container.
     pub proxy: ProxySpec,
@@ -63,6 +68,28 @@ pub struct SidecarProfileSpec {
         )
     )]
     pub inbound: Vec<InboundSpec>,
+    /// Whom the app calls. Default: nobody by name; with `interception: redirect` calls are counted all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_UPSTREAMS),
+            extend("x-kubernetes-validations" = [rule(
+                "self.all(a, self.exists_one(b, a.name == b.name))",
+                "two upstreams have the same name",
+            ), rule(
+                "self.all(a, self.exists_one(b, a.host == b.host && a.port == b.port))",
+                "two upstreams are the same host and port",
+            ), rule(
+                "self.all(a, !has(a.env) || self.exists_one(b, has(b.env) && a.env == b.env))",
+                "two upstreams set the same variable",
+            )])
+        )
+    )]
+    pub upstreams: Vec<UpstreamSpec>,
+    /// Traffic that goes past the proxy. Default: none.
+    #[serde(skip_serializing_if = "SkipSpec::is_empty")]
+    pub skip: SkipSpec,
     /// Whether probes and lifecycle handlers of ports that are taken over go through the proxy's admin server, which asks
     /// the app. Default: true.
     pub rewrite_probes: bool,
@@ -103,9 +130,11 @@ pub enum NativeSidecars {
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub enum Interception {
-    /// The best that this version can do.
+    /// `redirect` where the namespace allows it, else `ports`.
     #[default]
     Auto,
+    /// Let the kernel send the pod's traffic to the proxy.
+    Redirect,
     /// Take over named container ports.
     Ports,
 }
@@ -323,6 +352,8 @@ impl Default for SidecarProfileSpec {
             interception: Interception::default(),
             proxy: ProxySpec::default(),
             inbound: vec![InboundSpec::default()],
+            upstreams: Vec::new(),
+            skip: SkipSpec::default(),
             rewrite_probes: true,
             shared_volume: None,
             logs: Vec::new(),
@@ -392,6 +423,8 @@ impl SidecarProfileSpec {
                 faults.push(Fault::new(format!("spec.inbound[{i}].port"), message));
             }
         }
+        faults.extend(self.check_upstreams());
+        faults.extend(self.skip.check("spec.skip"));
         let mounts = self.shared_volume.iter().flat_map(|volume| &volume.mounts);
         faults.extend(too_many("spec.sharedVolume.mounts", mounts.clone().count()));
         let mut places = BTreeSet::new();
@@ -414,6 +447,34 @@ impl SidecarProfileSpec {
         }
         faults
     }
+
+    fn check_upstreams(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.upstreams.len() > MAX_UPSTREAMS {
+            let message = format!("{} entries: at most {MAX_UPSTREAMS}", self.upstreams.len());
+            faults.push(Fault::new("spec.upstreams", message));
+        }
+        let (mut names, mut places, mut variables) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (i, upstream) in self.upstreams.iter().enumerate() {
+            let at = format!("spec.upstreams[{i}]");
+            faults.extend(upstream.check(&at));
+            let UpstreamSpec { name, host, port, env, .. } = upstream;
+            if !names.insert(name) {
+                faults.push(Fault::new(
+                    format!("{at}.name"),
+                    format!("{name} is the name of another upstream"),
+                ));
+            }
+            if !places.insert((host, port)) {
+                faults
+                    .push(Fault::new(format!("{at}.host"), format!("{host}:{port} is another upstream too")));
+            }
+            if let Some(env) = env.as_ref().filter(|env| !variables.insert(*env)) {
+                faults.push(Fault::new(format!("{at}.env"), format!("{env} is set by another upstream too")));
+            }
+        }
+        faults
+    }
 }
 
 /// As the API server drops them before it fills in the defaults.
@@ -429,7 +490,7 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
-fn too_many(field: &str, entries: usize) -> Option<Fault> {
+pub(crate) fn too_many(field: &str, entries: usize) -> Option<Fault> {
     let message = || format!("{entries} entries: at most {MAX_ENTRIES}");
     (entries > MAX_ENTRIES).then(|| Fault::new(field, message()))
 }

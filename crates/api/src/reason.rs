@@ -40,6 +40,8 @@ pub enum Reason {
     NameCollision,
     /// A port of the pod is one that ours needs.
     PortCollision,
+    /// A container of the pod runs as the proxy's own user, whose traffic `redirect` leaves alone.
+    UidCollision,
     /// A volume mount of the pod stands where the profile wants the shared volume.
     MountCollision,
     /// A container that the profile names is not in the pod.
@@ -52,7 +54,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for documentation and for metrics that must exist before the first decision.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotOptedIn,
         Self::OptedOut,
         Self::ExcludedNamespace,
@@ -67,6 +69,7 @@ impl Reason {
         Self::InvalidAnnotation,
         Self::NameCollision,
         Self::PortCollision,
+        Self::UidCollision,
         Self::MountCollision,
         Self::ContainerNotFound,
         Self::NativeSidecarsUnavailable,
@@ -90,6 +93,7 @@ impl Reason {
             Self::InvalidAnnotation => "InvalidAnnotation",
             Self::NameCollision => "NameCollision",
             Self::PortCollision => "PortCollision",
+            Self::UidCollision => "UidCollision",
             Self::MountCollision => "MountCollision",
             Self::ContainerNotFound => "ContainerNotFound",
             Self::NativeSidecarsUnavailable => "NativeSidecarsUnavailable",
@@ -120,6 +124,9 @@ impl Reason {
             Self::InvalidAnnotation => "mend the annotations, or take them off for the profile's own values",
             Self::NameCollision => "rename the pod's container or volume",
             Self::PortCollision => "let the pod use another port",
+            Self::UidCollision => {
+                "let the container run as another user, or the profile say interception: ports"
+            }
             Self::MountCollision => "let the profile's sharedVolume, or the container, use another path",
             Self::ContainerNotFound => {
                 "let the profile's sharedVolume name containers that the pod has, or let the pod use another profile"

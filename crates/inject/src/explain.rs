@@ -188,7 +188,7 @@ fn interception(pod: Pod, profile: &ProfileChoice, context: &Context) -> Option<
     let effective = overrides::apply(spec.clone(), pod, context.namespace).ok()?;
     let why = match effective.profile.interception {
         Interception::Auto => "auto: the only mode so far",
-        Interception::Ports => "asked for by the profile or an annotation",
+        Interception::Redirect | Interception::Ports => "asked for by the profile or an annotation",
     };
     Some(Choice { value: "ports".to_owned(), why: why.to_owned() })
 }

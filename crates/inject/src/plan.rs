@@ -159,7 +159,9 @@ fn sidecar_config(
         token: token.to_owned(),
         log_level: effective.profile.proxy.log_level,
         access_log: effective.profile.proxy.access_log,
+        interception: config::Interception::Ports,
         inbound: inbound.collect(),
+        upstreams: Vec::new(),
         probes: probes.answered.clone(),
         logs: logs::sources(&effective.profile.logs),
     }

@@ -18,7 +18,7 @@ const REASON: Reason = Reason::TooManyConnections;
 /// Counts a client that is not served.
 pub(crate) fn count(port: &Rc<Port>) {
     let (status, sentence) = REASON.answer();
-    if port.inbound.protocol.is_http() {
+    if port.inbound.protocol.may_be_http() {
         let exchange = Exchange::unknown(port, &Rc::default());
         exchange.answered(status.as_u16());
         exchange.end(REASON);

@@ -21,7 +21,7 @@ const LATE_FIRST_BYTE: Duration = Duration::from_secs(1);
 /// Serves one client's connection until it ends.
 pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: &Rc<Listener>) {
     let port = listener.port();
-    if !port.inbound.protocol.is_http() {
+    if !port.inbound.protocol.may_be_http() {
         return Box::pin(tcp::serve(stream, &port)).await;
     }
     let seat = listener.seats.take();

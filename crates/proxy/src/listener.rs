@@ -156,7 +156,7 @@ pub(crate) async fn accept(socket: TcpListener, listener: Rc<Listener>, served: 
             continue;
         }
         crowded::count(&port);
-        if port.inbound.protocol.is_http() && turned_away.count() < TURNED_AWAY {
+        if port.inbound.protocol.may_be_http() && turned_away.count() < TURNED_AWAY {
             let in_flight = turned_away.start();
             tokio::task::spawn_local(async move {
                 crowded::turn_away(stream).await;

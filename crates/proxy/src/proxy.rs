@@ -120,7 +120,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let (ports, dropped, served) = (Ports::default(), Arc::<Dropped>::default(), Drain::default());
     // The first scrape may come before the worker has begun.
     for inbound in inbound {
-        ports.named(&inbound.name, inbound.protocol.is_http());
+        ports.named(&inbound.name, inbound.protocol.may_be_http());
     }
     let readiness = Readiness::default();
     let listening = readiness.condition("listeners");

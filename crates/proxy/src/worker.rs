@@ -119,7 +119,7 @@ impl Serving<'_> {
     }
 
     fn port(&self, inbound: Inbound) -> Port {
-        let metrics = self.worker.ports.named(&inbound.name, inbound.protocol.is_http());
+        let metrics = self.worker.ports.named(&inbound.name, inbound.protocol.may_be_http());
         let (access_log, leaving) = (Rc::clone(&self.access_log), Arc::clone(&self.worker.leaving));
         Port::new(inbound, &self.worker.app, metrics, self.worker.limits, access_log, leaving)
     }

@@ -53,7 +53,9 @@ pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
         token: TOKEN.to_owned(),
         log_level: outrigger_api::profile::LogLevel::default(),
         access_log: outrigger_api::profile::AccessLog::default(),
+        interception: outrigger_api::config::Interception::default(),
         inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol }],
+        upstreams: Vec::new(),
         probes: Vec::new(),
         logs: Vec::new(),
     }

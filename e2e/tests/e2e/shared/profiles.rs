@@ -19,7 +19,12 @@ async fn a_wrong_profile_is_refused_when_it_is_written() {
             "proxy": {"logLevel": "loud"},
             "sharedVolume": {"mounts": [{"container": "app"}]},
         });
-        let words = ["spec.interception", "\"auto\", \"ports\"", "spec.proxy.logLevel", "mounts[0].path"];
+        let words = [
+            "spec.interception",
+            "\"auto\", \"redirect\", \"ports\"",
+            "spec.proxy.logLevel",
+            "mounts[0].path",
+        ];
         assert_refused(&ns, wrong, &words).await;
         // Rules, which come after types.
         let wrong = json!({
