@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::Fault;
 use crate::cidr::Cidr;
 use crate::port::PortRef;
-use crate::profile::{MAX_ENTRIES, too_many};
+#[cfg(feature = "crd")]
+use crate::profile::MAX_ENTRIES;
+use crate::profile::too_many;
 
 /// Traffic that goes past the proxy. All but `inboundPorts` is about `interception: redirect`, where everything else goes
 /// through it.

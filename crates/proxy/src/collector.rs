@@ -1,6 +1,6 @@
 //! The proxy's metrics in Prometheus' words. Names and labels here are a contract.
 //!
-//! Label values come from the config (`port`) or from closed sets, never from a client: a path or a `Host` as a label
+//! Label values come from the config (`port`, `upstream`) or from closed sets, never from a client: a path or a `Host` as a label
 //! lets anybody fill the memory of Prometheus. No pod or namespace either: scraping adds those.
 
 use std::collections::BTreeMap;
@@ -18,15 +18,12 @@ use crate::access_log::Dropped;
 use crate::grpc::Code;
 use crate::http2::Ended;
 use crate::identify::Detected;
+use crate::labels::Labels;
 use crate::latency::{REQUEST, Snapshot};
 use crate::method::Method;
 use crate::metrics::{ByReason, PortMetrics, Ports};
 use crate::reason::Reason;
 use crate::series::CLASSES;
-
-/// The only direction so far. The label is there from the start, because a label that appears later breaks every query
-/// that sums without it.
-const DIRECTION: Label<'static> = ("direction", "inbound");
 
 type Label<'a> = (&'a str, &'a str);
 
@@ -96,10 +93,6 @@ impl Families<'_> {
                 counts.map(|(count, result)| (vec![("result", result)], count.get())).collect()
             },
         )?;
-        self.counter(("detect", "Clients by what they were found to speak"), |port| {
-            let counts = port.detected.iter().zip(Detected::ALL);
-            counts.map(|(count, (_, result))| (vec![("result", result)], count.get())).collect()
-        })?;
         let help = "Clients' connections closed by the proxy, because no further request came";
         self.counter(("idle_connections_closed", help), |port| one(port.idle_closed.get()))?;
         let help =
@@ -191,6 +184,11 @@ impl Families<'_> {
     }
 
     fn upstream(&mut self) -> Result<(), Error> {
+        self.counter(("detect", "Clients by what they were found to speak"), |port| {
+            let counts = port.detected.iter().zip(Detected::ALL);
+            let shown = counts.filter(|(count, _)| port.is_http() || count.get() > 0);
+            shown.map(|(count, (_, result))| (vec![("result", result)], count.get())).collect()
+        })?;
         self.histogram(
             ("upstream_connect_duration_seconds", "Time that connections to the app took to be made"),
             |port| vec![(Vec::new(), port.upstream.connects.snapshot())],
@@ -257,7 +255,10 @@ impl Families<'_> {
 }
 
 fn labels<'a>(port: &'a PortMetrics, own: &[Label<'a>]) -> Vec<Label<'a>> {
-    [&[DIRECTION, ("port", &port.name)], own].concat()
+    let Labels { direction, port, upstream } = &port.labels;
+    let upstream = upstream.as_deref().map(|upstream| ("upstream", upstream));
+    let ours = [("direction", direction.as_str()), ("port", port)];
+    ours.into_iter().chain(upstream).chain(own.iter().copied()).collect()
 }
 
 fn one<'a>(value: u64) -> Vec<Value<'a>> {

@@ -1,7 +1,6 @@
 //! Connections to the app.
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,15 +9,18 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::limits::KEEPALIVE;
-use crate::listener::Port;
+
 use crate::metrics::PortMetrics;
+use crate::port::Port;
 use crate::reason::Reason;
+use crate::target::Target;
 
 /// A connection to the app, counted as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct AppStream {
     stream: TcpStream,
     open: OpenToApp,
+    made: Instant,
 }
 
 /// Counts a connection to the app as open until this is dropped.
@@ -32,11 +34,12 @@ pub(crate) struct OpenToApp(Arc<PortMetrics>);
 /// reason.
 pub(crate) async fn app(port: &Port) -> Result<AppStream, Reason> {
     let started = Instant::now();
-    let error = match tokio::time::timeout(port.limits.connect, first_that_accepts(&port.app)).await {
+    let error = match tokio::time::timeout(port.limits.connect, first_that_accepts(&port.target)).await {
         Ok(Ok(stream)) => {
             prepare(&stream);
             port.metrics.upstream.connects.observe(started.elapsed());
-            return Ok(AppStream { stream, open: OpenToApp(Arc::clone(&port.metrics)) });
+            let open = OpenToApp(Arc::clone(&port.metrics));
+            return Ok(AppStream { stream, open, made: started });
         }
         Ok(Err(error)) => error,
         Err(elapsed) => elapsed.into(),
@@ -44,20 +47,21 @@ pub(crate) async fn app(port: &Port) -> Result<AppStream, Reason> {
     let reason = match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
         io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ if matches!(&port.target, Target::Name(name) if name.is_unknown()) => Reason::UnknownHost,
         _ => Reason::ConnectFailed,
     };
     port.metrics.upstream.failed.add(reason);
     if port.may_warn(reason) {
-        let (name, addresses) = (&port.metrics.name, &port.app);
-        tracing::warn!(%error, port = name, ?addresses, reason = reason.as_str(), "{}", reason.answer().1);
+        let (port, to, why) = (port.metrics.labels.name(), &port.target, reason.sentence(port.direction()));
+        tracing::warn!(%error, port, %to, reason = reason.as_str(), "{why}");
     }
     Err(reason)
 }
 
-/// All of them are this machine's, so a refusal is immediate and another try costs nothing.
-async fn first_that_accepts(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+/// The app's are this machine's, so a refusal is immediate and another try costs nothing; of a host with many, another may be up.
+async fn first_that_accepts(target: &Target) -> io::Result<TcpStream> {
     let mut failure = None;
-    for address in addresses {
+    for address in &*target.addresses().await? {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             // The first one counts: it is that of the pod's first family, and a second that is not there says nothing.
@@ -82,6 +86,11 @@ impl DerefMut for AppStream {
 }
 
 impl AppStream {
+    /// Since it was asked for.
+    pub(crate) fn age(&self) -> Duration {
+        self.made.elapsed()
+    }
+
     /// For whoever wants the connection itself, and keeps its count beside it.
     pub(crate) fn into_parts(self) -> (TcpStream, OpenToApp) {
         (self.stream, self.open)

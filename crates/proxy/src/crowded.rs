@@ -3,13 +3,15 @@
 use std::io;
 use std::rc::Rc;
 
+use outrigger_api::config::Protocol;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::http1;
+use crate::labels::Direction;
 use crate::limits::TURN_AWAY;
-use crate::listener::Port;
 use crate::observe::Exchange;
+use crate::port::Port;
 use crate::reason::Reason;
 use crate::tcp::Open;
 
@@ -17,27 +19,27 @@ const REASON: Reason = Reason::TooManyConnections;
 
 /// Counts a client that is not served.
 pub(crate) fn count(port: &Rc<Port>) {
-    let (status, sentence) = REASON.answer();
-    if port.inbound.protocol.may_be_http() {
+    if port.protocol() == Protocol::Http {
         let exchange = Exchange::unknown(port, &Rc::default());
-        exchange.answered(status.as_u16());
+        exchange.answered(REASON.status().as_u16());
         exchange.end(REASON);
     } else {
         Open::count(&port.metrics).end(REASON);
     }
     if port.may_warn(REASON) {
-        let (name, connections) = (&port.metrics.name, port.limits.connections);
-        tracing::warn!(port = name, connections, reason = REASON.as_str(), "{sentence}");
+        let (name, connections) = (port.metrics.labels.name(), port.limits.connections);
+        let why = REASON.sentence(port.direction());
+        tracing::warn!(port = name, connections, reason = REASON.as_str(), "{why}");
     }
 }
 
 /// Answers a client's request with a 503. Not by serving it: that would take the memory that there is none of.
-pub(crate) async fn turn_away(mut stream: TcpStream) {
+pub(crate) async fn turn_away(mut stream: TcpStream, direction: Direction) {
     // A client that takes longer, or is gone, misses nothing but the explanation.
     let _ = tokio::time::timeout(TURN_AWAY, async {
         // Clients do not expect an answer before they have asked.
         stream.readable().await?;
-        stream.write_all(&http1::own_answer(REASON, true, true)).await?;
+        stream.write_all(&http1::own_answer(REASON, direction, true, true)).await?;
         http1::linger(stream).await;
         Ok::<_, io::Error>(())
     })

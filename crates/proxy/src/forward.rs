@@ -3,8 +3,8 @@
 use tokio::io::AsyncWriteExt;
 
 use crate::connect::{self, AppStream};
-use crate::listener::Port;
 use crate::observe::Exchange;
+use crate::port::Port;
 use crate::reason::Reason;
 
 /// A request, or its beginning, that is on its way to the app.

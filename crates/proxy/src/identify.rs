@@ -7,6 +7,8 @@ use tokio::net::TcpStream;
 
 /// How every HTTP/2 connection begins. No HTTP/1 request can: `PRI` was reserved for it.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// `UPDATEREDIRECTREF`, and some more.
+const LONGEST_METHOD: usize = 24;
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(crate) enum Spoken {
     Http2,
     /// Closed without a word: a probe, a port scan.
     Nothing,
+    /// Something else.
+    Other,
 }
 
 /// What was found of a client, for the metric of it.
@@ -28,27 +32,46 @@ pub(crate) enum Detected {
     Nothing,
     /// It said nothing, or not enough, until the time for it was over.
     Timeout,
+    /// Something else, or its server spoke first.
+    Tcp,
 }
 
 impl Detected {
     /// Each at its own number, with its label.
-    pub(crate) const ALL: [(Self, &str); 4] = [
+    pub(crate) const ALL: [(Self, &str); 5] = [
         (Self::Http1, "http1"),
         (Self::Http2, "http2"),
         (Self::Nothing, "nothing"),
         (Self::Timeout, "timeout"),
+        (Self::Tcp, "tcp"),
     ];
 }
 
-/// Waits for a client's first bytes and leaves them where they are. Cancel safe.
+/// The most that is looked at to tell HTTP/1 from what looks like it.
+const LOOKED_AT: usize = 2048;
+
+/// Waits for the first bytes of a client that is to speak HTTP, and leaves them where they are. Cancel safe.
 pub(crate) async fn identify(stream: &TcpStream) -> io::Result<Spoken> {
-    let mut first = [0; HTTP2_PREFACE.len()];
+    look(stream, &mut [0; HTTP2_PREFACE.len()], spoken).await
+}
+
+/// The same where it may speak anything.
+pub(crate) async fn identify_any(stream: &TcpStream) -> io::Result<Spoken> {
+    let mut first = vec![0; LOOKED_AT];
+    look(stream, &mut first, spoken_of_any).await
+}
+
+async fn look(
+    stream: &TcpStream,
+    first: &mut [u8],
+    judge: impl Fn(&[u8]) -> Option<Spoken>,
+) -> io::Result<Spoken> {
     loop {
         let closed = stream.ready(Interest::READABLE).await?.is_read_closed();
-        let length = stream.peek(&mut first).await?;
-        match spoken(&first[..length]) {
+        let length = stream.peek(first).await?;
+        match judge(&first[..length]) {
             Some(spoken) => return Ok(spoken),
-            // The beginning of a preface, and no more to come.
+            // The beginning of a preface or of a request, and no more to come.
             None if closed => return Ok(Spoken::Http1),
             // These bytes stay, so to tokio the socket stays readable. Told that it is not, it waits for what the kernel
             // reports next: more bytes or the end.
@@ -70,6 +93,34 @@ fn spoken(first: &[u8]) -> Option<Spoken> {
     } else {
         Some(Spoken::Http1)
     }
+}
+
+/// By the whole first line: those of Redis, SMTP and others begin as HTTP's does. `None` where it has not come whole.
+///
+/// What begins with CONNECT is for a forward proxy, which the app calls by itself; after the answer it is anything.
+fn spoken_of_any(first: &[u8]) -> Option<Spoken> {
+    match spoken(first) {
+        Some(Spoken::Http1) => {}
+        other => return other,
+    }
+    // RFC 9110 9.1: methods are tokens; those that are in use are made of these.
+    let method = first.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+    let is_method = (1..=LONGEST_METHOD).contains(&method) && &first[..method] != b"CONNECT";
+    match first.get(method) {
+        None if method <= LONGEST_METHOD => return None,
+        Some(b' ') if is_method => {}
+        _ => return Some(Spoken::Other),
+    }
+    let Some(end) = first.iter().position(|byte| *byte == b'\n') else {
+        // A target that is longer than what is looked at.
+        let is_path = matches!(first.get(method + 1), None | Some(b'/' | b'h'));
+        let whole = first.len() >= LOOKED_AT;
+        return if is_path { whole.then_some(Spoken::Http1) } else { Some(Spoken::Other) };
+    };
+    let line = first[..end].trim_ascii_end();
+    let version = line.len().checked_sub(b" HTTP/1.x".len()).map(|start| &line[start..]);
+    let is_http = version.is_some_and(|version| matches!(version, b" HTTP/1.1" | b" HTTP/1.0"));
+    Some(if is_http { Spoken::Http1 } else { Spoken::Other })
 }
 
 #[cfg(test)]
@@ -115,6 +166,32 @@ mod tests {
         ];
         for (first, wanted) in cases {
             assert_eq!(spoken(first), wanted, "{}", String::from_utf8_lossy(first));
+        }
+    }
+
+    #[test]
+    fn what_may_be_anything_is_http_only_by_its_whole_first_line() {
+        let long = [b"GET /", "a".repeat(LOOKED_AT).as_bytes()].concat();
+        let cases: [(&[u8], Option<Spoken>); 16] = [
+            (b"GET / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"VERSION-CONTROL /a?b HTTP/1.0\n", Some(Spoken::Http1)),
+            (b"OPTIONS * HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"GET http://shop/ HTTP/1.1\r\nHost", Some(Spoken::Http1)),
+            (b"GET / HTTP/1.", None),
+            (b"GE", None),
+            (&long, Some(Spoken::Http1)),
+            (b"GET key\r\n", Some(Spoken::Other)),
+            (b"EHLO shop\r\n", Some(Spoken::Other)),
+            (b"PING\r\n", Some(Spoken::Other)),
+            (b"CONNECT shop:443 HTTP/1.1\r\n", Some(Spoken::Other)),
+            (b"SSH-2.0-OpenSSH\r\n", Some(Spoken::Other)),
+            (b"\x16\x03\x01", Some(Spoken::Other)),
+            (b"*1\r\n$4\r\nPING\r\n", Some(Spoken::Other)),
+            (b"PRI * HTTP/2.0", Some(Spoken::Http2)),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", Some(Spoken::Other)),
+        ];
+        for (first, wanted) in cases {
+            assert_eq!(spoken_of_any(first), wanted, "{}", String::from_utf8_lossy(first));
         }
     }
 }

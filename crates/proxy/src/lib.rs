@@ -1,6 +1,6 @@
 //! Outrigger's traffic proxy: takes over an app's ports, passes traffic on to the app, and counts it.
 //!
-//! A request's way: `listener` accepts, `inbound` tells HTTP/1 and HTTP/2 apart (`identify`), `http1` and `http2` run
+//! A request's way: `listener` accepts, `serve` tells HTTP/1 and HTTP/2 apart (`identify`, and `detect` where it may be anything), `http1` and `http2` run
 //! one function a request: forward (`forward`, with `pool`), then observe (`observe`). Everything else is relayed as bytes
 //! (`tcp`). One thread does all of that, so its state needs no locks; the admin server has a thread of its own, because
 //! a scrape must not delay a request.
@@ -18,14 +18,16 @@ pub mod config;
 mod connect;
 mod counter;
 mod crowded;
+mod detect;
 mod failures;
 mod forward;
 mod grpc;
 pub mod hook;
+mod host;
 mod http1;
 mod http2;
 mod identify;
-mod inbound;
+mod labels;
 mod latency;
 pub mod limits;
 mod listener;
@@ -38,15 +40,20 @@ pub mod open_files;
 mod own_time;
 mod pipe;
 mod pool;
+mod port;
 mod probe;
 pub mod proxy;
 mod reason;
+mod redirected;
 mod reload;
 mod request;
 mod routes;
 mod seat;
 mod series;
+mod serve;
+mod sockets;
 mod stall;
 mod stats;
+mod target;
 mod tcp;
 mod worker;

@@ -23,6 +23,10 @@ pub struct Limits {
     /// shortest of the common servers (Node, uvicorn and Apache: 5 s), so that we close first and no request meets a
     /// connection that the app has just closed.
     pub pool_idle: Duration,
+    /// How many idle connections are kept for one place. Default: as many as were needed at a time.
+    pub pool_size: usize,
+    /// How old a connection may be to be kept. Default: as old as it gets.
+    pub pool_age: Duration,
     /// How many connections clients may have at a time, on all ports together. Default: 5,000, of which most are idle in any app:
     /// an idle one takes 2 to 3 KiB of the default memory limit of 64 MiB, and one whose bytes are on their way 16 KiB more. Without a
     /// bound, a flood would end the proxy and so the pod's traffic.
@@ -44,9 +48,26 @@ impl Default for Limits {
             ping: Duration::from_secs(30),
             connect: Duration::from_secs(3),
             pool_idle: Duration::from_millis(1500),
+            pool_size: usize::MAX,
+            pool_age: Duration::MAX,
             connections: 5000,
             drain: Duration::from_secs(25),
             quiet: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Limits {
+    /// Those of calls to others, which are further away than the app is, and many.
+    ///
+    /// A connection behind a Service stays with one pod for as long as it is open: an age makes calls move on to pods that came
+    /// later, and away from those that should end (linkerd2#6238). The number bounds the file descriptors (linkerd2#5146: 24,631).
+    pub(crate) fn outbound(self) -> Self {
+        Self {
+            connect: self.connect.max(Duration::from_secs(10)),
+            pool_size: self.pool_size.min(100),
+            pool_age: self.pool_age.min(Duration::from_mins(1)),
+            ..self
         }
     }
 }

@@ -1,110 +1,41 @@
-//! The ports that the proxy has taken over.
+//! The sockets that clients connect to.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use outrigger_api::config::Inbound;
 use outrigger_runtime::accept;
 use outrigger_runtime::shutdown::{self, Drain, Shutdown, Trigger};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::access_log::AccessLog;
 use crate::connect;
 use crate::crowded;
-use crate::inbound;
-use crate::limits::{Limits, TURNED_AWAY};
-use crate::metrics::PortMetrics;
-use crate::pool::Pool;
-use crate::reason::Reason;
-use crate::routes::WorkersRoutes;
+use crate::limits::TURNED_AWAY;
+use crate::port::Port;
+use crate::redirected::Redirected;
 use crate::seat::Seats;
-use crate::series::WorkersSeries;
+use crate::serve;
 
-/// Between two warnings with the same reason.
-const WARNING_PAUSE: Duration = Duration::from_mins(1);
-
-/// One port of the app, as the worker sees it. Everything that a request needs is found here once, not looked up.
-#[derive(Debug)]
-pub(crate) struct Port {
-    /// Where the app listens, to be tried in this order.
-    pub(crate) app: Vec<SocketAddr>,
-    /// What the config says of it.
-    pub(crate) inbound: Inbound,
-    pub(crate) limits: Limits,
-    pub(crate) metrics: Arc<PortMetrics>,
-    pub(crate) series: WorkersSeries,
-    pub(crate) routes: WorkersRoutes,
-    pub(crate) pool: Rc<Pool>,
-    pub(crate) access_log: Rc<AccessLog>,
-    leaving: Arc<AtomicBool>,
-    /// When each reason was last warned of.
-    warned: [Cell<Option<Instant>>; Reason::ALL.len()],
-}
-
-impl Port {
-    pub(crate) fn new(
-        inbound: Inbound,
-        app: &[IpAddr],
-        metrics: Arc<PortMetrics>,
-        limits: Limits,
-        access_log: Rc<AccessLog>,
-        leaving: Arc<AtomicBool>,
-    ) -> Self {
-        Self {
-            app: app.iter().map(|address| (*address, inbound.target).into()).collect(),
-            inbound,
-            limits,
-            pool: Rc::new(Pool::new(limits.pool_idle, &metrics)),
-            routes: WorkersRoutes::new(&metrics.routes),
-            metrics,
-            series: WorkersSeries::default(),
-            access_log,
-            leaving,
-            warned: Default::default(),
-        }
-    }
-
-    /// Whether a warning with this reason is due. One a minute is enough: an app that is down would otherwise fill the
-    /// node's disk as fast as its callers try.
-    pub(crate) fn may_warn(&self, reason: Reason) -> bool {
-        let (warned, now) = (&self.warned[reason as usize], Instant::now());
-        let due = warned.get().is_none_or(|last| now - last >= WARNING_PAUSE);
-        if due {
-            warned.set(Some(now));
-        }
-        due
-    }
-
-    /// Whether the pod is on its way out, so that clients should connect elsewhere.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
-    }
-}
-
-/// A socket that clients connect to, and the port that it stands for now. A changed config puts another in its place,
-/// which counts for the next request, also on connections that are open.
+/// What stands for one port at a time. A changed config puts another in its place, which counts for the next request, also on
+/// connections that are open.
 #[derive(Debug)]
 pub(crate) struct Listener {
     port: RefCell<Rc<Port>>,
+    /// Ports for requests that name these hosts, in lower case; of redirected calls only.
+    hosts: RefCell<Vec<(String, Rc<Port>)>>,
     pub(crate) seats: Rc<Seats>,
     /// Streams under way by HTTP/2, on all its connections.
     pub(crate) streams: Cell<usize>,
     stopping: Cell<bool>,
-    close: (Trigger, Shutdown),
 }
 
 impl Listener {
     pub(crate) fn new(port: Port) -> Self {
         Self {
             port: RefCell::new(Rc::new(port)),
+            hosts: RefCell::default(),
             seats: Rc::default(),
             streams: Cell::new(0),
             stopping: Cell::new(false),
-            close: shutdown::channel(),
         }
     }
 
@@ -113,8 +44,27 @@ impl Listener {
         Rc::clone(&self.port.borrow())
     }
 
+    /// The port for a request that names this host.
+    pub(crate) fn port_for<'a>(&self, host: impl FnOnce() -> Option<&'a [u8]>) -> Rc<Port> {
+        let hosts = self.hosts.borrow();
+        if hosts.is_empty() {
+            return self.port();
+        }
+        let host = host().unwrap_or_default().to_ascii_lowercase();
+        // The port is the one that the connection goes to.
+        let name = host.split(|byte| *byte == b':').next().unwrap_or_default();
+        let name = name.strip_suffix(b".").unwrap_or(name);
+        let found = hosts.iter().find(|(host, _)| host.as_bytes() == name);
+        found.map_or_else(|| self.port(), |(_, port)| Rc::clone(port))
+    }
+
     pub(crate) fn replace(&self, port: Port) {
         self.port.replace(Rc::new(port));
+    }
+
+    /// Gives requests that name these hosts, in lower case, ports of their own.
+    pub(crate) fn set_hosts(&self, hosts: Vec<(String, Rc<Port>)>) {
+        self.hosts.replace(hosts);
     }
 
     /// Lets its connections end: those under way after their answer, new ones after one request.
@@ -123,47 +73,95 @@ impl Listener {
         self.seats.stop();
     }
 
-    /// As [`stop`](Self::stop), and takes no new ones.
-    pub(crate) fn close(&self) {
-        self.stop();
-        self.close.0.request();
-    }
-
     /// Whether connections are to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
     }
 }
 
-/// Accepts connections until the listener is closed; each gets a task of its own, as long as `served` are not too many.
-pub(crate) async fn accept(socket: TcpListener, listener: Rc<Listener>, served: Drain, turned_away: Drain) {
+/// What stands behind a socket.
+#[derive(Clone, Debug)]
+pub(crate) enum Behind {
+    /// One port.
+    Port(Rc<Listener>),
+    /// One for each place that the kernel took connections from.
+    Redirected(Rc<Redirected>),
+}
+
+impl Behind {
+    /// The port that clients are counted for who are not served.
+    fn port(&self) -> Rc<Port> {
+        match self {
+            Self::Port(listener) => listener.port(),
+            Self::Redirected(redirected) => redirected.unknown(),
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        match self {
+            Self::Port(listener) => listener.stop(),
+            Self::Redirected(redirected) => redirected.stop(),
+        }
+    }
+}
+
+/// A socket that is served.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) behind: Behind,
+    close: (Trigger, Shutdown),
+}
+
+impl Open {
+    pub(crate) fn new(behind: Behind) -> Self {
+        Self { behind, close: shutdown::channel() }
+    }
+
+    /// Lets its connections end, and takes no new ones.
+    pub(crate) fn close(&self) {
+        self.behind.stop();
+        self.close.0.request();
+    }
+}
+
+/// Accepts connections until the socket is closed; each gets a task of its own, as long as `served` are not too many.
+pub(crate) async fn accept(socket: TcpListener, open: Rc<Open>, served: Drain, turned_away: Drain) {
     loop {
         let (stream, client) = tokio::select! {
             // In this order: whoever has connected is served.
             biased;
             accepted = accept::next(&socket) => accepted,
-            () = listener.close.1.requested() => return,
+            () = open.close.1.requested() => return,
         };
         connect::prepare(&stream);
-        let port = listener.port();
+        let port = open.behind.port();
         if served.count() < port.limits.connections {
-            let (listener, served) = (Rc::clone(&listener), served.clone());
-            let in_flight = served.start();
-            tokio::task::spawn_local(async move {
-                inbound::serve(stream, client.ip(), &listener).await;
-                drop(in_flight);
-            });
+            let (behind, in_flight) = (open.behind.clone(), served.start());
+            match behind {
+                Behind::Port(listener) => tokio::task::spawn_local(async move {
+                    serve::serve(stream, client.ip(), &listener).await;
+                    drop(in_flight);
+                }),
+                Behind::Redirected(redirected) => tokio::task::spawn_local(async move {
+                    redirected.serve(stream, client.ip()).await;
+                    drop(in_flight);
+                }),
+            };
             continue;
         }
         crowded::count(&port);
-        if port.inbound.protocol.may_be_http() && turned_away.count() < TURNED_AWAY {
-            let in_flight = turned_away.start();
-            tokio::task::spawn_local(async move {
-                crowded::turn_away(stream).await;
-                drop(in_flight);
-            });
-        } else {
-            connect::reset(&stream);
-        }
+        turn_away(stream, &port, &turned_away);
     }
+}
+
+/// Not with an answer where nothing was asked yet, or where it could not be read.
+fn turn_away(stream: TcpStream, port: &Rc<Port>, turned_away: &Drain) {
+    if port.protocol() != outrigger_api::config::Protocol::Http || turned_away.count() >= TURNED_AWAY {
+        return connect::reset(&stream);
+    }
+    let (in_flight, direction) = (turned_away.start(), port.direction());
+    tokio::task::spawn_local(async move {
+        crowded::turn_away(stream, direction).await;
+        drop(in_flight);
+    });
 }

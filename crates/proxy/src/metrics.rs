@@ -8,6 +8,7 @@ use crate::failures::Failures;
 use crate::grpc::Code;
 use crate::http2::Ended;
 use crate::identify::Detected;
+use crate::labels::Labels;
 use crate::latency::{Latency, OWN_TIME, REQUEST};
 use crate::method::Method;
 use crate::reason::Reason;
@@ -16,23 +17,23 @@ use crate::routes::AllRoutes;
 use crate::series::{AllSeries, RequestKey};
 
 /// The counters of all ports, those too that a changed config has given up: a counter that vanishes takes with it what
-/// was not scraped yet. One entry for each name: two series with equal labels would make the whole scrape invalid. Clones
+/// was not scraped yet. One entry for all with equal labels: two equal series would make the whole scrape invalid. Clones
 /// share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ports(Arc<Mutex<Vec<Arc<PortMetrics>>>>);
 
 impl Ports {
-    /// The counters of the port of that name.
-    pub(crate) fn named(&self, name: &str, http: bool) -> Arc<PortMetrics> {
+    /// The counters of the port with these labels. `http`: whether it is known to speak it.
+    pub(crate) fn of(&self, labels: &Labels, http: bool) -> Arc<PortMetrics> {
         let mut ports = self.lock();
-        let known = ports.iter().find(|port| port.name == name).map(Arc::clone);
+        let known = ports.iter().find(|port| port.labels == *labels).map(Arc::clone);
         let port = known.unwrap_or_else(|| {
-            let port = Arc::new(PortMetrics::new(name));
+            let port = Arc::new(PortMetrics::new(labels.clone()));
             ports.push(Arc::clone(&port));
             port
         });
         if http {
-            port.http.store(true, Relaxed);
+            port.speaks_http();
             // So that a rate has a zero to start from, and a port that nobody calls is still seen.
             port.requests.of(RequestKey {
                 version: Version::Http11,
@@ -56,8 +57,7 @@ impl Ports {
 /// The counters of one port.
 #[derive(Debug)]
 pub(crate) struct PortMetrics {
-    /// The `port` label: the port's name in the config.
-    pub(crate) name: String,
+    pub(crate) labels: Labels,
     /// Whether HTTP is or was spoken on it; if not, only connections and bytes are counted.
     http: AtomicBool,
     pub(crate) requests: AllSeries,
@@ -129,9 +129,9 @@ pub(crate) struct Upstream {
 pub(crate) struct ByReason([Counter; Reason::ALL.len()]);
 
 impl PortMetrics {
-    fn new(name: &str) -> Self {
+    fn new(labels: Labels) -> Self {
         Self {
-            name: name.to_owned(),
+            labels,
             http: AtomicBool::default(),
             requests: AllSeries::default(),
             routes: AllRoutes::default(),
@@ -155,6 +155,10 @@ impl PortMetrics {
                 retried: Default::default(),
             },
         }
+    }
+
+    pub(crate) fn speaks_http(&self) {
+        self.http.store(true, Relaxed);
     }
 
     pub(crate) fn is_http(&self) -> bool {

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use crate::access_log::{Context, Line, Noted};
 use crate::failures::Failure;
 use crate::grpc::Code;
-use crate::listener::Port;
 use crate::method::Method;
 use crate::own_time::Clock;
+use crate::port::Port;
 use crate::reason::Reason;
 use crate::request::{Request, Version};
 use crate::routes::{Ended, Place};
@@ -174,7 +174,7 @@ impl Exchange {
     #[cold]
     fn log(&self, ended: &Ended, own_time: Duration) {
         let context = Context {
-            port: &self.port.metrics.name,
+            labels: &self.port.metrics.labels,
             client: self.clock.client,
             protocol: self.version.as_str(),
             method: self.method.label(),

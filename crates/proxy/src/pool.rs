@@ -13,6 +13,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use crate::connect::AppStream;
+use crate::limits::Limits;
 use crate::metrics::PortMetrics;
 
 /// Looks at what is idle within the timeout. Counted in looks, so that no request asks for the time; a connection is closed at
@@ -26,16 +27,20 @@ pub(crate) struct Pool {
     /// Each with the look since which it has been idle.
     idle: RefCell<Vec<(AppStream, u32)>>,
     timeout: Duration,
+    size: usize,
+    age: Duration,
     look: Cell<u32>,
     reaping: Cell<bool>,
     metrics: Arc<PortMetrics>,
 }
 
 impl Pool {
-    pub(crate) fn new(timeout: Duration, metrics: &Arc<PortMetrics>) -> Self {
+    pub(crate) fn new(limits: &Limits, metrics: &Arc<PortMetrics>) -> Self {
         Self {
             idle: RefCell::default(),
-            timeout,
+            timeout: limits.pool_idle,
+            size: limits.pool_size,
+            age: limits.pool_age,
             look: Cell::new(0),
             reaping: Cell::new(false),
             metrics: Arc::clone(metrics),
@@ -56,8 +61,13 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose answer has ended.
+    /// Keeps a connection whose answer has ended, unless there are as many as there may be, or it is too old.
     pub(crate) fn put(self: &Rc<Self>, stream: AppStream) {
+        // The app's own connections stay as long as it does: for them, no request asks for the time.
+        let is_old = self.age < Duration::MAX && stream.age() >= self.age;
+        if is_old || self.idle.borrow().len() >= self.size {
+            return;
+        }
         self.metrics.upstream.idle.add(1);
         self.idle.borrow_mut().push((stream, self.look.get()));
         // A task only while something is idle: an idle proxy has no timer running.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use outrigger_api::config::SidecarConfig;
+use outrigger_api::config::{Protocol, SidecarConfig};
 use outrigger_api::profile::AccessLog;
 use outrigger_runtime::admin::{self, Admin};
 use outrigger_runtime::bind;
@@ -21,11 +21,13 @@ use crate::access_log::Dropped;
 use crate::admin::Exposed;
 use crate::collector::ProxyCollector;
 use crate::config::Loaded;
+use crate::labels::Labels;
 use crate::limits::Limits;
 use crate::live::{ConfigCollector, Live};
 use crate::metrics::Ports;
 use crate::probe::{self, Prober};
 use crate::reload::{Change, Watch};
+use crate::sockets;
 use crate::worker::Worker;
 
 /// Why a proxy can't run.
@@ -36,7 +38,7 @@ pub enum ProxyError {
     Bind {
         /// The port.
         port: u16,
-        /// `admin`, or the name of the port taken over.
+        /// `admin`, or the name of the port taken over, or of the upstream.
         purpose: String,
         /// Why.
         error: io::Error,
@@ -63,22 +65,24 @@ impl ProxyError {
 pub struct Sockets {
     /// The admin server's.
     pub admin: TcpListener,
-    /// One for each entry of the config's `inbound`, in its order.
-    pub inbound: Vec<TcpListener>,
+    /// Those of the config, each with the port that it is for there. One port may have a socket for each family.
+    pub served: Vec<(u16, TcpListener)>,
 }
 
 impl Sockets {
     /// Binds the ports that the config names.
     pub fn bind(config: &SidecarConfig, admin_port: u16) -> Result<Self, ProxyError> {
-        let listen = |port, purpose: &str| {
-            bind::dual_stack(port).map_err(|error| ProxyError::Bind {
-                port,
-                purpose: purpose.to_owned(),
-                error,
-            })
+        let failed = |port, purpose: &str| {
+            let purpose = purpose.to_owned();
+            move |error| ProxyError::Bind { port, purpose, error }
         };
-        let inbound = config.inbound.iter().map(|inbound| listen(inbound.listen, &inbound.name));
-        Ok(Self { admin: listen(admin_port, "admin")?, inbound: inbound.collect::<Result<_, _>>()? })
+        let mut served = Vec::new();
+        for wanted in sockets::wanted(config) {
+            let bound = wanted.bind().map_err(failed(wanted.port, wanted.name))?;
+            served.extend(bound.into_iter().map(|socket| (wanted.port, socket)));
+        }
+        let admin = bind::dual_stack(admin_port).map_err(failed(admin_port, "admin"))?;
+        Ok(Self { admin, served })
     }
 }
 
@@ -111,16 +115,18 @@ pub struct Proxy {
 ///
 /// The calling thread becomes the worker; the admin server gets a thread of its own, so that a scrape delays no request.
 pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
-    let inbound = &proxy.loaded.config.inbound;
-    let sockets = inbound.iter().map(|inbound| inbound.listen).zip(proxy.sockets.inbound).collect();
-    let access_log = proxy.access_log.unwrap_or(proxy.loaded.config.access_log);
-    let first = Change { inbound: inbound.clone(), sockets, access_log };
+    let config = &proxy.loaded.config;
+    let access_log = proxy.access_log.unwrap_or(config.access_log);
+    let first = Change { config: config.clone(), sockets: proxy.sockets.served, access_log };
     let (worker, changes) = mpsc::unbounded_channel();
 
     let (ports, dropped, served) = (Ports::default(), Arc::<Dropped>::default(), Drain::default());
     // The first scrape may come before the worker has begun.
-    for inbound in inbound {
-        ports.named(&inbound.name, inbound.protocol.may_be_http());
+    for inbound in &config.inbound {
+        ports.of(&Labels::of_inbound(inbound), inbound.protocol == Protocol::Http);
+    }
+    for upstream in &config.upstreams {
+        ports.of(&Labels::of_upstream(upstream), upstream.protocol == Protocol::Http);
     }
     let readiness = Readiness::default();
     let listening = readiness.condition("listeners");

@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use crate::labels::Direction;
+
 /// Why a request did not simply get the app's answer, or why a relayed connection ended early. It is the `reason` label,
 /// and where we answer in the app's place, the header [`Reason::HEADER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +16,10 @@ pub(crate) enum Reason {
     ConnectTimeout,
     /// The connection to the app could not be made for another cause, such as no free file descriptor.
     ConnectFailed,
+    /// DNS has no address for the upstream's host.
+    UnknownHost,
+    /// The connection was made to the proxy itself.
+    Loop,
     /// The app closed the connection before the answer was complete, or cut a relayed one.
     Reset,
     /// The app's answer is not HTTP of the version that it was asked by.
@@ -28,7 +34,7 @@ pub(crate) enum Reason {
     HeadTimeout,
     /// The client took too long over a body: sending its request's, or taking the answer's.
     BodyTimeout,
-    /// CONNECT, which an inbound proxy has no use for.
+    /// CONNECT, of which a proxy that is not asked by name has no use.
     MethodRefused,
     /// There are as many connections as there may be.
     TooManyConnections,
@@ -36,11 +42,13 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectFailed,
+        Self::UnknownHost,
+        Self::Loop,
         Self::Reset,
         Self::ProtocolError,
         Self::ClientClosed,
@@ -61,6 +69,8 @@ impl Reason {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
+            Self::UnknownHost => "unknown_host",
+            Self::Loop => "loop",
             Self::Reset => "reset",
             Self::ProtocolError => "protocol_error",
             Self::ClientClosed => "client_closed",
@@ -73,44 +83,62 @@ impl Reason {
         }
     }
 
-    /// What we answer, and what to do about it, for whoever reads the body.
-    pub(crate) const fn answer(self) -> (StatusCode, &'static str) {
+    /// The status that we answer with.
+    pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::ConnectRefused => (
-                StatusCode::BAD_GATEWAY,
-                "the app refuses connections: it listens on loopback only, or not at all",
-            ),
-            Self::ConnectTimeout => {
-                (StatusCode::GATEWAY_TIMEOUT, "the app does not accept connections: its backlog is full")
+            Self::ConnectRefused
+            | Self::ConnectFailed
+            | Self::UnknownHost
+            | Self::Reset
+            | Self::ProtocolError => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            // Of the last two no client hears: it is gone, and `None` is no failure.
+            Self::BadRequest | Self::ClientClosed | Self::None => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What happened, and what to do about it, for whoever reads the body.
+    pub(crate) const fn sentence(self, direction: Direction) -> &'static str {
+        match (self, direction) {
+            (Self::ConnectRefused, Direction::Inbound) => {
+                "the app refuses connections: it listens on loopback only, or not at all"
             }
-            Self::ConnectFailed => (StatusCode::BAD_GATEWAY, "failed to connect to the app"),
-            Self::Reset => (StatusCode::BAD_GATEWAY, "the app closed the connection before it answered"),
-            Self::ProtocolError => {
-                (StatusCode::BAD_GATEWAY, "the app's answer is not HTTP of the version that it was asked by")
+            (Self::ConnectRefused, Direction::Outbound) => "the upstream refuses connections",
+            (Self::ConnectTimeout, Direction::Inbound) => {
+                "the app does not accept connections: its backlog is full"
             }
-            Self::MethodRefused => {
-                (StatusCode::METHOD_NOT_ALLOWED, "CONNECT is refused: this is an inbound proxy")
+            (Self::ConnectTimeout, Direction::Outbound) => "the upstream did not accept a connection in time",
+            (Self::ConnectFailed, Direction::Inbound) => "failed to connect to the app",
+            (Self::ConnectFailed, Direction::Outbound) => "failed to connect to the upstream",
+            (Self::UnknownHost, _) => "DNS has no address for the upstream's host",
+            (Self::Loop, _) => "the connection was made to the proxy itself",
+            (Self::Reset, Direction::Inbound) => "the app closed the connection before it answered",
+            (Self::Reset, Direction::Outbound) => "the upstream closed the connection before it answered",
+            (Self::ProtocolError, Direction::Inbound) => {
+                "the app's answer is not HTTP of the version that it was asked by"
             }
-            Self::TooManyConnections => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the proxy has as many connections as it may have")
+            (Self::ProtocolError, Direction::Outbound) => {
+                "the upstream's answer is not HTTP of the version that it was asked by"
             }
-            Self::BadRequest => {
-                (StatusCode::BAD_REQUEST, "the request is not HTTP, or can be read in two ways")
-            }
-            Self::HeadTooLarge => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "the request's head exceeds 64 KiB or 1,000 headers",
-            ),
-            Self::HeadTimeout => (StatusCode::REQUEST_TIMEOUT, "the request's head did not come in time"),
-            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time"),
-            // Never reaches a client: it is gone. `None` is no failure.
-            Self::ClientClosed | Self::None => (StatusCode::BAD_REQUEST, "the client closed the connection"),
+            (Self::MethodRefused, Direction::Inbound) => "CONNECT is refused: this is an inbound proxy",
+            (Self::MethodRefused, Direction::Outbound) => "CONNECT is refused: this is no forward proxy",
+            (Self::TooManyConnections, _) => "the proxy has as many connections as it may have",
+            (Self::BadRequest, _) => "the request is not HTTP, or can be read in two ways",
+            (Self::HeadTooLarge, _) => "the request's head exceeds 64 KiB or 1,000 headers",
+            (Self::HeadTimeout, _) => "the request's head did not come in time",
+            (Self::BodyTimeout, _) => "the request's body did not come in time",
+            (Self::ClientClosed | Self::None, _) => "the client closed the connection",
         }
     }
 
     /// The body of that answer.
-    pub(crate) fn body(self) -> String {
-        format!("outrigger: {} ({})\n", self.answer().1, self.as_str())
+    pub(crate) fn body(self, direction: Direction) -> String {
+        format!("outrigger: {} ({})\n", self.sentence(direction), self.as_str())
     }
 }
 

@@ -4,15 +4,15 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use outrigger_api::config::Inbound;
+use outrigger_api::config::SidecarConfig;
 use outrigger_api::profile::AccessLog;
-use outrigger_runtime::bind;
 use outrigger_runtime::log::LogControl;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{self, LoadError, Loaded};
 use crate::live::Live;
+use crate::sockets;
 
 /// Between two looks at the file. It is read whole each time, a few kilobytes from memory: inotify sees no change of
 /// what a symbolic link leads to, which is how the kubelet changes it, and a time stamp can miss one.
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// What the worker is to serve from now on.
 #[derive(Debug)]
 pub(crate) struct Change {
-    pub(crate) inbound: Vec<Inbound>,
+    pub(crate) config: SidecarConfig,
     /// For those that it does not serve yet, by the port that they listen on.
     pub(crate) sockets: Vec<(u16, TcpListener)>,
     pub(crate) access_log: AccessLog,
@@ -92,16 +92,16 @@ impl Watch {
         }
         let loaded = config::parse(&running.path, text)?;
         let mut sockets = Vec::new();
-        for inbound in &loaded.config.inbound {
-            let port = inbound.listen;
-            if running.config.inbound.iter().all(|known| known.listen != port) {
-                let bound = bind::dual_stack(port);
-                let error = |error| ReloadError::Bind { port, name: inbound.name.clone(), error };
-                sockets.push((port, bound.map_err(error)?));
+        let known = sockets::wanted(&running.config);
+        for wanted in sockets::wanted(&loaded.config) {
+            let port = wanted.port;
+            if known.iter().all(|known| known.port != port) {
+                let error = |error| ReloadError::Bind { port, name: wanted.name.to_owned(), error };
+                sockets.extend(wanted.bind().map_err(error)?.into_iter().map(|socket| (port, socket)));
             }
         }
         let change = Change {
-            inbound: loaded.config.inbound.clone(),
+            config: loaded.config.clone(),
             sockets,
             access_log: self.access_log.unwrap_or(loaded.config.access_log),
         };

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cgroup::ResourceStats;
 use crate::failures::Failure;
+use crate::labels::Labels;
 use crate::metrics::{ByReason, PortMetrics, Ports};
 use crate::reason::{OTHER, Reason};
 use crate::routes::{Counted, DurationStats, Route};
@@ -32,6 +33,9 @@ pub(crate) struct Stats {
 struct PortStats {
     port: String,
     direction: &'static str,
+    /// Of outbound traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<HttpStats>,
     tcp: TcpStats,
@@ -73,6 +77,9 @@ struct RouteStats {
 struct ErrorStats {
     time: Timestamp,
     port: String,
+    direction: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
     method: &'static str,
     path: String,
     status: u16,
@@ -96,7 +103,9 @@ impl Stats {
         let ports = ports.all();
         let mut last_errors: Vec<_> = ports
             .iter()
-            .flat_map(|port| port.failures.all().into_iter().map(|failure| error_stats(&port.name, &failure)))
+            .flat_map(|port| {
+                port.failures.all().into_iter().map(|failure| error_stats(&port.labels, &failure))
+            })
             .collect();
         last_errors.sort_by_key(|error| std::cmp::Reverse(error.time));
         Self {
@@ -109,10 +118,12 @@ impl Stats {
     }
 }
 
-fn error_stats(port: &str, failure: &Failure) -> ErrorStats {
+fn error_stats(labels: &Labels, failure: &Failure) -> ErrorStats {
     ErrorStats {
         time: failure.at,
-        port: port.to_owned(),
+        port: labels.port.clone(),
+        direction: labels.direction.as_str(),
+        upstream: labels.upstream.clone(),
         method: failure.route.method.label(),
         path: failure.route.path.to_string(),
         status: failure.code,
@@ -122,8 +133,9 @@ fn error_stats(port: &str, failure: &Failure) -> ErrorStats {
 
 fn port_stats(port: &PortMetrics) -> PortStats {
     PortStats {
-        port: port.name.clone(),
-        direction: "inbound",
+        port: port.labels.port.clone(),
+        direction: port.labels.direction.as_str(),
+        upstream: port.labels.upstream.clone(),
         http: port.is_http().then(|| http_stats(port)),
         tcp: TcpStats {
             connections_opened: port.relayed.opened.get(),

@@ -10,9 +10,9 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use crate::buffer::{self, SIZE};
 use crate::connect::{self, AppStream};
 use crate::counter::Counter;
-use crate::listener::Port;
 use crate::metrics::PortMetrics;
 use crate::pipe::Pipe;
+use crate::port::Port;
 use crate::reason::Reason;
 
 /// Relays a client's connection to the app. The app is called before the client has said anything, because in some

@@ -4,12 +4,13 @@
 //! measured half the requests a second in another Rust proxy (api7/aisix#891).
 
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use outrigger_api::config::Inbound;
+use outrigger_api::config::{Interception, Protocol, SidecarConfig};
+use outrigger_api::names::{INBOUND_PORT, OUTBOUND_PORT};
 use outrigger_api::profile as api;
 use outrigger_runtime::readiness::{Condition, Readiness};
 use outrigger_runtime::shutdown::{Drain, Shutdown};
@@ -18,11 +19,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
 use crate::access_log::{AccessLog, Dropped};
+use crate::labels::{Direction, Labels};
 use crate::limits::Limits;
-use crate::listener::{self, Listener, Port};
+use crate::listener::{self, Behind, Listener, Open};
 use crate::metrics::Ports;
+use crate::port::{Port, Shared, Spec};
 use crate::proxy::ProxyError;
+use crate::redirected::Redirected;
 use crate::reload::Change;
+use crate::sockets;
+use crate::target::{Name, Target};
 
 pub(crate) struct Worker {
     pub(crate) app: Vec<IpAddr>,
@@ -38,10 +44,12 @@ pub(crate) struct Worker {
 /// What one run works on.
 struct Serving<'a> {
     worker: &'a Worker,
-    listeners: Vec<Rc<Listener>>,
+    /// Each with its port.
+    open: Vec<(u16, Rc<Open>)>,
     served: Drain,
     turned_away: Drain,
     access_log: Rc<AccessLog>,
+    shared: Shared,
 }
 
 impl Worker {
@@ -61,15 +69,20 @@ impl Worker {
         let access_log = Rc::new(AccessLog::new(Arc::clone(&self.dropped)));
         let mut serving = Serving {
             worker: self,
-            listeners: Vec::new(),
+            open: Vec::new(),
             served: self.served.clone(),
             turned_away: Drain::default(),
             access_log: Rc::clone(&access_log),
+            shared: Shared {
+                limits: self.limits,
+                access_log: Rc::clone(&access_log),
+                leaving: Arc::clone(&self.leaving),
+            },
         };
         let cut = runtime.block_on(async {
             serving.apply(first).map_err(ProxyError::start("listener"))?;
             listening.set(true);
-            tracing::info!(ports = serving.listeners.len(), app = ?self.app, "proxy started");
+            tracing::info!(ports = serving.open.len(), app = ?self.app, "proxy started");
             loop {
                 tokio::select! {
                     () = shutdown.requested() => break,
@@ -81,8 +94,8 @@ impl Worker {
                 }
             }
             readiness.drain();
-            for listener in &serving.listeners {
-                listener.stop();
+            for (_, open) in &serving.open {
+                open.behind.stop();
             }
             Ok(serving.drained().await)
         });
@@ -94,44 +107,71 @@ impl Worker {
 }
 
 impl Serving<'_> {
-    /// Serves these ports and no others. What stays the same is not touched.
+    /// Serves what this config asks for and nothing else. What stays the same is not touched.
     fn apply(&mut self, change: Change) -> io::Result<()> {
-        let Change { inbound: wanted, mut sockets, access_log } = change;
+        let Change { config, mut sockets, access_log } = change;
+        let config = Rc::new(config);
         self.access_log.switch(access_log == api::AccessLog::Json);
-        let (kept, given_up): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(|listener| {
-            wanted.iter().any(|inbound| inbound.listen == listener.port().inbound.listen)
-        });
-        self.listeners = kept;
-        for listener in given_up {
-            listener.close();
+        let wanted = sockets::wanted(&config);
+        let (kept, given_up): (Vec<_>, Vec<_>) =
+            self.open.drain(..).partition(|(port, _)| wanted.iter().any(|wanted| wanted.port == *port));
+        self.open = kept;
+        for (_, open) in given_up {
+            open.close();
         }
-        for inbound in wanted {
-            let same = |listener: &&Rc<Listener>| listener.port().inbound.listen == inbound.listen;
-            if let Some(listener) = self.listeners.iter().find(same) {
-                if listener.port().inbound != inbound {
-                    listener.replace(self.port(inbound));
+        for wanted in &wanted {
+            if let Some((_, open)) = self.open.iter().find(|(port, _)| *port == wanted.port) {
+                self.change(open, wanted.port, &config);
+                continue;
+            }
+            let open = Rc::new(Open::new(self.behind(wanted.port, &config)));
+            for (_, socket) in sockets.extract_if(.., |(port, _)| *port == wanted.port) {
+                let socket = tokio::net::TcpListener::from_std(socket)?;
+                let (served, turned_away) = (self.served.clone(), self.turned_away.clone());
+                tokio::task::spawn_local(listener::accept(socket, Rc::clone(&open), served, turned_away));
+            }
+            self.open.push((wanted.port, open));
+        }
+        Ok(())
+    }
+
+    /// Lets what stands behind a socket go by another config.
+    fn change(&self, open: &Open, listen: u16, config: &Rc<SidecarConfig>) {
+        match &open.behind {
+            Behind::Redirected(redirected) => redirected.replace(config),
+            Behind::Port(listener) => {
+                let spec = spec(listen, config);
+                if listener.port().spec != spec {
+                    listener.replace(self.port(spec));
                 }
-            } else if let Some(at) = sockets.iter().position(|(listen, _)| *listen == inbound.listen) {
-                self.listen(self.port(inbound), sockets.swap_remove(at).1)?;
             }
         }
-        Ok(())
     }
 
-    fn port(&self, inbound: Inbound) -> Port {
-        let metrics = self.worker.ports.named(&inbound.name, inbound.protocol.may_be_http());
-        let (access_log, leaving) = (Rc::clone(&self.access_log), Arc::clone(&self.worker.leaving));
-        Port::new(inbound, &self.worker.app, metrics, self.worker.limits, access_log, leaving)
+    fn behind(&self, listen: u16, config: &Rc<SidecarConfig>) -> Behind {
+        let direction = match listen {
+            INBOUND_PORT => Direction::Inbound,
+            OUTBOUND_PORT => Direction::Outbound,
+            _ => return Behind::Port(Rc::new(Listener::new(self.port(spec(listen, config))))),
+        };
+        let redirected = Redirected::new(direction, Rc::clone(config), &self.worker.ports, &self.shared);
+        Behind::Redirected(Rc::new(redirected))
     }
 
-    fn listen(&mut self, port: Port, socket: TcpListener) -> io::Result<()> {
-        let socket = tokio::net::TcpListener::from_std(socket)?;
-        let listener = Rc::new(Listener::new(port));
-        let accept =
-            listener::accept(socket, Rc::clone(&listener), self.served.clone(), self.turned_away.clone());
-        tokio::task::spawn_local(accept);
-        self.listeners.push(listener);
-        Ok(())
+    fn port(&self, spec: Spec) -> Port {
+        let (labels, target) = match &spec {
+            Spec::Inbound(inbound) => {
+                let addresses = self.worker.app.iter().map(|address| (*address, inbound.target).into());
+                (Labels::of_inbound(inbound), Target::Addresses(addresses.collect()))
+            }
+            Spec::Upstream(upstream) => {
+                let name = Name::new(&upstream.host, upstream.port);
+                (Labels::of_upstream(upstream), Target::Name(Rc::new(name)))
+            }
+            Spec::Unknown => (Labels::of_other_inbound(), Target::Addresses(Vec::new())),
+        };
+        let metrics = self.worker.ports.of(&labels, spec.protocol() == Protocol::Http);
+        Port::new(spec, target, metrics, &self.shared)
     }
 
     /// Waits until nothing has been in flight for a while, but no longer than the drain may take.
@@ -152,5 +192,16 @@ impl Serving<'_> {
                 return 0;
             }
         }
+    }
+}
+
+/// What the config says of what listens on this port.
+fn spec(listen: u16, config: &SidecarConfig) -> Spec {
+    let inbound = config.inbound.iter().find(|inbound| inbound.listen == listen);
+    let inbound = inbound.filter(|_| config.interception == Interception::Ports);
+    let upstream = || config.upstreams.iter().find(|upstream| upstream.listen == Some(listen));
+    match inbound {
+        Some(inbound) => Spec::Inbound(inbound.clone()),
+        None => upstream().map_or(Spec::Unknown, |upstream| Spec::Upstream(upstream.clone())),
     }
 }

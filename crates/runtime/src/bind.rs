@@ -36,7 +36,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn no_ipv6(error: &io::Error) -> bool {
+/// Whether an address of IPv6 was refused because there is no IPv6.
+pub fn no_ipv6(error: &io::Error) -> bool {
     /// `EAFNOSUPPORT`: the kernel was built, or booted, without IPv6. std has no stable `ErrorKind` for it.
     const EAFNOSUPPORT: i32 = 97;
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 use crate::grpc::Code;
+use crate::labels::Labels;
 use crate::request::Request;
 use crate::routes::Ended;
 
@@ -51,6 +52,9 @@ pub(crate) struct Line<'a> {
     time: Timestamp,
     direction: &'static str,
     port: &'a str,
+    /// Of outbound traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
     protocol: &'static str,
@@ -79,7 +83,7 @@ pub(crate) struct Line<'a> {
 /// What a line has beside what was noted and how it ended.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
-    pub(crate) port: &'a str,
+    pub(crate) labels: &'a Labels,
     pub(crate) client: Option<IpAddr>,
     pub(crate) protocol: &'static str,
     pub(crate) method: &'static str,
@@ -93,8 +97,9 @@ impl<'a> Line<'a> {
         let duration = SignedDuration::try_from(ended.duration).unwrap_or_default();
         Self {
             time: Timestamp::now() - duration,
-            direction: "inbound",
-            port: context.port,
+            direction: context.labels.direction.as_str(),
+            port: &context.labels.port,
+            upstream: context.labels.upstream.as_deref(),
             client: context.client,
             protocol: context.protocol,
             method: context.method,
@@ -122,6 +127,7 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::Direction;
     use crate::method::Method;
     use crate::reason::Reason;
     use crate::request::{Headers, Version};
@@ -140,7 +146,7 @@ mod tests {
         };
         let noted = Noted::of(&request);
         let context = Context {
-            port: "web",
+            labels: &Labels { direction: Direction::Inbound, port: "web".to_owned(), upstream: None },
             client: Some([10, 0, 0, 7].into()),
             protocol: request.version.as_str(),
             method: request.method.label(),

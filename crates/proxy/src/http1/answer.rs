@@ -1,10 +1,11 @@
 //! Our own answers, in the app's place.
 
+use crate::labels::Direction;
 use crate::reason::Reason;
 
 /// The whole answer. Without a body it is one to HEAD.
-pub(crate) fn of(reason: Reason, with_body: bool, close: bool) -> Vec<u8> {
-    let ((status, _), body) = (reason.answer(), reason.body());
+pub(crate) fn of(reason: Reason, direction: Direction, with_body: bool, close: bool) -> Vec<u8> {
+    let (status, body) = (reason.status(), reason.body(direction));
     let (connection, sent) =
         (if close { "Connection: close\r\n" } else { "" }, if with_body { &*body } else { "" });
     format!(

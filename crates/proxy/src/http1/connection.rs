@@ -45,7 +45,7 @@ pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Sea
             Ok(None) => return,
             Err(refusal) => return refuse(client, listener, refusal).await,
         };
-        let port = listener.port();
+        let port = listener.port_for(|| head.request(&message).host());
         match exchange(&mut client, &mut message, &head, listener, &port).await {
             Next::Request => {}
             Next::Close => return,
@@ -140,15 +140,16 @@ async fn refuse(client: Client, listener: &Listener, refusal: Refusal) {
         Refusal::TooLarge => Reason::HeadTooLarge,
         Refusal::Late => Reason::HeadTimeout,
     };
-    let exchange = Exchange::unknown(&listener.port(), &client.clock);
-    exchange.answered(reason.answer().0.as_u16());
+    let port = listener.port();
+    let exchange = Exchange::unknown(&port, &client.clock);
+    exchange.answered(reason.status().as_u16());
     exchange.end(reason);
     if refusal == Refusal::OtherProtocol {
         // Who speaks another could not read our answer.
         return;
     }
-    let (stream, stalled) = (client.stream, listener.port().limits.body);
-    if stall::write(&stream, &answer::of(reason, true, true), stalled).await.is_ok() {
+    let (stream, answer) = (client.stream, answer::of(reason, port.direction(), true, true));
+    if stall::write(&stream, &answer, port.limits.body).await.is_ok() {
         linger(stream).await;
     }
 }

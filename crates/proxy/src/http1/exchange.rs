@@ -15,9 +15,10 @@ use crate::http1::framing::{BadFraming, Body, Framing};
 use crate::http1::head::RequestHead;
 use crate::http1::request_body::{self, Unsent};
 use crate::http1::response::{self, Answered, Asked, Stage, Upload};
-use crate::listener::{Listener, Port};
+use crate::listener::Listener;
 use crate::method::Method;
 use crate::observe::Exchange;
+use crate::port::Port;
 use crate::reason::Reason;
 use crate::stall;
 
@@ -65,7 +66,7 @@ pub(crate) async fn exchange(
         return own_answer(client, exchange, asked.method, false, Reason::MethodRefused).await;
     }
 
-    let start = edit::rewrite(message, 0, head.length, &head.hop.remove, added(head));
+    let start = rewrite(message, head, port);
     let again = head.method.is_safe() && head.framing == Framing::None;
     let mut sent = match forward::on_idle(port, &exchange, &message[start..], again) {
         Some(sent) => sent,
@@ -133,6 +134,16 @@ fn begin_body(
     client.unread.extend_from_slice(&message[head.length + taken..]);
     message.truncate(head.length + taken);
     Ok(body)
+}
+
+/// Takes out and adds what the next connection needs otherwise; returns where the head starts now.
+fn rewrite(message: &mut Buffer, head: &RequestHead, port: &Port) -> usize {
+    let (remove, added) = (&head.hop.remove, added(head));
+    let Some(local) = &port.local_host else {
+        return edit::rewrite(message, 0, head.length, remove, added);
+    };
+    let (remove, add) = local.edits(&message[..head.length], remove, added);
+    edit::rewrite(message, 0, head.length, &remove, &add)
 }
 
 /// Lines that the head needs in place of those that concerned the client's connection.
@@ -209,9 +220,9 @@ async fn own_answer(
         exchange.end(reason);
         return Next::Close;
     }
-    exchange.answered(reason.answer().0.as_u16());
+    exchange.answered(reason.status().as_u16());
     exchange.end(reason);
-    let bytes = answer::of(reason, method != Method::Head, !keep);
+    let bytes = answer::of(reason, exchange.port.direction(), method != Method::Head, !keep);
     match (stall::write(&client.stream, &bytes, exchange.port.limits.body).await, keep) {
         (Err(_), _) => Next::Close,
         (Ok(()), true) => Next::Request,

@@ -6,6 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::grpc::{self, Code};
+use crate::labels::Direction;
 use crate::method::Method;
 use crate::reason::Reason;
 use crate::request::Request;
@@ -15,12 +16,13 @@ pub(crate) fn send(
     respond: &mut SendResponse<Bytes>,
     asked: Asked,
     reason: Reason,
+    direction: Direction,
 ) -> Result<(StatusCode, Option<Code>), h2::Error> {
-    let (status, sentence) = reason.answer();
+    let status = reason.status();
     if asked.grpc {
         // Trailers only, as Envoy and Linkerd have it: to a gRPC client, another status is a server that is none.
         let code = Code::of_status(status);
-        let message = format!("outrigger: {sentence} ({})", reason.as_str());
+        let message = format!("outrigger: {} ({})", reason.sentence(direction), reason.as_str());
         let head = head(StatusCode::OK, reason, "application/grpc")
             .header(grpc::STATUS, u16::from(code.number()))
             .header("grpc-message", message)
@@ -28,7 +30,7 @@ pub(crate) fn send(
         respond.send_response(head.expect("constants are a head"), true)?;
         return Ok((StatusCode::OK, Some(code)));
     }
-    let body = reason.body();
+    let body = reason.body(direction);
     let head = head(status, reason, "text/plain; charset=utf-8").header(CONTENT_LENGTH, body.len()).body(());
     let mut stream = respond.send_response(head.expect("constants are a head"), asked.head)?;
     if !asked.head {

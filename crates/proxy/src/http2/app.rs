@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::connect;
 use crate::http2::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::limits::MAX_BUFFER;
-use crate::listener::Port;
+use crate::port::Port;
 use crate::reason::Reason;
 
 /// Made with the first request, and anew when it is gone.

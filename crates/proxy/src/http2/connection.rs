@@ -20,8 +20,9 @@ use crate::http2::guard::Guarded;
 use crate::http2::watch::Watch;
 use crate::http2::{CONNECTION_WINDOW, Ended, MAX_STREAMS, STREAM_WINDOW};
 use crate::limits::MAX_BUFFER;
-use crate::listener::{Listener, Port};
+use crate::listener::Listener;
 use crate::own_time::Clock;
+use crate::port::Port;
 use crate::seat::{Called, Seat};
 
 /// How long we try to tell a client why its connection ends.

@@ -35,9 +35,12 @@ pub(crate) async fn exchange(
     clock: &Rc<Clock>,
 ) {
     let client = &stream.client;
-    let port = client.listener.port();
     let (parts, mut from_client) = request.into_parts();
-    let head = Request::from_parts(parts, ());
+    let mut head = Request::from_parts(parts, ());
+    let port = client.listener.port_for(|| view(&head).host());
+    if let Some(uri) = port.local_host.as_ref().and_then(|local| local.uri(head.uri())) {
+        *head.uri_mut() = uri;
+    }
     let view = view(&head);
     let exchange = Exchange::start(&port, clock, &view);
     let asked = Asked::by(&view);
@@ -94,7 +97,7 @@ fn view(head: &Request<()>) -> request::Request<'_> {
 
 /// Answers in the app's place.
 fn own_answer(respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked, reason: Reason) {
-    match answer::send(respond, asked, reason) {
+    match answer::send(respond, asked, reason, exchange.port.direction()) {
         Ok((status, code)) => {
             exchange.answered(status.as_u16());
             if let Some(code) = code {

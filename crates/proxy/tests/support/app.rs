@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
 use super::PATIENCE;
 
@@ -40,6 +40,20 @@ pub fn answering(answer: &'static str) -> u16 {
             connection.send(answer);
         }
     })
+}
+
+/// Answers the first request of this many connections when all of them have come, and the barrier's waiter too.
+pub fn held(answer: &'static str, connections: usize) -> (u16, Arc<Barrier>) {
+    let barrier = Arc::new(Barrier::new(connections + 1));
+    let gate = Arc::clone(&barrier);
+    let port = serve(move |mut connection| {
+        if connection.request().is_some() {
+            gate.wait();
+            connection.send(answer);
+        }
+        connection.wait_for_close();
+    });
+    (port, barrier)
 }
 
 /// Counts what an app has seen.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use outrigger_api::config::{Inbound, Protocol, SidecarConfig};
+use outrigger_api::config::{Inbound, Protocol, SidecarConfig, Upstream};
 use outrigger_proxy::limits::Limits;
 use outrigger_proxy::proxy::{self, Proxy, ProxyError, Sockets};
 use outrigger_runtime::shutdown::{self, Trigger};
@@ -78,16 +78,37 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// As [`start`], with an app at these addresses.
 pub fn start_at(app: &[IpAddr], protocol: Protocol, target: u16, limits: Limits) -> Running {
+    run(app, limits, |port| config(protocol, port, target))
+}
+
+/// A proxy whose one port leads to the upstream `api` at this place.
+pub type Outbound = Running;
+
+pub fn outbound(protocol: Protocol, host: &str, target: u16, limits: Limits) -> Outbound {
+    run(&[], limits, |port| {
+        let upstream = Upstream {
+            name: "api".to_owned(),
+            host: host.to_owned(),
+            port: target,
+            protocol,
+            listen: Some(port),
+        };
+        SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(protocol, port, target) }
+    })
+}
+
+/// A proxy by the config that is made for its port.
+fn run(app: &[IpAddr], limits: Limits, config: impl FnOnce(u16) -> SidecarConfig) -> Running {
     let loopback = || bind::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let (admin, inbound) = (loopback(), loopback());
+    let (admin, served) = (loopback(), loopback());
     let port_of = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    let (admin_port, port) = (port_of(&admin), port_of(&inbound));
+    let (admin_port, port) = (port_of(&admin), port_of(&served));
     let (trigger, shutdown) = shutdown::channel();
     let name = format!("test-{}", STARTED.fetch_add(1, Ordering::Relaxed));
-    let file = ConfigFile::new(&name, &text(&config(protocol, port, target)));
+    let file = ConfigFile::new(&name, &text(&config(port)));
     let proxy = Proxy {
         loaded: outrigger_proxy::config::load(&file.0).unwrap(),
-        sockets: Sockets { admin, inbound: vec![inbound] },
+        sockets: Sockets { admin, served: vec![(port, served)] },
         app: app.to_vec(),
         limits,
         log: log::detached(),
