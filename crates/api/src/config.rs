@@ -12,6 +12,7 @@ use crate::logs::LogSource;
 use crate::names::ADMIN_PORT;
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
+use crate::tls::TlsSpec;
 
 /// The version of the document that this code writes.
 pub const VERSION: u32 = 1;
@@ -61,6 +62,9 @@ pub struct Inbound {
     pub target: u16,
     /// What is spoken on it.
     pub protocol: Protocol,
+    /// TLS, which ends at the proxy. Each Secret is found in a directory of its name, in [`crate::names::SECRETS_DIR`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
 }
 
 /// One service that the app calls.

@@ -12,6 +12,7 @@ pub mod profile;
 pub mod quantity;
 pub mod reason;
 pub mod skip;
+pub mod tls;
 pub mod upstream;
 
 mod faults;

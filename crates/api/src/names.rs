@@ -42,6 +42,10 @@ pub const INIT_CONTAINER: &str = "outrigger-init";
 pub const LOGS_CONTAINER: &str = "outrigger-logs";
 /// Volume that holds the sidecar config, a downward-API view of [`CONFIG_ANNOTATION`].
 pub const CONFIG_VOLUME: &str = "outrigger-config";
+/// What the names of volumes with Secrets begin with; a number follows.
+pub const SECRET_VOLUME_PREFIX: &str = "outrigger-secret-";
+/// Directory of a sidecar in which each Secret that a profile names has one of its own, by its name.
+pub const SECRETS_DIR: &str = "/etc/outrigger-secrets";
 /// Volume shared by the pod's containers, where a profile asks for it.
 pub const SHARED_VOLUME: &str = "outrigger-shared";
 
@@ -78,4 +82,47 @@ pub fn is_label(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// Whether the text is a DNS subdomain (RFC 1123), as the names of Secrets are.
+pub fn is_subdomain(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.split('.').all(is_label_of_any_length)
+}
+
+fn is_label_of_any_length(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Headers that frame a message or concern one connection alone: not a profile's to set.
+pub const FRAMING_HEADERS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a profile may name this header: at most 64 letters, digits and `-`, and none of [`FRAMING_HEADERS`].
+///
+/// No underscore: many servers hand apps `X_User` and `X-User` under one name, so a header that is ours could be forged.
+pub fn is_header_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !FRAMING_HEADERS.contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// What is wrong with one that is none.
+pub(crate) fn header_name_fault(text: &str) -> String {
+    format!(
+        "{text:?} can't be used: it takes at most 64 letters, digits and -, and no header that frames a message ({})",
+        FRAMING_HEADERS.join(", ")
+    )
 }

@@ -16,6 +16,7 @@ use crate::schema::{one_for_each_path, rule, without_default};
 use crate::skip::SkipSpec;
 #[cfg(feature = "crd")]
 pub use crate::status::SidecarProfileStatus;
+use crate::tls::TlsSpec;
 use crate::upstream::UpstreamSpec;
 
 /// The most entries that a list of a profile may have: without a bound the API server refuses rules about lists, whose
@@ -253,6 +254,10 @@ pub struct InboundSpec {
     pub port: PortRef,
     /// What it speaks.
     pub protocol: ProtocolSpec,
+    /// TLS, which ends at the proxy. Default: what comes is passed on as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "TlsSpec"))]
+    pub tls: Option<TlsSpec>,
 }
 
 /// What a port speaks, as users write it.
@@ -260,7 +265,8 @@ pub struct InboundSpec {
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub enum ProtocolSpec {
-    /// From the port's name: `http` and `http-...` are HTTP, every other name is TCP.
+    /// From the port's name: `http` and `http-...` are HTTP, and with `tls` so are `https` and `https-...`; every other name is
+    /// TCP.
     #[default]
     Auto,
     /// HTTP/1.
@@ -422,6 +428,7 @@ impl SidecarProfileSpec {
                 let message = format!("{} appears twice: only the first entry would count", inbound.port);
                 faults.push(Fault::new(format!("spec.inbound[{i}].port"), message));
             }
+            faults.extend(inbound.tls.iter().flat_map(|tls| tls.check(&format!("spec.inbound[{i}].tls"))));
         }
         faults.extend(self.check_upstreams());
         faults.extend(self.skip.check("spec.skip"));

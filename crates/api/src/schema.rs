@@ -26,3 +26,25 @@ pub(crate) fn one_for_each_path(message: &str) -> Value {
         message,
     )
 }
+
+const SUBDOMAIN: &str = "'^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'";
+
+/// That a text is the name of a Secret, as [`crate::names::is_subdomain`].
+pub(crate) fn subdomain_rule() -> Value {
+    rule(&format!("self.matches({SUBDOMAIN})"), "it takes the name of a Secret: a-z, 0-9, - and .")
+}
+
+/// The same of each text of a list.
+pub(crate) fn subdomains_rule() -> Value {
+    let each = format!("self.all(name, name.matches({SUBDOMAIN}))");
+    rule(&each, "it takes names of Secrets: a-z, 0-9, - and .")
+}
+
+/// That a text is the name of a header, as [`crate::names::is_header_name`].
+pub(crate) fn header_name_rule() -> Value {
+    let framing = crate::names::FRAMING_HEADERS.join("|");
+    rule(
+        &format!("self.matches('^[A-Za-z0-9-]+$') && !self.lowerAscii().matches('^({framing})$')"),
+        "it takes letters, digits and -, and no header that frames a message",
+    )
+}

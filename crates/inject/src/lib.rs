@@ -28,6 +28,7 @@ mod remains;
 mod rendered;
 mod renewal;
 mod resources;
+mod secrets;
 mod selector;
 mod sentences;
 mod shared_volume;

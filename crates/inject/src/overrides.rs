@@ -104,15 +104,13 @@ fn set(effective: &mut Effective, knob: &str, value: &str) -> Result<(), String>
     Ok(())
 }
 
-/// The ports listed, each with the protocol that the profile has for it.
+/// The ports listed, each with what the profile says of it.
 fn select(inbound: &[InboundSpec], ports: Vec<PortRef>) -> Vec<InboundSpec> {
-    let protocol = |port: &PortRef| {
-        inbound.iter().find(|spec| spec.port == *port || spec.port == PortRef::All).map(|spec| spec.protocol)
+    let said = |port: &PortRef| {
+        let spec = inbound.iter().find(|spec| spec.port == *port || spec.port == PortRef::All);
+        spec.cloned().unwrap_or_default()
     };
-    ports
-        .into_iter()
-        .map(|port| InboundSpec { protocol: protocol(&port).unwrap_or_default(), port })
-        .collect()
+    ports.into_iter().map(|port| InboundSpec { port: port.clone(), ..said(&port) }).collect()
 }
 
 /// A comma-separated list of ports; empty for none.

@@ -2,18 +2,25 @@
 
 use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, FINISH_LABEL, INJECTED_LABEL, LOGS_CONTAINER, PROXY_CONTAINER,
-    SHARED_VOLUME, STATUS_ANNOTATION,
+    SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION,
 };
 use outrigger_api::quantity::Quantity;
 use serde_json::Value;
 
 use crate::edit::{Edit, escape};
+use crate::secrets::{MAX_SECRETS, volume_name};
 use crate::sentences::differs;
 
 /// The containers that injection adds. By their names and not by a prefix, which a user's own may have.
 pub(crate) const OUR_CONTAINERS: [&str; 2] = [PROXY_CONTAINER, LOGS_CONTAINER];
-/// The volumes that injection adds.
-pub(crate) const OUR_VOLUMES: [&str; 2] = [CONFIG_VOLUME, SHARED_VOLUME];
+
+/// Whether injection adds a volume of that name.
+pub(crate) fn is_our_volume(name: &str) -> bool {
+    let number = || name.strip_prefix(SECRET_VOLUME_PREFIX)?.parse().ok();
+    let of_secret = |number: &usize| *number < MAX_SECRETS && volume_name(*number) == name;
+    name == CONFIG_VOLUME || name == SHARED_VOLUME || number().as_ref().is_some_and(of_secret)
+}
+
 /// The labels that injection sets.
 pub(crate) const OUR_LABELS: [&str; 2] = [INJECTED_LABEL, FINISH_LABEL];
 /// The annotations that injection writes into every pod.
@@ -86,7 +93,7 @@ fn is_ours_among_others(now: &[Value], wanted: &[Value]) -> bool {
 }
 
 fn is_ours(item: &Value) -> bool {
-    item["name"].as_str().is_some_and(|name| OUR_VOLUMES.contains(&name))
+    item["name"].as_str().is_some_and(is_our_volume)
 }
 
 /// Whether a field holds what is wanted, defaults of the API server and additions of others aside.

@@ -7,7 +7,8 @@ use outrigger_api::Reason;
 use outrigger_api::config::{self, Inbound, SidecarConfig};
 use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
-    INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER, SHARED_VOLUME, STATUS_ANNOTATION,
+    INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER, SECRET_VOLUME_PREFIX, SHARED_VOLUME,
+    STATUS_ANNOTATION,
 };
 use outrigger_api::probe::Probe;
 use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
@@ -17,14 +18,14 @@ use crate::edit::{Edit, escape};
 use crate::logs_container::{self, LogsContainer};
 use crate::outcome::{Placement, Refusal};
 use crate::overrides::{self, Effective};
-use crate::owned::{OUR_ANNOTATIONS, OUR_LABELS};
+use crate::owned::{OUR_ANNOTATIONS, OUR_LABELS, is_our_volume};
 use crate::pod::{CONTAINERS, Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
 use crate::probes::{self, Probes};
 use crate::proxy_container::{self, ProxyContainer};
 use crate::{
     Context, Namespace, Outcome, Report, eligibility, logs, native, place, rendered, renewal, resources,
-    shared_volume, status, user,
+    secrets, shared_volume, status, user,
 };
 
 /// Decides about one pod and says what to change.
@@ -78,13 +79,14 @@ pub(crate) fn plan(
     }
     probes.warn_of_strays(pod);
     let config = sidecar_config(profile_id, &effective, &takeover, &probes, context.token);
-    let (proxy, warnings) = proxy(pod, context, &effective, &takeover, &placement);
+    let secrets = secrets::plan(&config)?;
+    let (proxy, warnings) = proxy(pod, context, &effective, &takeover, &placement, &secrets);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);
     let effective = &effective;
     Ok(edit(
         pod,
         context,
-        Plan { effective, takeover, mounts, placement, probes, proxy, adapter, warnings, config },
+        Plan { effective, takeover, mounts, placement, probes, proxy, adapter, secrets, warnings, config },
     ))
 }
 
@@ -99,6 +101,8 @@ struct Plan<'a> {
     proxy: Value,
     /// The log adapter's, where there are logs.
     adapter: Option<Value>,
+    /// The Secrets that the proxy reads.
+    secrets: Vec<String>,
     /// What the user should know about the proxy.
     warnings: Vec<String>,
     config: SidecarConfig,
@@ -133,7 +137,8 @@ fn refuse_taken_names(pod: Pod, shared: bool, logs: bool) -> Result<(), Refusal>
         }
     }
     for volume in pod.volume_names() {
-        if volume == CONFIG_VOLUME || (shared && volume == SHARED_VOLUME) {
+        let of_secret = volume.starts_with(SECRET_VOLUME_PREFIX) && is_our_volume(volume);
+        if volume == CONFIG_VOLUME || (shared && volume == SHARED_VOLUME) || of_secret {
             errors.push(format!("the pod has a volume {volume} of its own; rename it"));
         }
     }
@@ -152,6 +157,7 @@ fn sidecar_config(
         listen: port.listen,
         target: port.port,
         protocol: port.protocol,
+        tls: ports::spec_of(effective, port).and_then(|spec| spec.tls.clone()),
     });
     SidecarConfig {
         version: config::VERSION,
@@ -174,6 +180,7 @@ fn proxy(
     effective: &Effective,
     takeover: &Takeover,
     placement: &Placement,
+    secrets: &[String],
 ) -> (Value, Vec<String>) {
     let (resources, of_resources) = resources::plan(pod, &effective.profile.proxy.resources);
     let (user, of_user) = user::choose(context.namespace);
@@ -181,6 +188,7 @@ fn proxy(
         settings: context.settings,
         resources,
         moved: &takeover.moved,
+        secrets,
         native: placement.native,
         user,
         wait_for_app_seconds: native::wait_for_app_seconds(pod),
@@ -231,6 +239,12 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     let config_volume = proxy_container::config_volume();
     report.rendered.insert(CONFIG_VOLUME.to_owned(), rendered::fields(&config_volume));
     edit.append("/spec/volumes", config_volume);
+    for volume in secrets::volumes(&plan.secrets) {
+        let name = volume["name"].as_str().unwrap_or_default().to_owned();
+        report.rendered.insert(name.clone(), rendered::fields(&volume));
+        edit.append("/spec/volumes", volume);
+        report.volumes.push(name);
+    }
     if !report.mounts.is_empty() {
         let volume = shared_volume::volume(effective.profile.shared_volume.as_ref());
         report.rendered.insert(SHARED_VOLUME.to_owned(), rendered::fields(&volume));

@@ -56,7 +56,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
                     container.name
                 )));
             }
-            let Some(protocol) = wanted(effective, port) else {
+            let Some(spec) = wanted(effective, port) else {
                 continue;
             };
             let Some(name) = port.name else {
@@ -83,7 +83,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
                 listen: free
                     .next()
                     .ok_or_else(|| collision("no port is left for the proxy to listen on".into()))?,
-                protocol: resolve(protocol, name),
+                protocol: resolve(spec, name),
             });
         }
     }
@@ -103,14 +103,18 @@ fn carriers(pod: Pod<'_>) -> HashMap<&str, Vec<&str>> {
     carriers
 }
 
-/// The protocol of the first entry that matches the port, unless it is to be left alone.
-fn wanted(effective: &Effective, port: ContainerPort) -> Option<ProtocolSpec> {
+/// The first entry that matches the port, unless it is to be left alone.
+fn wanted<'a>(effective: &'a Effective, port: ContainerPort) -> Option<&'a InboundSpec> {
     let matches = |port_ref: &PortRef| port_ref.matches(port.name, port.number);
     if effective.skip_inbound.iter().any(matches) {
         return None;
     }
-    let entry = |spec: &&InboundSpec| matches(&spec.port);
-    effective.profile.inbound.iter().find(entry).map(|spec| spec.protocol)
+    effective.profile.inbound.iter().find(|spec| matches(&spec.port))
+}
+
+/// What the profile says of a port that is taken over.
+pub(crate) fn spec_of<'a>(effective: &'a Effective, port: &MovedPort) -> Option<&'a InboundSpec> {
+    effective.profile.inbound.iter().find(|spec| spec.port.matches(Some(&port.name), port.port))
 }
 
 /// Why there is no port to take over: which are declared, and what was asked. A slip of the pen in a list of ports is
@@ -145,11 +149,14 @@ fn described(port: ContainerPort) -> String {
 }
 
 /// By the port's name, as `appProtocol`-less Services are read by Istio and others: `http`, `http-web`.
-fn resolve(protocol: ProtocolSpec, name: &str) -> Protocol {
-    match protocol {
+fn resolve(spec: &InboundSpec, name: &str) -> Protocol {
+    let is = |protocol: &str| name == protocol || name.starts_with(&format!("{protocol}-"));
+    match spec.protocol {
         ProtocolSpec::Http => Protocol::Http,
         ProtocolSpec::Tcp => Protocol::Tcp,
-        ProtocolSpec::Auto if name == "http" || name.starts_with("http-") => Protocol::Http,
+        ProtocolSpec::Auto if is("http") => Protocol::Http,
+        // What is in the TLS is seen only where it ends here.
+        ProtocolSpec::Auto if is("https") && spec.tls.is_some() => Protocol::Http,
         ProtocolSpec::Auto => Protocol::Tcp,
     }
 }

@@ -7,12 +7,15 @@ use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::outcome::MovedPort;
+use crate::secrets;
 
 /// What the container depends on.
 pub(crate) struct ProxyContainer<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) resources: Value,
     pub(crate) moved: &'a [MovedPort],
+    /// The Secrets that it reads.
+    pub(crate) secrets: &'a [String],
     pub(crate) native: bool,
     pub(crate) user: i64,
     /// How long a plain container's end may wait for the app's, in seconds.
@@ -46,6 +49,9 @@ pub(crate) fn container(proxy: &ProxyContainer) -> Value {
         "securityContext": security_context(proxy.user, proxy.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
+    if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+        mounts.extend(secrets::mounts(proxy.secrets));
+    }
     if proxy.native {
         container["restartPolicy"] = "Always".into();
     }

@@ -6,7 +6,7 @@ use outrigger_api::config::Protocol;
 use outrigger_api::names::{ADMIN_PORT, CONFIG_ANNOTATION, CONFIG_VOLUME, PROXY_CONTAINER, SHARED_VOLUME};
 use serde_json::Value;
 
-use crate::owned::{OUR_CONTAINERS, OUR_VOLUMES};
+use crate::owned::{OUR_CONTAINERS, is_our_volume};
 use crate::pod::{Container, Pod};
 use crate::{MovedPort, Report};
 
@@ -42,7 +42,7 @@ pub(crate) fn report(json: &Value) -> Option<Report> {
     let names = volumes.iter().filter_map(|volume| volume["name"].as_str());
     Some(Report {
         containers: ours.iter().map(|container| container.name.to_owned()).collect(),
-        volumes: names.filter(|name| OUR_VOLUMES.contains(name)).map(str::to_owned).collect(),
+        volumes: names.filter(|name| is_our_volume(name)).map(str::to_owned).collect(),
         ports: ports.collect(),
         mounts: theirs.iter().flat_map(|container| shared_mounts(*container)).collect(),
         ..Report::default()

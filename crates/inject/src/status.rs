@@ -3,7 +3,8 @@
 use outrigger_api::names::STATUS_ANNOTATION;
 use serde_json::Value;
 
-use crate::owned::{OUR_ANNOTATIONS, OUR_CONTAINERS, OUR_LABELS, OUR_VOLUMES};
+use crate::owned::{OUR_ANNOTATIONS, OUR_CONTAINERS, OUR_LABELS, is_our_volume};
+use crate::secrets::MAX_SECRETS;
 use crate::{Report, UninjectError, probes, remains};
 
 /// Reads it, or what can be told where it is gone. People copy annotations, and write them: a status that lists what injection
@@ -35,11 +36,11 @@ fn not_ours(report: &Report) -> Option<String> {
         ..
     } = report;
     let container = containers.iter().find(|name| !OUR_CONTAINERS.contains(&name.as_str())).cloned();
-    let volume = volumes.iter().find(|name| !OUR_VOLUMES.contains(&name.as_str())).cloned();
-    let ours = |name: &str| OUR_CONTAINERS.contains(&name) || OUR_VOLUMES.contains(&name);
+    let volume = volumes.iter().find(|name| !is_our_volume(name)).cloned();
+    let ours = |name: &str| OUR_CONTAINERS.contains(&name) || is_our_volume(name);
     let item = rendered.keys().find(|name| !ours(name)).cloned();
     // Each once: what follows looks at each of them for each of the pod's.
-    let many = || (containers.len() + volumes.len() > 4).then(|| "an item twice".to_owned());
+    let many = || (containers.len() + volumes.len() > 4 + MAX_SECRETS).then(|| "an item twice".to_owned());
     let theirs = |container: &str| !containers.iter().any(|ours| ours == container);
     let port = || {
         let found = ports.iter().find(|port| port.name.is_empty() || !theirs(&port.container))?;

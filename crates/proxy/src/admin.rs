@@ -93,7 +93,7 @@ mod tests {
         let loaded = crate::config::parse(Path::new("config.json"), text).unwrap();
         let app = router(Exposed {
             ports: Ports::default(),
-            live: Live::new(&loaded),
+            live: Live::new(&loaded, Vec::new()),
             trigger,
             leaving: Arc::default(),
         });

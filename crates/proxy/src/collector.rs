@@ -24,6 +24,7 @@ use crate::method::Method;
 use crate::metrics::{ByReason, PortMetrics, Ports};
 use crate::reason::Reason;
 use crate::series::CLASSES;
+use crate::tls::Handshake;
 
 type Label<'a> = (&'a str, &'a str);
 
@@ -47,6 +48,7 @@ impl Collector for ProxyCollector {
         families.requests()?;
         families.http2()?;
         families.ports = all;
+        families.handshakes()?;
         families.relayed()?;
         families.upstream()?;
         families.single("client_connections", "Clients' connections, open now", self.served.count())?;
@@ -160,6 +162,16 @@ impl Families<'_> {
             let labels =
                 |(method, class)| vec![("method", Method::label(method)), ("code_class", CLASSES[class])];
             durations.into_iter().map(|(key, durations)| (labels(key), durations)).collect()
+        })
+    }
+
+    fn handshakes(&mut self) -> Result<(), Error> {
+        self.counter(("tls_handshakes", "Handshakes by TLS, by how they went"), |port| {
+            let counts = port.handshakes.iter().zip(Handshake::ALL);
+            let all: Vec<_> =
+                counts.map(|(count, (_, result))| (vec![("result", result)], count.get())).collect();
+            // A port without TLS has none.
+            if all.iter().all(|(_, count)| *count == 0) { Vec::new() } else { all }
         })
     }
 

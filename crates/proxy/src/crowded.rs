@@ -7,12 +7,14 @@ use outrigger_api::config::Protocol;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::answer::OwnAnswer;
 use crate::http1;
 use crate::labels::Direction;
 use crate::limits::TURN_AWAY;
 use crate::observe::Exchange;
 use crate::port::Port;
 use crate::reason::Reason;
+use crate::stream::Stream;
 use crate::tcp::Open;
 
 const REASON: Reason = Reason::TooManyConnections;
@@ -39,8 +41,8 @@ pub(crate) async fn turn_away(mut stream: TcpStream, direction: Direction) {
     let _ = tokio::time::timeout(TURN_AWAY, async {
         // Clients do not expect an answer before they have asked.
         stream.readable().await?;
-        stream.write_all(&http1::own_answer(REASON, direction, true, true)).await?;
-        http1::linger(stream).await;
+        stream.write_all(&http1::own_answer(&OwnAnswer::of(REASON, direction), true, true)).await?;
+        http1::linger(Stream::Plain(stream)).await;
         Ok::<_, io::Error>(())
     })
     .await;

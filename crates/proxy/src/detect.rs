@@ -10,6 +10,7 @@ use crate::connect::{self, AppStream};
 use crate::identify::{Detected, Spoken, identify_any};
 use crate::port::Port;
 use crate::seat::{Called, Seat};
+use crate::stream::Stream;
 use crate::tcp::{self, Open};
 
 /// How long a client may take for its first byte before the server is called, which may be one that speaks first, as those of `MySQL`
@@ -86,8 +87,8 @@ async fn first_to_speak(client: &TcpStream, server: &AppStream) -> Side {
 async fn relay(stream: TcpStream, server: Option<AppStream>, port: &Rc<Port>) -> Found {
     port.metrics.detected[Detected::Tcp as usize].add(1);
     match server {
-        Some(server) => tcp::relay(stream, &[], server, &[], Open::count(&port.metrics)).await,
-        None => tcp::serve(stream, port).await,
+        Some(server) => tcp::relay(Stream::Plain(stream), &[], server, &[], Open::count(&port.metrics)).await,
+        None => tcp::serve(Stream::Plain(stream), port).await,
     }
     Found::Served
 }

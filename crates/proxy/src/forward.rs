@@ -12,10 +12,27 @@ use crate::reason::Reason;
 pub(crate) struct Sent {
     pub(crate) app: AppStream,
     /// How many of its bytes the connection has taken.
-    pub(crate) taken: usize,
+    taken: usize,
     /// Its bytes, where it may be sent once more: the connection was an idle one, which the app may have closed before the
     /// request came.
     pub(crate) replay: Option<Vec<u8>>,
+}
+
+/// Sends what there is of a request: on an idle connection, else on one of its own.
+pub(crate) async fn send(
+    port: &Port,
+    exchange: &Exchange,
+    request: &[u8],
+    again: bool,
+) -> Result<Sent, Reason> {
+    let Some(mut sent) = on_idle(port, exchange, request, again) else {
+        return Box::pin(on_fresh(port, request)).await;
+    };
+    if sent.taken < request.len() {
+        // What fails here shows when the answer is read, if there is none.
+        let _ = sent.app.write_all(&request[sent.taken..]).await;
+    }
+    Ok(sent)
 }
 
 /// Sends what there is of a request on an idle connection; `None` where there is none that works. There is no time limit for
@@ -23,7 +40,7 @@ pub(crate) struct Sent {
 ///
 /// `again` says that the app may get it twice. Otherwise, once a byte was taken it is never sent again, whoever closed:
 /// the app may have acted on it (istio#13851).
-pub(crate) fn on_idle(port: &Port, exchange: &Exchange, request: &[u8], again: bool) -> Option<Sent> {
+fn on_idle(port: &Port, exchange: &Exchange, request: &[u8], again: bool) -> Option<Sent> {
     let app = port.pool.take(!again)?;
     // An idle connection takes bytes at once, so this need not wait, and the task of the connection keeps nothing for it.
     let Ok(taken) = app.try_write(request) else {

@@ -82,6 +82,17 @@ async fn look(
     }
 }
 
+/// The first byte of a handshake by TLS: the type of its record, RFC 8446 5.1. No method of HTTP begins with a control character.
+const HANDSHAKE: u8 = 0x16;
+
+/// Waits for a client's first byte and leaves it where it is: whether it begins a handshake, `None` where there is none. Cancel
+/// safe.
+pub(crate) async fn is_tls(stream: &TcpStream) -> io::Result<Option<bool>> {
+    let mut first = [0];
+    let length = stream.peek(&mut first).await?;
+    Ok((length > 0).then_some(first[0] == HANDSHAKE))
+}
+
 /// `None` where these bytes are the beginning of a preface.
 fn spoken(first: &[u8]) -> Option<Spoken> {
     if first.is_empty() {

@@ -11,6 +11,7 @@
 
 mod access_log;
 mod admin;
+mod answer;
 mod buffer;
 mod cgroup;
 mod collector;
@@ -22,6 +23,7 @@ mod detect;
 mod failures;
 mod forward;
 mod grpc;
+mod headers;
 pub mod hook;
 mod host;
 mod http1;
@@ -54,6 +56,8 @@ mod serve;
 mod sockets;
 mod stall;
 mod stats;
+mod stream;
 mod target;
 mod tcp;
+mod tls;
 mod worker;

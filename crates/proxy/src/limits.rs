@@ -11,6 +11,8 @@ pub struct Limits {
     /// How long a client may take for a request's head from its first byte. Default: 10 s; a head comes in one packet or two,
     /// and clients who send a byte now and then would hold memory for long.
     pub head: Duration,
+    /// How long a client may take for its handshake by TLS, from its first byte. Default: 10 s, as for a head.
+    pub handshake: Duration,
     /// How long a client may take nothing of an answer that waits for it, or by HTTP/1 send nothing of a body. Default: 5 min, as
     /// Envoy has it: a client that is slow moves a little now and then, but a player whose buffer is full takes nothing for minutes.
     pub body: Duration,
@@ -44,6 +46,7 @@ impl Default for Limits {
         Self {
             idle: Duration::from_secs(90),
             head: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             body: Duration::from_mins(5),
             ping: Duration::from_secs(30),
             connect: Duration::from_secs(3),

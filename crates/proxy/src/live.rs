@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use serde::Serialize;
 
 use crate::config::Loaded;
+use crate::tls::Certificate;
 
 /// The config in force and, where the file holds one that was refused, why. Clones share it.
 #[derive(Clone, Debug)]
@@ -27,6 +28,9 @@ pub(crate) struct Running {
     hash: String,
     since: Timestamp,
     ignored_fields: Vec<String>,
+    /// Those that are served.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<Certificate>,
     /// Why the document that is in the file now is not in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<Refused>,
@@ -39,13 +43,18 @@ struct Refused {
 }
 
 impl Live {
-    pub(crate) fn new(loaded: &Loaded) -> Self {
-        Self(Arc::new(Mutex::new(Running::by(loaded))))
+    pub(crate) fn new(loaded: &Loaded, certificates: Vec<Certificate>) -> Self {
+        Self(Arc::new(Mutex::new(Running::by(loaded, certificates))))
     }
 
     /// Another config is in force.
-    pub(crate) fn replace(&self, loaded: &Loaded) {
-        *self.lock() = Running::by(loaded);
+    pub(crate) fn replace(&self, loaded: &Loaded, certificates: Vec<Certificate>) {
+        *self.lock() = Running::by(loaded, certificates);
+    }
+
+    /// What is served by TLS has changed.
+    pub(crate) fn set_certificates(&self, certificates: Vec<Certificate>) {
+        self.lock().certificates = certificates;
     }
 
     /// The file's new document is not used. Returns whether that, or its cause, is new.
@@ -87,12 +96,13 @@ impl Live {
 }
 
 impl Running {
-    fn by(loaded: &Loaded) -> Self {
+    fn by(loaded: &Loaded, certificates: Vec<Certificate>) -> Self {
         Self {
             config: loaded.config.clone(),
             hash: loaded.hash(),
             since: Timestamp::now(),
             ignored_fields: loaded.ignored.clone(),
+            certificates,
             refused: None,
         }
     }
@@ -119,6 +129,29 @@ impl Collector for ConfigCollector {
         since.encode(encoder.encode_descriptor(name, help, None, since.metric_type())?)?;
         let help = "Hash of the config in force: pods with the same one run by the same";
         let mut info = encoder.encode_descriptor("config_info", help, None, MetricType::Gauge)?;
-        ConstGauge::new(1).encode(info.encode_family(&[("hash", running.hash.as_str())])?)
+        ConstGauge::new(1).encode(info.encode_family(&[("hash", running.hash.as_str())])?)?;
+        certificates(&mut encoder, &running.certificates)
     }
+}
+
+fn certificates(encoder: &mut DescriptorEncoder, served: &[Certificate]) -> Result<(), std::fmt::Error> {
+    let (name, help) = (
+        "tls_certificate_expiry_timestamp_seconds",
+        "When a certificate that is served ends, since the Unix epoch",
+    );
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for Certificate { port, secret, not_after, .. } in served {
+        let labels = [("direction", "inbound"), ("port", port), ("secret", secret)];
+        ConstGauge::new(*not_after).encode(family.encode_family(&labels)?)?;
+    }
+    let (name, help) = (
+        "tls_certificate_last_reload_success",
+        "1 if what a port's Secrets hold is in force, 0 if it was refused",
+    );
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for Certificate { port, secret, refused, .. } in served {
+        let labels = [("direction", "inbound"), ("port", port), ("secret", secret)];
+        ConstGauge::new(u64::from(refused.is_none())).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use outrigger_api::names::{ADMIN_PORT, CONFIG_DIR, CONFIG_FILE};
+use outrigger_api::names::{ADMIN_PORT, CONFIG_DIR, CONFIG_FILE, SECRETS_DIR};
 use outrigger_api::profile::AccessLog;
 use outrigger_proxy::config::{self, LoadError};
 use outrigger_proxy::hook;
@@ -31,6 +31,9 @@ struct Args {
     /// Loopback reaches what apps open only to themselves.
     #[arg(long, env = "POD_IPS", value_delimiter = ',', default_value = "127.0.0.1,::1")]
     app_address: Vec<IpAddr>,
+    /// Where each Secret that the config names has a directory of its name.
+    #[arg(long, env = "OUTRIGGER_SECRETS", default_value = SECRETS_DIR)]
+    secrets: PathBuf,
     /// How long a stop waits for what is in flight, as 25s or 1m. Keep it below the pod's terminationGracePeriodSeconds.
     #[arg(long, env = "OUTRIGGER_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration::parse)]
     drain_timeout: Duration,
@@ -137,6 +140,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         sockets: Sockets::bind(&loaded.config, args.admin_port)?,
         loaded,
         app: args.app_address.clone(),
+        secrets: args.secrets.clone(),
         limits,
         log,
         access_log: args.access_log,

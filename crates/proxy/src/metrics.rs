@@ -15,6 +15,7 @@ use crate::reason::Reason;
 use crate::request::Version;
 use crate::routes::AllRoutes;
 use crate::series::{AllSeries, RequestKey};
+use crate::tls::Handshake;
 
 /// The counters of all ports, those too that a changed config has given up: a counter that vanishes takes with it what
 /// was not scraped yet. One entry for all with equal labels: two equal series would make the whole scrape invalid. Clones
@@ -73,6 +74,8 @@ pub(crate) struct PortMetrics {
     pub(crate) detected: [Counter; Detected::ALL.len()],
     /// Clients' connections closed by us between two requests, because none came.
     pub(crate) idle_closed: Counter,
+    /// Handshakes by TLS, by [`Handshake`].
+    pub(crate) handshakes: [Counter; Handshake::ALL.len()],
     /// Calls by gRPC that have ended.
     pub(crate) grpc: ByCode,
     /// Connections by HTTP/2.
@@ -143,6 +146,7 @@ impl PortMetrics {
             response_body_bytes: Counter::default(),
             detected: Default::default(),
             idle_closed: Counter::default(),
+            handshakes: Default::default(),
             grpc: ByCode::default(),
             http2: Http2::default(),
             relayed: Relayed::default(),

@@ -1,23 +1,29 @@
 //! One port of the app, or one place that it calls, as the worker sees it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use outrigger_api::config::{Inbound, Protocol, Upstream};
+use outrigger_api::tls::PlainHttp;
 
 use crate::access_log::AccessLog;
+use crate::answer::OwnAnswer;
+use crate::headers::Edits;
 use crate::host::LocalHost;
 use crate::labels::Direction;
 use crate::limits::Limits;
 use crate::metrics::PortMetrics;
 use crate::pool::Pool;
 use crate::reason::Reason;
+use crate::request::Request;
 use crate::routes::WorkersRoutes;
 use crate::series::WorkersSeries;
 use crate::target::Target;
+use crate::tls::{self, Terminator, Terminators};
 
 /// Between two warnings with the same reason.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
@@ -37,6 +43,9 @@ pub(crate) struct Port {
     /// What stands in the place of a `Host` that names a listener of ours.
     pub(crate) local_host: Option<LocalHost>,
     leaving: Arc<AtomicBool>,
+    terminators: Rc<RefCell<Terminators>>,
+    /// The request header that tells the subject of a client's certificate.
+    subject_header: Option<String>,
     /// When each reason was last warned of.
     warned: [Cell<Option<Instant>>; Reason::ALL.len()],
 }
@@ -68,6 +77,13 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) access_log: Rc<AccessLog>,
     pub(crate) leaving: Arc<AtomicBool>,
+    /// What handshakes go by, of all ports. Apart from the ports, as a new certificate changes nothing else.
+    pub(crate) terminators: Rc<RefCell<Terminators>>,
+}
+
+fn subject_header(spec: &Spec) -> Option<String> {
+    let Spec::Inbound(Inbound { tls: Some(tls), .. }) = spec else { return None };
+    tls.client_certificates.as_ref()?.subject_header.clone()
 }
 
 impl Port {
@@ -76,6 +92,8 @@ impl Port {
         let limits = if outbound { shared.limits.outbound() } else { shared.limits };
         Self {
             local_host: LocalHost::of(&spec),
+            subject_header: subject_header(&spec),
+            terminators: Rc::clone(&shared.terminators),
             target,
             spec,
             limits,
@@ -107,6 +125,34 @@ impl Port {
             warned.set(Some(now));
         }
         due
+    }
+
+    /// What handshakes go by now; `None` where there is no TLS.
+    pub(crate) fn terminator(&self) -> Option<Arc<Terminator>> {
+        let Spec::Inbound(inbound) = &self.spec else { return None };
+        self.terminators.borrow().get(&tls::place(inbound)).map(Arc::clone)
+    }
+
+    /// What a client gets that speaks plain HTTP where TLS is spoken.
+    pub(crate) fn refuses_plain(&self, request: &Request<'_>) -> Option<OwnAnswer> {
+        let Spec::Inbound(Inbound { tls: Some(tls), .. }) = &self.spec else { return None };
+        let redirect = match tls.plain_http {
+            PlainHttp::Refuse => None,
+            PlainHttp::Redirect => OwnAnswer::redirect(request),
+        };
+        Some(redirect.unwrap_or_else(|| OwnAnswer::of(Reason::PlainHttp, Direction::Inbound)))
+    }
+
+    /// What is done to the headers of a request by a client whose certificate has this subject; `None` where nothing is.
+    pub(crate) fn request_edits(&self, subject: Option<&HeaderValue>) -> Option<Edits> {
+        let name = self.subject_header.as_ref()?;
+        let mut edits = Edits::default();
+        match subject {
+            Some(subject) => edits.set(name, subject.clone()),
+            // Nobody else's word for it.
+            None => edits.remove(name),
+        }
+        Some(edits)
     }
 
     /// Whether the pod is on its way out, so that clients should connect elsewhere.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
@@ -28,6 +29,7 @@ use crate::metrics::Ports;
 use crate::probe::{self, Prober};
 use crate::reload::{Change, Watch};
 use crate::sockets;
+use crate::tls::{Secrets, TlsError};
 use crate::worker::Worker;
 
 /// Why a proxy can't run.
@@ -51,6 +53,9 @@ pub enum ProxyError {
         /// Why.
         error: io::Error,
     },
+    /// A Secret does not hold what its port needs.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl ProxyError {
@@ -95,6 +100,8 @@ pub struct Proxy {
     pub sockets: Sockets,
     /// The app's addresses, to be tried in this order.
     pub app: Vec<IpAddr>,
+    /// Where each Secret that the config names has a directory of its name.
+    pub secrets: PathBuf,
     /// How long and how much.
     pub limits: Limits,
     /// For `PUT /log-level`.
@@ -117,7 +124,10 @@ pub struct Proxy {
 pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let config = &proxy.loaded.config;
     let access_log = proxy.access_log.unwrap_or(config.access_log);
-    let first = Change { config: config.clone(), sockets: proxy.sockets.served, access_log };
+    let secrets = Secrets::new(proxy.secrets).of(&config.inbound)?;
+    let certificates = secrets.certificates(&config.inbound);
+    let terminators = secrets.in_force();
+    let first = Change { config: config.clone(), sockets: proxy.sockets.served, terminators, access_log };
     let (worker, changes) = mpsc::unbounded_channel();
 
     let (ports, dropped, served) = (Ports::default(), Arc::<Dropped>::default(), Drain::default());
@@ -131,7 +141,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let readiness = Readiness::default();
     let listening = readiness.condition("listeners");
     let leaving = Arc::new(AtomicBool::new(false));
-    let live = Live::new(&proxy.loaded);
+    let live = Live::new(&proxy.loaded, certificates);
     let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     metrics.own().register_collector(Box::new(ProxyCollector {
         ports: ports.clone(),
@@ -154,7 +164,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let app = proxy.app.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
     let routes = common.merge(admin::limited(own)).merge(probe::router(Prober::new(live.clone(), app)));
     let log = proxy.log_level_follows.then_some(proxy.log);
-    let watch = Watch { log, access_log: proxy.access_log, live, worker };
+    let watch = Watch { log, access_log: proxy.access_log, live, secrets, worker };
     let signals = proxy.catch_signals.then_some(proxy.trigger);
     let (done, until_done) = shutdown::channel();
     let admin = start_admin(proxy.sockets.admin, routes, watch.run(proxy.loaded), signals, until_done)?;

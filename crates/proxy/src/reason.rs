@@ -38,11 +38,13 @@ pub(crate) enum Reason {
     MethodRefused,
     /// There are as many connections as there may be.
     TooManyConnections,
+    /// The client speaks plain HTTP on a port of TLS.
+    PlainHttp,
 }
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -58,6 +60,7 @@ impl Reason {
         Self::BodyTimeout,
         Self::MethodRefused,
         Self::TooManyConnections,
+        Self::PlainHttp,
     ];
 
     /// Header of the answers that we give in the app's place.
@@ -80,6 +83,7 @@ impl Reason {
             Self::BodyTimeout => "body_timeout",
             Self::MethodRefused => "method_refused",
             Self::TooManyConnections => "too_many_connections",
+            Self::PlainHttp => "plain_http",
         }
     }
 
@@ -98,7 +102,7 @@ impl Reason {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             // Of the last two no client hears: it is gone, and `None` is no failure.
-            Self::BadRequest | Self::ClientClosed | Self::None => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::PlainHttp | Self::ClientClosed | Self::None => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -128,17 +132,13 @@ impl Reason {
             (Self::MethodRefused, Direction::Inbound) => "CONNECT is refused: this is an inbound proxy",
             (Self::MethodRefused, Direction::Outbound) => "CONNECT is refused: this is no forward proxy",
             (Self::TooManyConnections, _) => "the proxy has as many connections as it may have",
+            (Self::PlainHttp, _) => "this port speaks TLS: use https",
             (Self::BadRequest, _) => "the request is not HTTP, or can be read in two ways",
             (Self::HeadTooLarge, _) => "the request's head exceeds 64 KiB or 1,000 headers",
             (Self::HeadTimeout, _) => "the request's head did not come in time",
             (Self::BodyTimeout, _) => "the request's body did not come in time",
             (Self::ClientClosed | Self::None, _) => "the client closed the connection",
         }
-    }
-
-    /// The body of that answer.
-    pub(crate) fn body(self, direction: Direction) -> String {
-        format!("outrigger: {} ({})\n", self.sentence(direction), self.as_str())
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{self, LoadError, Loaded};
 use crate::live::Live;
 use crate::sockets;
+use crate::tls::{Secrets, Terminators, TlsError};
 
 /// Between two looks at the file. It is read whole each time, a few kilobytes from memory: inotify sees no change of
 /// what a symbolic link leads to, which is how the kubelet changes it, and a time stamp can miss one.
@@ -24,6 +25,8 @@ pub(crate) struct Change {
     pub(crate) config: SidecarConfig,
     /// For those that it does not serve yet, by the port that they listen on.
     pub(crate) sockets: Vec<(u16, TcpListener)>,
+    /// For those that speak TLS.
+    pub(crate) terminators: Terminators,
     pub(crate) access_log: AccessLog,
 }
 
@@ -35,6 +38,7 @@ pub(crate) struct Watch {
     /// Where a flag has set it for good.
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) live: Live,
+    pub(crate) secrets: Secrets,
     pub(crate) worker: UnboundedSender<Change>,
 }
 
@@ -42,6 +46,8 @@ pub(crate) struct Watch {
 enum ReloadError {
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("failed to listen on port {port} for {name}: {error}")]
     Bind { port: u16, name: String, error: io::Error },
 }
@@ -49,15 +55,19 @@ enum ReloadError {
 impl Watch {
     /// Looks at the file for ever, and puts in force what changes there. A document that can't be used is looked at again
     /// each time: what it lacks, such as a free port, may come.
-    pub(crate) async fn run(self, started: Loaded) {
+    pub(crate) async fn run(mut self, started: Loaded) {
         let mut running = started;
         let mut looks = interval(INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             match self.look(&running) {
-                Ok(None) => self.live.confirm(),
-                Ok(Some((loaded, change))) => {
+                Ok(None) => {
+                    self.live.confirm();
+                    self.look_at_secrets(&running);
+                }
+                Ok(Some((loaded, secrets, change))) => {
+                    self.secrets = secrets;
                     self.put_in_force(&running, &loaded, change);
                     running = loaded;
                 }
@@ -80,17 +90,30 @@ impl Watch {
         }
         // Without a worker there is nothing to serve: the proxy stops.
         let _ = self.worker.send(change);
-        self.live.replace(loaded);
+        self.live.replace(loaded, self.secrets.certificates(&loaded.config.inbound));
         tracing::info!(hash = loaded.hash(), ignored = ?loaded.ignored, "config taken");
     }
 
-    /// The file's document, with its new sockets bound, if it is not the one in force.
-    fn look(&self, running: &Loaded) -> Result<Option<(Loaded, Change)>, ReloadError> {
+    /// Puts in force what has changed in the Secrets of the document in force.
+    fn look_at_secrets(&mut self, running: &Loaded) {
+        if !self.secrets.look() {
+            return;
+        }
+        let config = running.config.clone();
+        self.live.set_certificates(self.secrets.certificates(&config.inbound));
+        let access_log = self.access_log.unwrap_or(config.access_log);
+        let terminators = self.secrets.in_force();
+        let _ = self.worker.send(Change { config, sockets: Vec::new(), terminators, access_log });
+    }
+
+    /// The file's document, with its Secrets read and its new sockets bound, if it is not the one in force.
+    fn look(&self, running: &Loaded) -> Result<Option<(Loaded, Secrets, Change)>, ReloadError> {
         let text = config::read(&running.path)?;
         if text == running.text {
             return Ok(None);
         }
         let loaded = config::parse(&running.path, text)?;
+        let secrets = self.secrets.of(&loaded.config.inbound)?;
         let mut sockets = Vec::new();
         let known = sockets::wanted(&running.config);
         for wanted in sockets::wanted(&loaded.config) {
@@ -103,8 +126,9 @@ impl Watch {
         let change = Change {
             config: loaded.config.clone(),
             sockets,
+            terminators: secrets.in_force(),
             access_log: self.access_log.unwrap_or(loaded.config.access_log),
         };
-        Ok(Some((loaded, change)))
+        Ok(Some((loaded, secrets, change)))
     }
 }

@@ -6,9 +6,8 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use crate::reason::Reason;
+use crate::stream::WriteHalf;
 
 /// Waits for a client's next step, but no longer than this.
 pub(crate) async fn wait<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Reason> {
@@ -19,7 +18,7 @@ pub(crate) async fn wait<T>(limit: Duration, step: impl Future<Output = io::Resu
 }
 
 /// Writes all of it, as the client takes it.
-pub(crate) async fn write(client: &TcpStream, mut bytes: &[u8], limit: Duration) -> Result<(), Reason> {
+pub(crate) async fn write(client: &WriteHalf<'_>, mut bytes: &[u8], limit: Duration) -> Result<(), Reason> {
     loop {
         match client.try_write(bytes) {
             // Nearly always.

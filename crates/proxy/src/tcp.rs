@@ -4,8 +4,6 @@ use std::io;
 use std::rc::Rc;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::{self, SIZE};
 use crate::connect::{self, AppStream};
@@ -14,15 +12,16 @@ use crate::metrics::PortMetrics;
 use crate::pipe::Pipe;
 use crate::port::Port;
 use crate::reason::Reason;
+use crate::stream::{ReadHalf, Stream, WriteHalf};
 
 /// Relays a client's connection to the app. The app is called before the client has said anything, because in some
 /// protocols (`MySQL`, SMTP) the server speaks first.
-pub(crate) async fn serve(client: TcpStream, port: &Rc<Port>) {
+pub(crate) async fn serve(client: Stream, port: &Rc<Port>) {
     let open = Open::count(&port.metrics);
     match connect::app(port).await {
         Ok(app) => relay(client, &[], app, &[], open).await,
         Err(reason) => {
-            connect::reset(&client);
+            client.reset();
             open.end(reason);
         }
     }
@@ -31,7 +30,7 @@ pub(crate) async fn serve(client: TcpStream, port: &Rc<Port>) {
 /// Relays until both sides have closed, or one has failed. When one side closes its half, so do we towards the other,
 /// and its answer still comes back. What was read already goes first.
 pub(crate) async fn relay(
-    mut client: TcpStream,
+    mut client: Stream,
     from_client: &[u8],
     mut app: AppStream,
     from_app: &[u8],
@@ -39,6 +38,7 @@ pub(crate) async fn relay(
 ) {
     let (client_read, client_write) = client.split();
     let (app_read, app_write) = app.split();
+    let (app_read, app_write) = (ReadHalf::Plain(app_read), WriteHalf::Plain(app_write));
     let (to_app, to_client) = ([Reason::ClientClosed, Reason::Reset], [Reason::Reset, Reason::ClientClosed]);
     let both = tokio::try_join!(
         copy(client_read, from_client, app_write, &open.metrics.relayed.read, to_app),
@@ -65,15 +65,15 @@ async fn copy(
     to.write_all(first).await.map_err(of_to)?;
     let mut in_bulk = false;
     loop {
-        if in_bulk {
-            from.readable().await.map_err(of_from)?;
-            if let Some(pipe) = Pipe::fill(from.as_ref(), u64::MAX).map_err(of_from)? {
+        if in_bulk && let (Some(source), Some(sink)) = (from.plain(), to.plain()) {
+            source.readable().await.map_err(of_from)?;
+            if let Some(pipe) = Pipe::fill(source, u64::MAX).map_err(of_from)? {
                 if pipe.holds() == 0 {
                     return to.shutdown().await.map_err(of_to);
                 }
                 bytes.add(pipe.holds() as u64);
                 in_bulk = pipe.holds() >= SIZE;
-                pipe.empty(to.as_ref()).await.map_err(of_to)?;
+                pipe.empty(sink).await.map_err(of_to)?;
                 continue;
             }
         }
@@ -85,6 +85,8 @@ async fn copy(
         bytes.add(piece.len() as u64);
         in_bulk = piece.is_full();
         to.write_all(&piece).await.map_err(of_to)?;
+        // What TLS has kept back would wait for the next piece.
+        to.flush().await.map_err(of_to)?;
     }
 }
 

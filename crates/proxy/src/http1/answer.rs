@@ -1,18 +1,25 @@
 //! Our own answers, in the app's place.
 
-use crate::labels::Direction;
+use crate::answer::OwnAnswer;
 use crate::reason::Reason;
 
 /// The whole answer. Without a body it is one to HEAD.
-pub(crate) fn of(reason: Reason, direction: Direction, with_body: bool, close: bool) -> Vec<u8> {
-    let (status, body) = (reason.status(), reason.body(direction));
-    let (connection, sent) =
-        (if close { "Connection: close\r\n" } else { "" }, if with_body { &*body } else { "" });
-    format!(
-        "HTTP/1.1 {status}\r\n{}: {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{connection}\r\n{sent}",
-        Reason::HEADER,
-        reason.as_str(),
-        body.len()
-    )
-    .into_bytes()
+pub(crate) fn of(answer: &OwnAnswer, with_body: bool, close: bool) -> Vec<u8> {
+    let OwnAnswer { reason, status, headers, body, .. } = answer;
+    let mut bytes = format!("HTTP/1.1 {status}\r\n{}: {}\r\n", Reason::HEADER, reason.as_str()).into_bytes();
+    for (name, value) in headers {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    if close {
+        bytes.extend_from_slice(b"Connection: close\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    if with_body {
+        bytes.extend_from_slice(body.as_bytes());
+    }
+    bytes
 }

@@ -6,10 +6,9 @@ use std::task::Context;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
+use crate::answer::OwnAnswer;
 use crate::buffer::{self, Buffer, SIZE};
-use crate::connect;
 use crate::http1::answer;
 use crate::http1::exchange::{Next, exchange};
 use crate::http1::head::{self, HeadError, RequestHead};
@@ -20,6 +19,7 @@ use crate::own_time::Clock;
 use crate::reason::Reason;
 use crate::seat::{Called, Seat};
 use crate::stall;
+use crate::stream::Stream;
 use crate::tcp::{self, Open};
 
 /// How long, and for how much, we read on after an answer that ends the connection: what is left unread makes a reset of
@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A client's connection between two requests.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// What was read beyond the request before: the next, of a client that does not wait for answers.
     pub(crate) unread: Vec<u8>,
     pub(crate) clock: Rc<Clock>,
@@ -37,7 +37,7 @@ pub(crate) struct Client {
 
 /// Serves one client's connection until either side closes it. When the listener stops, the request under way finishes; on a
 /// connection that came later, one more.
-pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Seat, clock: Rc<Clock>) {
+pub(crate) async fn serve(stream: Stream, listener: &Rc<Listener>, seat: &Seat, clock: Rc<Clock>) {
     let mut client = Client { stream, unread: Vec::new(), clock };
     loop {
         let (mut message, head) = match next_request(&mut client, listener, seat).await {
@@ -50,7 +50,7 @@ pub(crate) async fn serve(stream: TcpStream, listener: &Rc<Listener>, seat: &Sea
             Next::Request => {}
             Next::Close => return,
             Next::Linger => return linger(client.stream).await,
-            Next::Reset => return connect::reset(&client.stream),
+            Next::Reset => return client.stream.reset(),
             Next::Relay { app, from_app } => {
                 let open = Open::count(&port.metrics);
                 let relay = tcp::relay(client.stream, &client.unread, app, &from_app, open);
@@ -148,14 +148,15 @@ async fn refuse(client: Client, listener: &Listener, refusal: Refusal) {
         // Who speaks another could not read our answer.
         return;
     }
-    let (stream, answer) = (client.stream, answer::of(reason, port.direction(), true, true));
-    if stall::write(&stream, &answer, port.limits.body).await.is_ok() {
+    let answer = answer::of(&OwnAnswer::of(reason, port.direction()), true, true);
+    let mut stream = client.stream;
+    if stall::write(&stream.split().1, &answer, port.limits.body).await.is_ok() {
         linger(stream).await;
     }
 }
 
 /// Closes a connection on which more may come than is read.
-pub(crate) async fn linger(mut client: TcpStream) {
+pub(crate) async fn linger(mut client: Stream) {
     let _ = tokio::time::timeout(LINGER, async {
         client.shutdown().await?;
         let mut unread = Buffer::borrow();

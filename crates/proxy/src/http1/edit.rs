@@ -2,6 +2,47 @@
 
 use std::ops::Range;
 
+use crate::headers::Edits;
+use crate::host::LocalHost;
+use crate::http1::head::RequestHead;
+
+/// Makes the head of a request, at the beginning of `message`, that of the next connection, with what the port wants of its headers.
+/// Returns where it starts now.
+pub(crate) fn request(
+    message: &mut Vec<u8>,
+    head: &RequestHead,
+    local_host: Option<&LocalHost>,
+    edits: Option<&Edits>,
+) -> usize {
+    let (length, remove, added) = (head.length, &head.hop.remove, added(head));
+    if local_host.is_none() && edits.is_none() {
+        return rewrite(message, 0, length, remove, added);
+    }
+    let bytes = &message[..length];
+    let (mut remove, mut add) = match local_host {
+        Some(local) => local.edits(bytes, remove, added),
+        None => (remove.clone(), added.to_vec()),
+    };
+    let lines: Vec<_> = edits.iter().flat_map(|edits| edits.lines_to_add()).collect();
+    if let Some(edits) = edits {
+        remove.extend(edits.lines_to_remove(bytes));
+        remove.sort_by_key(|line| line.start);
+        remove.dedup();
+        add.extend(lines.iter().map(Vec::as_slice));
+    }
+    rewrite(message, 0, length, &remove, &add)
+}
+
+/// Lines that the head needs in place of those that concerned the client's connection.
+fn added(head: &RequestHead) -> &'static [&'static [u8]] {
+    match (head.hop.upgrade, head.hop.trailers) {
+        (false, false) => &[],
+        (true, false) => &[b"Connection: Upgrade\r\n"],
+        (false, true) => &[b"TE: trailers\r\n", b"Connection: TE\r\n"],
+        (true, true) => &[b"TE: trailers\r\n", b"Connection: Upgrade, TE\r\n"],
+    }
+}
+
 /// Takes `remove`, in order and counted from `start`, out of the head that stands at `start` in `message`, and adds lines at
 /// its end. Returns where it starts now: what follows it, often much longer, stays where it is.
 pub(crate) fn rewrite(

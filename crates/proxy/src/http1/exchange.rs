@@ -1,10 +1,9 @@
 //! One request and its answer: the way from top to bottom.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
-use tokio::io::AsyncWriteExt;
-
+use crate::answer::OwnAnswer;
 use crate::buffer::Buffer;
 use crate::connect::AppStream;
 use crate::forward;
@@ -57,30 +56,25 @@ pub(crate) async fn exchange(
     port: &Rc<Port>,
 ) -> Next {
     let exchange = Exchange::start(port, &client.clock, &head.request(message));
+    let own = |reason| OwnAnswer::of(reason, port.direction());
     let Ok(mut body) = begin_body(client, message, head, &exchange) else {
-        return own_answer(client, exchange, head.method, false, Reason::BadRequest).await;
+        return own_answer(client, exchange, head.method, false, own(Reason::BadRequest)).await;
     };
     let asked = Asked::of(head, &body);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
-    if asked.method == Method::Connect {
-        return own_answer(client, exchange, asked.method, false, Reason::MethodRefused).await;
+    if let Some(answer) = refusal(client, message, head, port) {
+        return own_answer(client, exchange, asked.method, false, answer).await;
     }
 
-    let start = rewrite(message, head, port);
+    let edits = port.request_edits(client.stream.subject());
+    let start = edit::request(message, head, port.local_host.as_ref(), edits.as_ref());
     let again = head.method.is_safe() && head.framing == Framing::None;
-    let mut sent = match forward::on_idle(port, &exchange, &message[start..], again) {
-        Some(sent) => sent,
-        None => match Box::pin(forward::on_fresh(port, &message[start..])).await {
-            Ok(sent) => sent,
-            Err(reason) => {
-                return own_answer(client, exchange, asked.method, body.is_ended() && keep(), reason).await;
-            }
-        },
+    let mut sent = match forward::send(port, &exchange, &message[start..], again).await {
+        Ok(sent) => sent,
+        Err(reason) => {
+            return own_answer(client, exchange, asked.method, body.is_ended() && keep(), own(reason)).await;
+        }
     };
-    if sent.taken < message.len() - start {
-        // What fails here shows when the answer is read, if there is none.
-        let _ = sent.app.write_all(&message[start + sent.taken..]).await;
-    }
     message.give_back();
 
     let mut outcome = answer(client, &mut sent.app, &asked, &keep, &mut body, &exchange).await;
@@ -111,7 +105,7 @@ pub(crate) async fn exchange(
         }
         Err(reason) => match asked.stage.get() {
             Stage::Silent | Stage::Head => {
-                own_answer(client, exchange, asked.method, body_sent && keep(), reason).await
+                own_answer(client, exchange, asked.method, body_sent && keep(), own(reason)).await
             }
             // What it did not take would stay with the kernel.
             _ if reason == Reason::BodyTimeout => ended(&exchange, reason, Next::Reset),
@@ -119,6 +113,14 @@ pub(crate) async fn exchange(
             Stage::UntilClose => ended(&exchange, reason, Next::Reset),
         },
     }
+}
+
+/// Why a request does not reach the app.
+fn refusal(client: &Client, message: &[u8], head: &RequestHead, port: &Port) -> Option<OwnAnswer> {
+    if head.method == Method::Connect {
+        return Some(OwnAnswer::of(Reason::MethodRefused, port.direction()));
+    }
+    if client.stream.is_tls() { None } else { port.refuses_plain(&head.request(message)) }
 }
 
 /// What came of the body with the head. What came beyond it is the next request's.
@@ -134,26 +136,6 @@ fn begin_body(
     client.unread.extend_from_slice(&message[head.length + taken..]);
     message.truncate(head.length + taken);
     Ok(body)
-}
-
-/// Takes out and adds what the next connection needs otherwise; returns where the head starts now.
-fn rewrite(message: &mut Buffer, head: &RequestHead, port: &Port) -> usize {
-    let (remove, added) = (&head.hop.remove, added(head));
-    let Some(local) = &port.local_host else {
-        return edit::rewrite(message, 0, head.length, remove, added);
-    };
-    let (remove, add) = local.edits(&message[..head.length], remove, added);
-    edit::rewrite(message, 0, head.length, &remove, &add)
-}
-
-/// Lines that the head needs in place of those that concerned the client's connection.
-fn added(head: &RequestHead) -> &'static [&'static [u8]] {
-    match (head.hop.upgrade, head.hop.trailers) {
-        (false, false) => &[],
-        (true, false) => &[b"Connection: Upgrade\r\n"],
-        (false, true) => &[b"TE: trailers\r\n", b"Connection: TE\r\n"],
-        (true, true) => &[b"TE: trailers\r\n", b"Connection: Upgrade, TE\r\n"],
-    }
 }
 
 /// Passes on the answer. Boxed, so that the tasks of idle connections have no room for what it needs: that makes them half as large.
@@ -207,25 +189,27 @@ fn ended(exchange: &Exchange, reason: Reason, next: Next) -> Next {
     next
 }
 
-/// Answers in the app's place.
-async fn own_answer(
+/// Answers in the app's place. Boxed, so that the tasks of those who get the app's answer have no room for it.
+fn own_answer(
     client: &mut Client,
     exchange: Exchange,
     method: Method,
     keep: bool,
-    reason: Reason,
-) -> Next {
-    // A client that is gone gets no answer: leave the status that says so.
-    if reason == Reason::ClientClosed {
-        exchange.end(reason);
-        return Next::Close;
-    }
-    exchange.answered(reason.status().as_u16());
-    exchange.end(reason);
-    let bytes = answer::of(reason, exchange.port.direction(), method != Method::Head, !keep);
-    match (stall::write(&client.stream, &bytes, exchange.port.limits.body).await, keep) {
-        (Err(_), _) => Next::Close,
-        (Ok(()), true) => Next::Request,
-        (Ok(()), false) => Next::Linger,
-    }
+    answer: OwnAnswer,
+) -> Pin<Box<impl Future<Output = Next>>> {
+    Box::pin(async move {
+        // A client that is gone gets no answer: leave the status that says so.
+        if answer.reason == Reason::ClientClosed {
+            exchange.end(answer.reason);
+            return Next::Close;
+        }
+        exchange.answered(answer.status.as_u16());
+        exchange.end(answer.reason);
+        let bytes = answer::of(&answer, method != Method::Head, !keep);
+        match (stall::write(&client.stream.split().1, &bytes, exchange.port.limits.body).await, keep) {
+            (Err(_), _) => Next::Close,
+            (Ok(()), true) => Next::Request,
+            (Ok(()), false) => Next::Linger,
+        }
+    })
 }

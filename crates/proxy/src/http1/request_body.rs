@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp;
 
 use crate::buffer::{self, SIZE};
 use crate::http1::framing::Body;
@@ -13,6 +13,7 @@ use crate::observe::Exchange;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
 use crate::stall;
+use crate::stream::ReadHalf;
 
 /// Why a body was not passed on to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) enum Unsent {
 /// Passes on what is left of the body. What the client sent beyond it goes to `unread`.
 pub(crate) async fn pass(
     mut client: ReadHalf<'_>,
-    mut app: WriteHalf<'_>,
+    mut app: tcp::WriteHalf<'_>,
     body: &mut Body,
     unread: &mut Vec<u8>,
     asked: &Asked,
@@ -36,9 +37,12 @@ pub(crate) async fn pass(
     let stalled = exchange.port.limits.body;
     let mut in_bulk = false;
     while !body.is_ended() {
-        if in_bulk && body.unbroken() >= SIZE as u64 {
+        if in_bulk
+            && body.unbroken() >= SIZE as u64
+            && let Some(client) = client.plain()
+        {
             next(async || client.readable().await, asked, stalled).await?;
-            if let Some(pipe) = Pipe::fill(client.as_ref(), body.unbroken()).map_err(|_| gone)? {
+            if let Some(pipe) = Pipe::fill(client, body.unbroken()).map_err(|_| gone)? {
                 let length = pipe.holds();
                 if length == 0 {
                     return Err(gone);

@@ -5,9 +5,8 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::tcp::ReadHalf;
 
 use crate::buffer::{self, Buffer, SIZE};
 use crate::http1::edit;
@@ -20,6 +19,7 @@ use crate::pipe::Pipe;
 use crate::reason::Reason;
 use crate::request::Version;
 use crate::stall;
+use crate::stream::WriteHalf;
 
 /// An answer that was passed on whole.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ pub(crate) async fn pass(
             Some(interim) => {
                 // HTTP/1.0 has none, RFC 9110 15.2.
                 if asked.version == Version::Http11 {
-                    stall::write(client.as_ref(), &message[..interim.length], stalled).await?;
+                    stall::write(&client, &message[..interim.length], stalled).await?;
                 }
                 message.drain(..interim.length);
             }
@@ -121,10 +121,13 @@ pub(crate) async fn pass(
     let mut in_bulk = message.is_full();
     let start = edit_head(&mut message, head, asked, unchunk, keep_client, &mut end);
     asked.stage.set(stage);
-    stall::write(client.as_ref(), &message[start..end + sent], stalled).await?;
+    stall::write(&client, &message[start..end + sent], stalled).await?;
     drop(message);
     while !body.is_ended() {
-        if in_bulk && body.unbroken() >= SIZE as u64 {
+        if in_bulk
+            && body.unbroken() >= SIZE as u64
+            && let Some(socket) = client.plain()
+        {
             begins(&client, asked, |context| app.as_ref().poll_read_ready(context)).await?;
             if let Some(pipe) = Pipe::fill(app.as_ref(), body.unbroken()).map_err(|_| Reason::Reset)? {
                 let length = pipe.holds();
@@ -134,7 +137,7 @@ pub(crate) async fn pass(
                 body.skip(length as u64);
                 exchange.passed(length);
                 in_bulk = length >= SIZE;
-                pipe.empty_within(stalled, client.as_ref()).await?;
+                pipe.empty_within(stalled, socket).await?;
                 continue;
             }
         }
@@ -145,7 +148,7 @@ pub(crate) async fn pass(
         in_bulk = piece.is_full();
         let taken = take(&mut body, &mut piece, 0, unchunk, exchange)?;
         rest = taken.rest;
-        stall::write(client.as_ref(), &piece[..taken.sent], stalled).await?;
+        stall::write(&client, &piece[..taken.sent], stalled).await?;
     }
     // What an app sends beyond its answer can be no answer to anything.
     Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client })
@@ -232,12 +235,11 @@ async fn begins<T>(
             return Poll::Ready(said.map_err(|_| Reason::Reset));
         }
         if watching && asked.upload.get() != Upload::Running {
-            let mut byte = [0];
-            match client.as_ref().poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            match client.poll_peek(context) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::ClientClosed)),
                 Poll::Ready(Ok(0)) => {
                     watching = false;
-                    left = Some(Box::pin(has_left(client.as_ref(), asked)));
+                    left = Some(Box::pin(has_left(client, asked)));
                 }
                 // It sends its next request already: that it leaves is noticed when it is answered.
                 Poll::Ready(Ok(_)) => watching = false,
@@ -258,7 +260,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Waits until a client that sends no more is gone. The end of its stream may be that of its writing side only, and it waits for the
 /// answer. Before that it is sent a line that clients must bear (RFC 9110 15.2.1), which one that has closed answers with a reset.
 /// Within the answer there is no such line, and whoever closes then has mostly left: a page with a stream of events.
-async fn has_left(client: &TcpStream, asked: &Asked) {
+///
+/// By TLS the end is said by a message of its own, which clients send when they go.
+async fn has_left(client: &WriteHalf<'_>, asked: &Asked) {
+    let Some(client) = client.plain() else { return tokio::time::sleep(GRACE).await };
     let answered = asked.is_answered();
     if !answered && asked.version == Version::Http11 && !asked.told.replace(true) {
         // Not taken, it tells nothing; the answer will.
@@ -353,6 +358,6 @@ async fn switch(
     message.truncate(head.length);
     let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, &[b"Connection: Upgrade\r\n"]);
     asked.stage.set(Stage::Body);
-    stall::write(client.as_ref(), &message[start..], stalled).await?;
+    stall::write(&client, &message[start..], stalled).await?;
     Ok(Answered::Switched { from_app })
 }

@@ -5,38 +5,41 @@ use h2::server::SendResponse;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::answer::OwnAnswer;
 use crate::grpc::{self, Code};
-use crate::labels::Direction;
 use crate::method::Method;
 use crate::reason::Reason;
 use crate::request::Request;
 
-/// Answers for this reason, and tells the status that the client sees. An error means that the client is gone.
+/// Gives this answer, and tells the status that the client sees. An error means that the client is gone.
 pub(crate) fn send(
     respond: &mut SendResponse<Bytes>,
     asked: Asked,
-    reason: Reason,
-    direction: Direction,
+    answer: &OwnAnswer,
 ) -> Result<(StatusCode, Option<Code>), h2::Error> {
-    let status = reason.status();
+    let OwnAnswer { reason, status, sentence, headers, body } = answer;
     if asked.grpc {
         // Trailers only, as Envoy and Linkerd have it: to a gRPC client, another status is a server that is none.
-        let code = Code::of_status(status);
-        let message = format!("outrigger: {} ({})", reason.sentence(direction), reason.as_str());
-        let head = head(StatusCode::OK, reason, "application/grpc")
+        let code = Code::of_status(*status);
+        let message = format!("outrigger: {sentence} ({})", reason.as_str());
+        let head = head(StatusCode::OK, *reason)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
             .header(grpc::STATUS, u16::from(code.number()))
             .header("grpc-message", message)
             .body(());
         respond.send_response(head.expect("constants are a head"), true)?;
         return Ok((StatusCode::OK, Some(code)));
     }
-    let body = reason.body(direction);
-    let head = head(status, reason, "text/plain; charset=utf-8").header(CONTENT_LENGTH, body.len()).body(());
+    let mut head = head(*status, *reason).header(CONTENT_LENGTH, body.len());
+    for (name, value) in headers {
+        head = head.header(&**name, value);
+    }
+    let head = head.body(());
     let mut stream = respond.send_response(head.expect("constants are a head"), asked.head)?;
     if !asked.head {
-        stream.send_data(body.into(), true)?;
+        stream.send_data(body.clone().into(), true)?;
     }
-    Ok((status, None))
+    Ok((*status, None))
 }
 
 /// What an answer of ours depends on.
@@ -54,9 +57,6 @@ impl Asked {
     }
 }
 
-fn head(status: StatusCode, reason: Reason, content_type: &'static str) -> http::response::Builder {
-    Response::builder()
-        .status(status)
-        .header(Reason::HEADER, reason.as_str())
-        .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+fn head(status: StatusCode, reason: Reason) -> http::response::Builder {
+    Response::builder().status(status).header(Reason::HEADER, reason.as_str())
 }

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::{self, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
-use http::Request;
-use tokio::net::TcpStream;
+use http::{HeaderValue, Request};
 
 use crate::http2::app::App;
 use crate::http2::exchange::exchange;
@@ -24,6 +23,7 @@ use crate::listener::Listener;
 use crate::own_time::Clock;
 use crate::port::Port;
 use crate::seat::{Called, Seat};
+use crate::stream;
 
 /// How long we try to tell a client why its connection ends.
 const PARTING: Duration = Duration::from_secs(1);
@@ -34,6 +34,9 @@ pub(crate) struct Client {
     pub(crate) app: App,
     pub(crate) watch: Rc<Watch>,
     address: IpAddr,
+    pub(crate) is_tls: bool,
+    /// That of its certificate.
+    pub(crate) subject: Option<HeaderValue>,
     /// Streams under way.
     streams: Cell<usize>,
     /// When the last one ended.
@@ -71,7 +74,7 @@ impl Drop for Stream {
 
 /// Serves one client's connection until either side ends it. When the listener stops, the streams under way finish, and the
 /// client is told to open no more.
-pub(crate) async fn serve(stream: TcpStream, address: IpAddr, listener: &Rc<Listener>, seat: &Seat) {
+pub(crate) async fn serve(stream: stream::Stream, address: IpAddr, listener: &Rc<Listener>, seat: &Seat) {
     let port = listener.port();
     port.metrics.http2.opened.add(1);
     let ended = serve_until_end(stream, address, listener, &port, seat).await;
@@ -80,13 +83,14 @@ pub(crate) async fn serve(stream: TcpStream, address: IpAddr, listener: &Rc<List
 }
 
 async fn serve_until_end(
-    stream: TcpStream,
+    stream: stream::Stream,
     address: IpAddr,
     listener: &Rc<Listener>,
     port: &Port,
     seat: &Seat,
 ) -> Ended {
     let watch = Rc::new(Watch::new());
+    let (is_tls, subject) = (stream.is_tls(), stream.subject().cloned());
     let mut handshake = pin!(
         server::Builder::new()
             .max_concurrent_streams(MAX_STREAMS)
@@ -109,6 +113,8 @@ async fn serve_until_end(
         app: App::default(),
         watch,
         address,
+        is_tls,
+        subject,
         streams: Cell::new(0),
         quiet_since: Cell::new(Instant::now()),
     });

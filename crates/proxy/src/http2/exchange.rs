@@ -12,6 +12,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{Request, Response};
 
+use crate::answer::OwnAnswer;
 use crate::grpc::Code;
 use crate::http2::answer::{self, Asked};
 use crate::http2::app::Sent;
@@ -21,6 +22,7 @@ use crate::limits::{MAX_BUFFER, MAX_HEADERS};
 use crate::method::Method;
 use crate::observe::Exchange;
 use crate::own_time::Clock;
+use crate::port::Port;
 use crate::reason::Reason;
 use crate::request::{self, Headers, Version};
 
@@ -44,8 +46,11 @@ pub(crate) async fn exchange(
     let view = view(&head);
     let exchange = Exchange::start(&port, clock, &view);
     let asked = Asked::by(&view);
-    if let Some(reason) = refusal(&head, stream) {
-        return own_answer(&mut respond, &exchange, asked, reason);
+    if let Some(answer) = refusal(&head, stream, &port) {
+        return own_answer(&mut respond, &exchange, asked, &answer);
+    }
+    if let Some(edits) = port.request_edits(client.subject.as_ref()) {
+        edits.apply(head.headers_mut());
     }
 
     let whole = from_client.is_end_stream();
@@ -56,7 +61,10 @@ pub(crate) async fn exchange(
         let safe = Method::of(head.method().as_str()).is_safe();
         let sent = match client.app.send(&port, head, whole, stream.alone).await {
             Ok(sent) => sent,
-            Err(reason) => return own_answer(&mut respond, &exchange, asked, reason),
+            Err(reason) => {
+                let answer = OwnAnswer::of(reason, port.direction());
+                return own_answer(&mut respond, &exchange, asked, &answer);
+            }
         };
         let reused = sent.reused;
         let Some(failed) = pass(sent, &mut from_client, &mut respond, &exchange, client).await else {
@@ -72,17 +80,21 @@ pub(crate) async fn exchange(
 }
 
 /// Why a request can't be passed on.
-fn refusal(head: &Request<()>, stream: &Stream) -> Option<Reason> {
+fn refusal(head: &Request<()>, stream: &Stream, port: &Port) -> Option<OwnAnswer> {
+    let own = |reason| Some(OwnAnswer::of(reason, port.direction()));
     if stream.crowded {
-        return Some(Reason::TooManyConnections);
+        return own(Reason::TooManyConnections);
     }
     let headers = head.headers();
     let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let target = head.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if headers.len() > MAX_HEADERS || fields + target > MAX_BUFFER {
-        return Some(Reason::HeadTooLarge);
+        return own(Reason::HeadTooLarge);
     }
-    (head.method() == http::Method::CONNECT).then_some(Reason::MethodRefused)
+    if head.method() == http::Method::CONNECT {
+        return own(Reason::MethodRefused);
+    }
+    if stream.client.is_tls { None } else { port.refuses_plain(&view(head)) }
 }
 
 fn view(head: &Request<()>) -> request::Request<'_> {
@@ -96,8 +108,9 @@ fn view(head: &Request<()>) -> request::Request<'_> {
 }
 
 /// Answers in the app's place.
-fn own_answer(respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked, reason: Reason) {
-    match answer::send(respond, asked, reason, exchange.port.direction()) {
+fn own_answer(respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked, answer: &OwnAnswer) {
+    let reason = answer.reason;
+    match answer::send(respond, asked, answer) {
         Ok((status, code)) => {
             exchange.answered(status.as_u16());
             if let Some(code) = code {
@@ -124,7 +137,8 @@ struct Failed {
 impl Failed {
     fn end(self, respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked) {
         let Some(reset) = self.reset else {
-            return own_answer(respond, exchange, asked, self.reason);
+            let answer = OwnAnswer::of(self.reason, exchange.port.direction());
+            return own_answer(respond, exchange, asked, &answer);
         };
         respond.send_reset(reset);
         exchange.was_reset(Code::of_reset(reset));

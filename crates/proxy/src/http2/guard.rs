@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::http2::watch::Watch;
+use crate::stream::Stream;
 
 /// A frame's head, RFC 9113 4.1, as far as we look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Frames {
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Guarded {
-    stream: TcpStream,
+    stream: Stream,
     watch: Rc<Watch>,
     came: Frames,
     went: Frames,
@@ -74,7 +74,7 @@ pub(crate) struct Guarded {
 const PREFACE: usize = 24;
 
 impl Guarded {
-    pub(crate) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
+    pub(crate) fn new(stream: Stream, watch: Rc<Watch>) -> Self {
         Self { stream, watch, came: Frames::after(PREFACE), went: Frames::after(0), end: None }
     }
 

@@ -12,6 +12,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::PATIENCE;
@@ -115,6 +116,11 @@ pub struct Client(SendRequest<Bytes>, Rc<Cell<bool>>);
 pub async fn connect(port: u16) -> Client {
     let stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
+    over(stream).await
+}
+
+/// A client on a connection that is there.
+pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Client {
     let mut builder = h2::client::Builder::new();
     // So that a stream that is not read is in no other's way here.
     builder.initial_connection_window_size(1024 * 1024);

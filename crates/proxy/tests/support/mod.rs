@@ -10,8 +10,10 @@ pub mod client;
 pub mod http2;
 pub mod probed;
 pub mod process;
+pub mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -54,7 +56,7 @@ pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
         log_level: outrigger_api::profile::LogLevel::default(),
         access_log: outrigger_api::profile::AccessLog::default(),
         interception: outrigger_api::config::Interception::default(),
-        inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol }],
+        inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol, tls: None }],
         upstreams: Vec::new(),
         probes: Vec::new(),
         logs: Vec::new(),
@@ -78,14 +80,19 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// As [`start`], with an app at these addresses.
 pub fn start_at(app: &[IpAddr], protocol: Protocol, target: u16, limits: Limits) -> Running {
-    run(app, limits, |port| config(protocol, port, target))
+    run(app, limits, Path::new("/nonexistent"), |port| config(protocol, port, target))
+}
+
+/// A proxy by this config of the port that it listens on, whose Secrets lie in this directory.
+pub fn start_by(config: impl FnOnce(u16) -> SidecarConfig, secrets: &Path, limits: Limits) -> Running {
+    run(&[Ipv4Addr::LOCALHOST.into()], limits, secrets, config)
 }
 
 /// A proxy whose one port leads to the upstream `api` at this place.
 pub type Outbound = Running;
 
 pub fn outbound(protocol: Protocol, host: &str, target: u16, limits: Limits) -> Outbound {
-    run(&[], limits, |port| {
+    run(&[], limits, Path::new("/nonexistent"), |port| {
         let upstream = Upstream {
             name: "api".to_owned(),
             host: host.to_owned(),
@@ -98,7 +105,7 @@ pub fn outbound(protocol: Protocol, host: &str, target: u16, limits: Limits) -> 
 }
 
 /// A proxy by the config that is made for its port.
-fn run(app: &[IpAddr], limits: Limits, config: impl FnOnce(u16) -> SidecarConfig) -> Running {
+fn run(app: &[IpAddr], limits: Limits, secrets: &Path, config: impl FnOnce(u16) -> SidecarConfig) -> Running {
     let loopback = || bind::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let (admin, served) = (loopback(), loopback());
     let port_of = |listener: &TcpListener| listener.local_addr().unwrap().port();
@@ -110,6 +117,7 @@ fn run(app: &[IpAddr], limits: Limits, config: impl FnOnce(u16) -> SidecarConfig
         loaded: outrigger_proxy::config::load(&file.0).unwrap(),
         sockets: Sockets { admin, served: vec![(port, served)] },
         app: app.to_vec(),
+        secrets: secrets.to_owned(),
         limits,
         log: log::detached(),
         log_level_follows: true,

@@ -1,0 +1,92 @@
+//! Headers that are put into a message on its way, or taken out of it.
+
+use std::ops::Range;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// What is done to the headers of a message: first some are taken out, then some put in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Edits {
+    /// In lower case.
+    remove: Vec<String>,
+    /// As they are written by HTTP/1, which keeps case.
+    add: Vec<(String, HeaderValue)>,
+}
+
+impl Edits {
+    /// Takes out all headers of that name, and those that an app may take for it: many servers give `X_User` and `X-User` one
+    /// name.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.remove.push(name.to_ascii_lowercase());
+    }
+
+    /// Puts one in, in the place of any of that name.
+    pub(crate) fn set(&mut self, name: &str, value: HeaderValue) {
+        self.remove(name);
+        self.add.push((name.to_owned(), value));
+    }
+
+    /// The lines of a head of HTTP/1 that go, in their order.
+    pub(crate) fn lines_to_remove(&self, head: &[u8]) -> Vec<Range<usize>> {
+        let mut lines = Vec::new();
+        let mut start = 0;
+        for (number, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let end = start + line.len();
+            let name = line.iter().position(|byte| *byte == b':').map(|colon| &line[..colon]);
+            // The first line is no header, whatever is in it.
+            if number > 0 && name.is_some_and(|name| self.removes(name)) {
+                lines.push(start..end);
+            }
+            start = end;
+        }
+        lines
+    }
+
+    /// The lines that come into a head of HTTP/1.
+    pub(crate) fn lines_to_add(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.add.iter().map(|(name, value)| [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat())
+    }
+
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        let gone: Vec<_> =
+            headers.keys().filter(|name| self.removes(name.as_str().as_bytes())).cloned().collect();
+        for name in gone {
+            headers.remove(name);
+        }
+        for (name, value) in &self.add {
+            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                headers.append(name, value.clone());
+            }
+        }
+    }
+
+    fn removes(&self, name: &[u8]) -> bool {
+        let same =
+            |ours: u8, theirs: u8| ours == theirs.to_ascii_lowercase() || (ours == b'-' && theirs == b'_');
+        self.remove.iter().any(|ours| {
+            ours.len() == name.len() && ours.bytes().zip(name).all(|(ours, theirs)| same(ours, *theirs))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_go_in_every_spelling_and_come_once() {
+        let mut edits = Edits::default();
+        edits.set("X-User", HeaderValue::from_static("ada"));
+        edits.remove("Cookie");
+        let head = b"GET /x-user: HTTP/1.1\r\nx-uSER: root\r\nHost: a\r\nX_User:root\r\nX-Users: 2\r\ncookie: c\r\n\r\n";
+        let gone: Vec<_> = edits.lines_to_remove(head).into_iter().map(|line| &head[line]).collect();
+        assert_eq!(gone, [&b"x-uSER: root\r\n"[..], b"X_User:root\r\n", b"cookie: c\r\n"]);
+        assert_eq!(edits.lines_to_add().collect::<Vec<_>>(), [b"X-User: ada\r\n"]);
+        let lines = [("x-user", "root"), ("x_user", "root"), ("x-users", "2"), ("cookie", "c")];
+        let mut map: HeaderMap =
+            lines.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).into_iter().collect();
+        edits.apply(&mut map);
+        let left: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(left, [("x-users", &b"2"[..]), ("x-user", b"ada")]);
+    }
+}

@@ -1,0 +1,203 @@
+//! A connection to a peer: plain, or by TLS that ends here. Reading, writing and waiting are the same to whoever passes messages on.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use http::HeaderValue;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, tcp};
+
+use crate::connect;
+use crate::tls::Session;
+
+/// A connection. An enum and not a trait object: the plain one, which nearly all are, costs a comparison and no more.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    /// Boxed: a session has keys and buffers, and a plain connection needs no room for them.
+    Tls(Box<Session>),
+}
+
+impl Stream {
+    pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        match self {
+            Self::Plain(stream) => {
+                let (read, write) = stream.split();
+                (ReadHalf::Plain(read), WriteHalf::Plain(write))
+            }
+            Self::Tls(session) => (ReadHalf::Tls(session), WriteHalf::Tls(session)),
+        }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The subject of the certificate that the peer has shown.
+    pub(crate) fn subject(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(session) => session.subject.as_ref(),
+        }
+    }
+
+    /// Lets the peer see, when this is dropped, that the connection is broken.
+    pub(crate) fn reset(&self) {
+        match self {
+            Self::Plain(stream) => connect::reset(stream),
+            Self::Tls(session) => session.reset(),
+        }
+    }
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub(crate) enum ReadHalf<'a> {
+    Plain(tcp::ReadHalf<'a>),
+    Tls(&'a Session),
+}
+
+/// The writing side, which also knows whether the peer is still there.
+#[derive(Debug)]
+pub(crate) enum WriteHalf<'a> {
+    Plain(tcp::WriteHalf<'a>),
+    Tls(&'a Session),
+}
+
+impl ReadHalf<'_> {
+    /// The socket, where its bytes are the message's: what the kernel can pass on by itself.
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(half) => Some(half.as_ref()),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+impl WriteHalf<'_> {
+    /// As of [`ReadHalf::plain`].
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(half) => Some(half.as_ref()),
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// Takes what there is room for; `WouldBlock` where there is none.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(half) => half.try_write(bytes),
+            Self::Tls(session) => {
+                let mut context = Context::from_waker(Waker::noop());
+                match session.poll_write(&mut context, bytes) {
+                    Poll::Ready(taken) => taken,
+                    Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+                }
+            }
+        }
+    }
+
+    /// Waits until there is room again.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(half) => half.writable().await,
+            Self::Tls(session) => std::future::poll_fn(|context| session.poll_flush(context)).await,
+        }
+    }
+
+    /// Looks at what the peer sends, and leaves it there: its length, 0 at the end.
+    pub(crate) fn poll_peek(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(half) => half.as_ref().poll_peek(context, &mut ReadBuf::new(&mut [0])),
+            Self::Tls(session) => session.poll_peek(context),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(session) => session.poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncRead for ReadHalf<'_> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(half) => Pin::new(half).poll_read(context, buffer),
+            Self::Tls(session) => session.poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(session) => session.poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Self::Tls(session) => session.poll_write_vectored(context, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(session) => session.poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(session) => session.poll_shutdown(context),
+        }
+    }
+}
+
+impl AsyncWrite for WriteHalf<'_> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(half) => Pin::new(half).poll_write(context, bytes),
+            Self::Tls(session) => session.poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(half) => Pin::new(half).poll_flush(context),
+            Self::Tls(session) => session.poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(half) => Pin::new(half).poll_shutdown(context),
+            Self::Tls(session) => session.poll_shutdown(context),
+        }
+    }
+}
