@@ -70,6 +70,7 @@ fn mend(reason: Reason, workload: &str, namespace: &str, explanation: &Explanati
         | Reason::NothingToIntercept
         | Reason::NameCollision
         | Reason::PortCollision
+        | Reason::UidCollision
         | Reason::MountCollision
         | Reason::ContainerNotFound
         | Reason::NativeSidecarsUnavailable

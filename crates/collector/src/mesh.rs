@@ -1,0 +1,105 @@
+//! All pods that are watched, and their services.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::figures::{Figures, History};
+use crate::pod::{Key, Pod};
+use crate::stats::Stats;
+use crate::watched::Watched;
+
+/// Pods watched at most: some 50 kB each.
+pub(crate) const MOST_PODS: usize = 5000;
+
+/// Everything that is known.
+#[derive(Debug, Default)]
+pub(crate) struct Mesh {
+    pods: BTreeMap<Key, Watched>,
+    services: BTreeMap<Key, History>,
+    /// Pods that are not watched because there are too many.
+    pub(crate) left_out: usize,
+}
+
+impl Mesh {
+    /// These are the pods now, all of them. Those that are no more are shown for a while.
+    pub(crate) fn replace(&mut self, pods: Vec<Pod>, now: Instant) {
+        self.left_out = pods.len().saturating_sub(MOST_PODS);
+        let pods: BTreeMap<_, _> =
+            pods.into_iter().take(MOST_PODS).map(|pod| (pod.key.clone(), pod)).collect();
+        for (key, watched) in &mut self.pods {
+            if !pods.contains_key(key) {
+                watched.delete(now);
+            }
+        }
+        for pod in pods.into_values() {
+            match self.pods.get_mut(&pod.key) {
+                Some(watched) => watched.replace(pod),
+                None => {
+                    self.pods.insert(pod.key.clone(), Watched::new(pod, now));
+                }
+            }
+        }
+    }
+
+    /// A pod answered.
+    pub(crate) fn answered(&mut self, key: &Key, stats: Stats, now: Instant) {
+        if let Some(watched) = self.pods.get_mut(key) {
+            watched.answered(stats, now);
+        }
+    }
+
+    /// A pod did not.
+    pub(crate) fn failed(&mut self, key: &Key, why: String) {
+        if let Some(watched) = self.pods.get_mut(key) {
+            watched.failed(why);
+        }
+    }
+
+    /// So many bytes of its logs wait.
+    pub(crate) fn log_lag(&mut self, key: &Key, bytes: Option<u64>) {
+        if let Some(watched) = self.pods.get_mut(key) {
+            watched.log_lag = bytes;
+        }
+    }
+
+    /// A step of the history has passed.
+    pub(crate) fn step(&mut self, now: Instant) {
+        self.pods.retain(|_, watched| !watched.is_over(now));
+        let mut services = BTreeMap::<Key, Option<Figures>>::new();
+        for watched in self.pods.values_mut() {
+            let figures = watched.step();
+            let all = services.entry(watched.pod.service()).or_default();
+            if let Some(figures) = figures {
+                *all = Some(all.take().map_or(figures.clone(), |all| all.and(&figures)));
+            }
+        }
+        self.services.retain(|key, _| services.contains_key(key));
+        for (key, figures) in services {
+            self.services.entry(key).or_default().push(figures.as_ref());
+        }
+    }
+
+    /// All pods, by namespace and name.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Watched> {
+        self.pods.values()
+    }
+
+    /// One pod.
+    pub(crate) fn pod(&self, key: &Key) -> Option<&Watched> {
+        self.pods.get(key)
+    }
+
+    /// The pods of each service.
+    pub(crate) fn by_service(&self) -> BTreeMap<Key, Vec<&Watched>> {
+        let mut services = BTreeMap::<_, Vec<_>>::new();
+        for watched in self.pods.values() {
+            services.entry(watched.pod.service()).or_default().push(watched);
+        }
+        services
+    }
+
+    /// The last quarter of an hour of a service.
+    pub(crate) fn history(&self, service: &Key) -> Option<&History> {
+        self.services.get(service)
+    }
+}

@@ -1,0 +1,233 @@
+//! Asks each sidecar for its `/stats`, once a second.
+//!
+//! Each pod has a task and a connection of its own, which is kept. What hangs is given up after a time, and pods that did not
+//! answer last wait in a queue of their own: however many they are, they never delay those that do.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval_at, timeout};
+
+use crate::metrics::Metrics;
+use crate::pod::{Key, Pod};
+use crate::shared::Shared;
+use crate::stats::Stats;
+
+/// From one question to the next.
+const EVERY: Duration = Duration::from_secs(1);
+/// From one question for the logs' lag to the next, in questions for the stats.
+const LOGS_EVERY: u32 = 5;
+/// How long a pod may take for its answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pods asked at a time: those that answered last, and the others.
+const ASKED: usize = 64;
+const SUSPECTS: usize = 64;
+/// The longest document that is read. A proxy with a hundred routes has 60 kB.
+const LONGEST: usize = 256 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum PollError {
+    #[error("the pod has no address yet")]
+    NoAddress,
+    #[error("failed to connect: {0}")]
+    Connect(std::io::Error),
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Timeout,
+    #[error("the sidecar refused the token of its own annotation (401)")]
+    Unauthorized,
+    #[error("the sidecar answered {0}")]
+    Status(StatusCode),
+    #[error("failed to read the answer: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("the answer is too long or broke off")]
+    Body,
+    #[error("the answer is no /stats document: {0}")]
+    Document(#[from] serde_json::Error),
+}
+
+/// Keeps one task for each pod, for ever; on a `LocalSet` or a local runtime.
+pub(crate) async fn run(mut pods: Receiver<Vec<Pod>>, shared: Shared, metrics: Metrics) {
+    let queues = Rc::new((Semaphore::new(ASKED), Semaphore::new(SUSPECTS)));
+    let mut tasks = HashMap::<Key, (Pod, JoinHandle<()>)>::new();
+    loop {
+        let now: HashMap<_, _> = {
+            let all = pods.borrow_and_update().clone();
+            shared.change(|mesh| mesh.replace(all.clone(), Instant::now()));
+            all.into_iter().take(crate::mesh::MOST_PODS).map(|pod| (pod.key.clone(), pod)).collect()
+        };
+        metrics.watching(now.len());
+        tasks.retain(|key, (known, task)| {
+            let same = now.get(key).is_some_and(|pod| same_questions(pod, known));
+            if !same {
+                task.abort();
+            }
+            same
+        });
+        for (key, pod) in now {
+            tasks.entry(key).or_insert_with(|| {
+                let watch = Watch {
+                    pod: pod.clone(),
+                    shared: shared.clone(),
+                    metrics: metrics.clone(),
+                    queues: Rc::clone(&queues),
+                };
+                (pod, tokio::task::spawn_local(watch.run()))
+            });
+        }
+        if pods.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn same_questions(a: &Pod, b: &Pod) -> bool {
+    (a.admin, a.logs_admin, &a.token) == (b.admin, b.logs_admin, &b.token)
+}
+
+/// One pod's task.
+struct Watch {
+    pod: Pod,
+    shared: Shared,
+    metrics: Metrics,
+    queues: Rc<(Semaphore, Semaphore)>,
+}
+
+impl Watch {
+    async fn run(self) {
+        let mut connection = None;
+        let mut well = false;
+        // Spread over the second, always at the same place.
+        let mut hasher = DefaultHasher::new();
+        self.pod.key.hash(&mut hasher);
+        let begin = tokio::time::Instant::now() + Duration::from_millis(hasher.finish() % 1000);
+        let mut ticks = interval_at(begin, EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for number in 0_u32.. {
+            ticks.tick().await;
+            let queue = if well { &self.queues.0 } else { &self.queues.1 };
+            let Ok(_turn) = queue.acquire().await else { return };
+            let answer = self.stats(&mut connection).await;
+            well = answer.is_ok();
+            match answer {
+                Ok(stats) => {
+                    self.metrics.polled(true);
+                    self.shared.change(|mesh| mesh.answered(&self.pod.key, stats, Instant::now()));
+                }
+                Err(error) => {
+                    connection = None;
+                    self.metrics.polled(false);
+                    tracing::debug!(namespace = self.pod.key.namespace, pod = self.pod.key.name, %error, "poll failed");
+                    self.shared.change(|mesh| mesh.failed(&self.pod.key, error.to_string()));
+                }
+            }
+            if let Some(address) = self.pod.logs_admin.filter(|_| number % LOGS_EVERY == 0) {
+                let lag = log_lag(address).await;
+                self.shared.change(|mesh| mesh.log_lag(&self.pod.key, lag));
+            }
+        }
+    }
+
+    async fn stats(&self, connection: &mut Option<Connection>) -> Result<Stats, PollError> {
+        let address = self.pod.admin.ok_or(PollError::NoAddress)?;
+        let ask = async {
+            let (mut sender, kept) = match connection.take() {
+                Some(kept) if !kept.is_closed() => (kept, true),
+                _ => (connect(address).await?, false),
+            };
+            let request = || self.request(address);
+            let answer = match sender.send_request(request()).await {
+                // The sidecar closed it just now, idle for too long or restarted: that alone is no failure.
+                Err(_) if kept => {
+                    sender = connect(address).await?;
+                    sender.send_request(request()).await?
+                }
+                answer => answer?,
+            };
+            let status = answer.status();
+            if status != StatusCode::OK {
+                return Err(match status {
+                    StatusCode::UNAUTHORIZED => PollError::Unauthorized,
+                    status => PollError::Status(status),
+                });
+            }
+            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+            let body = body.map_err(|_| PollError::Body)?.to_bytes();
+            Ok((Stats::parse(&body)?, sender))
+        };
+        let (stats, sender) = timeout(PATIENCE, ask).await.map_err(|_| PollError::Timeout)??;
+        *connection = Some(sender);
+        Ok(stats)
+    }
+
+    fn request(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
+        let request = Request::get("/stats").header(HOST, address.to_string());
+        let request = request.header(AUTHORIZATION, format!("Bearer {}", self.pod.token));
+        // A token that can't stand in a header is nobody's: without one the sidecar says 401.
+        request.body(Empty::new()).unwrap_or_else(|_| {
+            let mut bare = Request::new(Empty::new());
+            *bare.uri_mut() = hyper::Uri::from_static("/stats");
+            bare
+        })
+    }
+}
+
+type Connection = SendRequest<Empty<Bytes>>;
+
+async fn connect(address: SocketAddr) -> Result<Connection, PollError> {
+    let stream = TcpStream::connect(address).await.map_err(PollError::Connect)?;
+    let _ = stream.set_nodelay(true);
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(64 * 1024).handshake(TokioIo::new(stream)).await?;
+    tokio::task::spawn_local(async move {
+        // It ends with the sender; why, the next question tells.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+/// The bytes of log files that the adapter has not written out, of all its sources together.
+async fn log_lag(address: SocketAddr) -> Option<u64> {
+    let ask = async {
+        let mut sender = connect(address).await.ok()?;
+        let request = Request::get("/metrics").header(HOST, address.to_string()).body(Empty::new()).ok()?;
+        let answer = sender.send_request(request).await.ok()?;
+        let body = Limited::new(answer.into_body(), LONGEST).collect().await.ok()?.to_bytes();
+        Some(sum(std::str::from_utf8(&body).ok()?, "outrigger_log_lag_bytes"))
+    };
+    timeout(PATIENCE, ask).await.ok()?
+}
+
+/// Of all series of a family in Prometheus' text format.
+fn sum(text: &str, family: &str) -> u64 {
+    let of_family = |line: &&str| {
+        line.strip_prefix(family).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+    };
+    let value = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+    text.lines().filter(of_family).filter_map(value).fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_familys_series_are_summed_and_no_others() {
+        let text = "# TYPE outrigger_log_lag_bytes gauge\noutrigger_log_lag_bytes{container=\"a b\"} 5\n\
+                    outrigger_log_lag_bytes{container=\"c\"} 7\noutrigger_log_lag_bytes_total 100\n";
+        assert_eq!(sum(text, "outrigger_log_lag_bytes"), 12);
+    }
+}

@@ -1,0 +1,246 @@
+//! One pod as it is watched: its last answers, and what they say about a time.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::figures::{Figures, History};
+use crate::judge::{self, Finding, State, Usual};
+use crate::pod::Pod;
+use crate::stats::{Route, Scope, Stats};
+
+/// Earlier answers that are kept, one a step: the figures of now are those since the oldest, 10 to 15 s ago.
+const BASES: usize = 3;
+/// An earlier answer this old is kept for the figures by route, which want more requests than ten seconds bring.
+const MINUTE: Duration = Duration::from_mins(1);
+/// Without an answer for so long, a pod is marked.
+const SILENT: Duration = Duration::from_millis(3500);
+/// How long a deleted pod is still shown.
+const SHOWN_AFTER: Duration = Duration::from_mins(1);
+
+type Answer = (Instant, Stats);
+
+/// A pod, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// What its object says.
+    pub(crate) pod: Pod,
+    /// Since when it is watched.
+    since: Instant,
+    latest: Option<Answer>,
+    bases: VecDeque<Answer>,
+    minutes: VecDeque<Answer>,
+    /// Why the last poll brought nothing.
+    trouble: Option<String>,
+    deleted: Option<Instant>,
+    /// Bytes of log files that wait to be written out.
+    pub(crate) log_lag: Option<u64>,
+    /// The last quarter of an hour.
+    pub(crate) history: History,
+}
+
+/// How much CPU or memory, of how much.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Cores, or bytes.
+    pub(crate) used: f64,
+    /// The same; none without a limit.
+    pub(crate) limit: Option<f64>,
+    /// Whose it is.
+    pub(crate) of: Scope,
+}
+
+impl Watched {
+    /// From now on.
+    pub(crate) fn new(pod: Pod, now: Instant) -> Self {
+        Self {
+            pod,
+            since: now,
+            latest: None,
+            bases: VecDeque::new(),
+            minutes: VecDeque::new(),
+            trouble: None,
+            deleted: None,
+            log_lag: None,
+            history: History::default(),
+        }
+    }
+
+    /// Its object has changed, or is there again.
+    pub(crate) fn replace(&mut self, pod: Pod) {
+        self.pod = pod;
+        self.deleted = None;
+    }
+
+    /// Its object is gone.
+    pub(crate) fn delete(&mut self, now: Instant) {
+        self.deleted.get_or_insert(now);
+    }
+
+    /// Whether it has been shown for long enough after its end.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.deleted.is_some_and(|at| now.duration_since(at) >= SHOWN_AFTER)
+    }
+
+    /// Whether its object is gone.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.is_some()
+    }
+
+    /// It answered.
+    pub(crate) fn answered(&mut self, stats: Stats, now: Instant) {
+        let counts = |stats: &Stats| stats.inbound.requests.saturating_add(stats.inbound.connections);
+        if self.latest.as_ref().is_some_and(|(_, known)| counts(&stats) < counts(known)) {
+            // Another process, which counts from nothing: what was before can't be compared with it.
+            self.bases.clear();
+            self.minutes.clear();
+        }
+        if self.bases.is_empty() {
+            self.bases.push_back((now, stats.clone()));
+            self.minutes.push_back((now, stats.clone()));
+        }
+        self.trouble = None;
+        self.latest = Some((now, stats));
+    }
+
+    /// It did not, or what it said was no answer.
+    pub(crate) fn failed(&mut self, why: String) {
+        self.trouble = Some(why);
+    }
+
+    /// A step has passed: its figures go into the history, and are returned. None where nothing came.
+    pub(crate) fn step(&mut self) -> Option<Figures> {
+        let figures = self.bases.back().and_then(|base| self.since_base(base));
+        self.history.push(figures.as_ref());
+        let latest = self.latest.clone().filter(|_| figures.is_some())?;
+        if self.minutes.back().is_none_or(|(at, _)| latest.0.duration_since(*at) >= MINUTE) {
+            self.minutes.push_back(latest.clone());
+        }
+        self.bases.push_back(latest);
+        keep(&mut self.bases, BASES);
+        keep(&mut self.minutes, 2);
+        figures
+    }
+
+    /// The figures of the last 10 to 15 s; none while it does not answer.
+    pub(crate) fn figures(&self, now: Instant) -> Option<Figures> {
+        if self.is_deleted() || self.is_silent(now) {
+            return None;
+        }
+        self.since_base(self.bases.front()?)
+    }
+
+    fn since_base(&self, (at, base): &Answer) -> Option<Figures> {
+        let (last, stats) = self.latest.as_ref()?;
+        let time = last.duration_since(*at);
+        (!time.is_zero()).then(|| Figures::of(stats.inbound.since(&base.inbound), time))
+    }
+
+    /// Each route with what came in the last minute or two, over how long, and its counts since the start.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&Route, Figures)> {
+        let (last, stats) = self
+            .latest
+            .as_ref()
+            .map_or((None, [].as_slice()), |(at, stats)| (Some(*at), stats.routes.as_slice()));
+        let base = self.minutes.front();
+        stats.iter().map(move |route| {
+            let known = base.and_then(|(_, base)| {
+                base.routes.iter().find(|known| {
+                    known.port == route.port && known.method == route.method && known.path == route.path
+                })
+            });
+            let since = known.map_or_else(|| route.totals.clone(), |known| route.totals.since(&known.totals));
+            let time = base.zip(last).map_or(MINUTE, |((at, _), last)| last.duration_since(*at));
+            (route, Figures::of(since, time.max(Duration::from_secs(1))))
+        })
+    }
+
+    /// What it asks of others, by the name of the upstream, and the state of that circuit.
+    pub(crate) fn outbound(&self) -> impl Iterator<Item = (&str, Figures, Option<&str>)> {
+        let base = self.bases.front();
+        let latest = self.latest.iter();
+        latest.flat_map(move |(last, stats)| {
+            stats.outbound.iter().map(move |outbound| {
+                let known = base.and_then(|(_, base)| {
+                    base.outbound.iter().find(|known| known.upstream == outbound.upstream)
+                });
+                let before = known.map(|known| known.totals.clone());
+                let time =
+                    base.map_or(MINUTE, |(at, _)| last.duration_since(*at)).max(Duration::from_secs(1));
+                let totals = outbound.totals.since(&before.unwrap_or_else(|| outbound.totals.clone()));
+                (&*outbound.upstream, Figures::of(totals, time), outbound.breaker.as_deref())
+            })
+        })
+    }
+
+    /// The last answer.
+    pub(crate) fn stats(&self) -> Option<&Stats> {
+        self.latest.as_ref().map(|(_, stats)| stats)
+    }
+
+    /// How long ago it last answered.
+    pub(crate) fn last_answer(&self, now: Instant) -> Option<Duration> {
+        self.latest.as_ref().map(|(at, _)| now.duration_since(*at))
+    }
+
+    /// Cores.
+    pub(crate) fn cpu(&self) -> Option<Usage> {
+        let ((at, base), (last, stats)) = (self.bases.front()?, self.latest.as_ref()?);
+        let (before, now) = (base.resources.cpu.as_ref()?, stats.resources.cpu.as_ref()?);
+        let seconds = last.duration_since(*at).as_secs_f64();
+        let used = ((now.usage_seconds - before.usage_seconds) / seconds).max(0.0);
+        used.is_finite().then_some(Usage { used, limit: now.limit_cores, of: now.of })
+    }
+
+    /// Bytes.
+    #[allow(clippy::cast_precision_loss)] // bytes of a pod
+    pub(crate) fn memory(&self) -> Option<Usage> {
+        let memory = self.stats()?.resources.memory.as_ref()?;
+        let limit = memory.limit_bytes.map(|bytes| bytes as f64);
+        Some(Usage { used: memory.working_set_bytes as f64, limit, of: memory.of })
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        now.duration_since(self.latest.as_ref().map_or(self.since, |(at, _)| *at)) >= SILENT
+    }
+
+    /// What is to be looked at, the worst first.
+    pub(crate) fn findings(&self, now: Instant, usual: Option<Usual>) -> Vec<Finding> {
+        let mut findings = self.lifeless(now).map_or_else(|| self.alive(now, usual), |finding| vec![finding]);
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.state));
+        findings
+    }
+
+    fn lifeless(&self, now: Instant) -> Option<Finding> {
+        if let Some(at) = self.deleted {
+            let text = format!("the pod was deleted {} s ago", now.duration_since(at).as_secs());
+            return Some(Finding::new(State::Gone, text));
+        }
+        let why = self.trouble.as_deref().unwrap_or("no answer");
+        if !self.is_silent(now) {
+            return self.latest.is_none().then(|| Finding::new(State::Waiting, "no answer yet"));
+        }
+        if self.latest.is_none() && (self.pod.address.is_none() || !self.pod.ready) {
+            return Some(Finding::new(State::Waiting, format!("the pod is not ready: {}", self.pod.phase)));
+        }
+        let ago = self.last_answer(now).unwrap_or_else(|| now.duration_since(self.since));
+        Some(Finding::new(State::Gone, format!("no answer for {} s: {why}", ago.as_secs())))
+    }
+
+    fn alive(&self, now: Instant, usual: Option<Usual>) -> Vec<Finding> {
+        let traffic = self.figures(now).map(|own| judge::traffic(&own, usual)).unwrap_or_default();
+        let memory = self.memory().zip(self.stats()).and_then(|(_, stats)| {
+            let memory = stats.resources.memory.as_ref()?;
+            judge::memory(memory.working_set_bytes, memory.limit_bytes?)
+        });
+        let logs = self.log_lag.and_then(judge::logs);
+        let breakers =
+            self.outbound().filter_map(|(upstream, _, state)| judge::breaker(upstream, state.unwrap_or("")));
+        traffic.into_iter().chain(memory).chain(logs).chain(breakers).collect()
+    }
+}
+
+fn keep(answers: &mut VecDeque<Answer>, most: usize) {
+    while answers.len() > most {
+        answers.pop_front();
+    }
+}

@@ -1,0 +1,225 @@
+//! A collector, and sidecars for it to watch whose figures a test decides.
+
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a panic is the report here, and not every test uses all of this"
+)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::get;
+use axum::{Json, Router};
+use outrigger_collector::{Options, Source};
+use outrigger_runtime::shutdown::{self, Trigger};
+use serde_json::{Value, json};
+use tokio::task::LocalSet;
+
+pub(crate) const TOKEN: &str = "the-token";
+
+/// What a sidecar tells: so many requests a second, so slow, of which so many fail.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) rate: u64,
+    pub(crate) milliseconds: u64,
+    pub(crate) errors_of_100: u64,
+    pub(crate) routes: usize,
+}
+
+pub(crate) const FAST: Load = Load { rate: 40, milliseconds: 12, errors_of_100: 0, routes: 3 };
+pub(crate) const SLOW: Load = Load { milliseconds: 320, rate: 9, ..FAST };
+
+struct Counted {
+    load: Load,
+    at: Instant,
+    requests: u64,
+    errors: u64,
+    seconds: f64,
+    buckets: Vec<(u64, u64)>,
+}
+
+/// A stand-in for a proxy's admin server.
+pub(crate) struct Sidecar {
+    counted: Arc<Mutex<Counted>>,
+    pub(crate) address: SocketAddr,
+    stop: Trigger,
+}
+
+impl Sidecar {
+    pub(crate) fn start(load: Load) -> Self {
+        let counted =
+            Counted { load, at: Instant::now(), requests: 0, errors: 0, seconds: 0.0, buckets: Vec::new() };
+        let counted = Arc::new(Mutex::new(counted));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/stats", get(stats)).with_state(Arc::clone(&counted));
+        let (stop, stopped) = shutdown::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                tokio::select! {
+                    served = axum::serve(listener, router) => served.unwrap(),
+                    () = stopped.requested() => {}
+                }
+            });
+        });
+        Self { counted, address, stop }
+    }
+
+    pub(crate) fn set(&self, load: Load) {
+        let mut counted = self.counted.lock().unwrap();
+        counted.go_on();
+        counted.load = load;
+    }
+
+    /// Ends it, as a pod dies: nobody listens there any more.
+    pub(crate) fn kill(self) {
+        self.stop.request();
+    }
+}
+
+impl Counted {
+    fn go_on(&mut self) {
+        let Load { rate, milliseconds, errors_of_100, .. } = self.load;
+        let more = u64::try_from(self.at.elapsed().as_millis()).unwrap() * rate / 1000;
+        if more == 0 {
+            return;
+        }
+        self.at = Instant::now();
+        self.requests += more;
+        self.errors = self.errors.max(1) + more * errors_of_100 / 100 - 1;
+        let milliseconds = u32::try_from(milliseconds).unwrap();
+        self.seconds += f64::from(u32::try_from(more).unwrap()) * f64::from(milliseconds) / 1000.0;
+        let bound = u64::from(milliseconds) * 1000;
+        match self.buckets.iter_mut().find(|(known, _)| *known == bound) {
+            Some((_, count)) => *count += more,
+            None => self.buckets.push((bound, more)),
+        }
+    }
+
+    fn document(&mut self) -> Value {
+        self.go_on();
+        let duration = json!({"count": self.requests, "sumSeconds": self.seconds, "buckets": self.buckets});
+        let route = |number: usize| {
+            json!({"method": "GET", "path": format!("/carts/{{id}}/items/{number}"), "requests": self.requests / 3,
+                "codes": {"200": self.requests - self.errors, "503": self.errors}, "duration": duration,
+                "requestBodyBytes": 0, "responseBodyBytes": self.requests * 700})
+        };
+        let routes: Vec<_> = (0..self.load.routes).map(route).collect();
+        let failed = json!({"time": "2026-01-01T10:00:00Z", "port": "http", "method": "GET", "path": "/carts/{id}",
+            "status": 503, "reason": ""});
+        let failures = if self.errors > 0 { vec![failed] } else { vec![] };
+        let memory =
+            json!({"of": "pod", "usageBytes": 30 << 20, "workingSetBytes": 24 << 20, "limitBytes": 64 << 20});
+        let cpu = json!({"of": "pod", "usageSeconds": self.seconds / 10.0, "limitCores": 0.5, "throttledSeconds": 0});
+        json!({"version": 1, "time": "2026-01-01T10:00:00Z", "lastErrors": failures,
+            "resources": {"cpu": cpu, "memory": memory},
+            "ports": [{"port": "http", "direction": "inbound",
+                "http": {"requests": self.requests, "codeClasses": {"2xx": self.requests - self.errors, "5xx": self.errors},
+                    "errors": {}, "inFlight": 1, "requestBodyBytes": 0, "responseBodyBytes": self.requests * 700,
+                    "duration": duration, "routes": routes},
+                "tcp": {"connectionsOpened": 0, "connectionsOpen": 0, "readBytes": 0, "writtenBytes": 0}}]})
+    }
+}
+
+async fn stats(State(counted): State<Arc<Mutex<Counted>>>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {TOKEN}")) {
+        return (StatusCode::UNAUTHORIZED, Json(json!({})));
+    }
+    (StatusCode::OK, Json(counted.lock().unwrap().document()))
+}
+
+/// An injected pod of a Deployment, as the API server tells it.
+pub(crate) fn pod(deployment: &str, number: usize, admin: SocketAddr) -> Value {
+    let config = json!({"version": 1, "profile": "outrigger-system/default", "token": TOKEN});
+    let ports = json!([{"name": "outrigger-admin", "containerPort": admin.port()}]);
+    json!({
+        "metadata": {
+            "namespace": "shop", "name": format!("{deployment}-5d9f-{number}"),
+            "labels": {"outrigger.dev/injected": "true", "pod-template-hash": "5d9f"},
+            "annotations": {"outrigger.dev/config": config.to_string(), "outrigger.dev/status": "{\"version\":\"0.1.0\"}"},
+            "ownerReferences": [{"kind": "ReplicaSet", "name": format!("{deployment}-5d9f"), "controller": true}],
+        },
+        "spec": {"nodeName": "node-1", "initContainers": [{"name": "outrigger-proxy", "ports": ports}]},
+        "status": {"phase": "Running", "podIP": admin.ip(), "conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+/// A collector on a thread of its own, and the file that tells it its pods.
+pub(crate) struct Collector {
+    pub(crate) url: String,
+    file: PathBuf,
+    stop: Trigger,
+}
+
+impl Collector {
+    pub(crate) fn start(pods: &[Value]) -> Self {
+        let listen = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap()
+        };
+        let file = std::env::temp_dir().join(format!(
+            "outrigger-collector-{}-{}.json",
+            std::process::id(),
+            listen.port()
+        ));
+        let (stop, shutdown) = shutdown::channel();
+        let collector = Self { url: format!("http://{listen}"), file: file.clone(), stop };
+        collector.tell(pods);
+        let options = Options {
+            listen,
+            admin_port: None,
+            pods: Some(file.clone()),
+            log_level: "info".to_owned(),
+            log_format: outrigger_runtime::log::Format::Text,
+        };
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let run = outrigger_collector::run(
+                options,
+                Source::File(file),
+                outrigger_runtime::log::detached(),
+                shutdown,
+            );
+            LocalSet::new().block_on(&runtime, run).unwrap();
+        });
+        eventually("the collector listens", || std::net::TcpStream::connect(listen).is_ok());
+        collector
+    }
+
+    /// These are the pods now.
+    pub(crate) fn tell(&self, pods: &[Value]) {
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, json!({"kind": "List", "items": pods}).to_string()).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop.request();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+/// Waits until it holds, for half a minute.
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) -> Duration {
+    within(Duration::from_secs(30), what, holds)
+}
+
+/// Waits until it holds, and returns how long that took.
+pub(crate) fn within(most: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < most, "within {most:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    begin.elapsed()
+}
