@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::logs::LogSource;
 use crate::names::ADMIN_PORT;
+use crate::overrides::{HeadersSpec, OverrideSpec};
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
 use crate::tls::TlsSpec;
@@ -51,7 +52,7 @@ pub struct SidecarConfig {
 }
 
 /// One port of the app that the proxy has taken over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inbound {
     /// The port's name, which now belongs to the proxy. It is the `port` label of the metrics.
@@ -65,6 +66,15 @@ pub struct Inbound {
     /// TLS, which ends at the proxy. Each Secret is found in a directory of its name, in [`crate::names::SECRETS_DIR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// Headers of requests that are set and taken out.
+    #[serde(default, skip_serializing_if = "HeadersSpec::is_empty")]
+    pub request_headers: HeadersSpec,
+    /// Headers of answers that are set and taken out.
+    #[serde(default, skip_serializing_if = "HeadersSpec::is_empty")]
+    pub response_headers: HeadersSpec,
+    /// Answers that are changed, by their status.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<OverrideSpec>,
 }
 
 /// One service that the app calls.

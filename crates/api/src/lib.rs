@@ -6,6 +6,7 @@ pub mod cidr;
 pub mod config;
 pub mod logs;
 pub mod names;
+pub mod overrides;
 pub mod port;
 pub mod probe;
 pub mod profile;

@@ -9,6 +9,7 @@ use crate::Fault;
 use crate::faults;
 use crate::logs::LogSpec;
 use crate::names::is_label;
+use crate::overrides::{HeadersSpec, MAX_OVERRIDES, OverrideSpec};
 use crate::port::PortRef;
 use crate::quantity::Quantity;
 #[cfg(feature = "crd")]
@@ -258,6 +259,16 @@ pub struct InboundSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "TlsSpec"))]
     pub tls: Option<TlsSpec>,
+    /// Headers of requests that are set and taken out before the app sees them.
+    #[serde(skip_serializing_if = "HeadersSpec::is_empty")]
+    pub request_headers: HeadersSpec,
+    /// Headers of the app's answers that are set and taken out before clients see them.
+    #[serde(skip_serializing_if = "HeadersSpec::is_empty")]
+    pub response_headers: HeadersSpec,
+    /// Answers of the app that are changed, by their status; the first entry that matches decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "crd", schemars(length(max = MAX_OVERRIDES)))]
+    pub overrides: Vec<OverrideSpec>,
 }
 
 /// What a port speaks, as users write it.
@@ -428,7 +439,7 @@ impl SidecarProfileSpec {
                 let message = format!("{} appears twice: only the first entry would count", inbound.port);
                 faults.push(Fault::new(format!("spec.inbound[{i}].port"), message));
             }
-            faults.extend(inbound.tls.iter().flat_map(|tls| tls.check(&format!("spec.inbound[{i}].tls"))));
+            faults.extend(inbound.check(&format!("spec.inbound[{i}]")));
         }
         faults.extend(self.check_upstreams());
         faults.extend(self.skip.check("spec.skip"));
@@ -500,6 +511,22 @@ fn without_nulls(value: &Value) -> Value {
 pub(crate) fn too_many(field: &str, entries: usize) -> Option<Fault> {
     let message = || format!("{entries} entries: at most {MAX_ENTRIES}");
     (entries > MAX_ENTRIES).then(|| Fault::new(field, message()))
+}
+
+impl InboundSpec {
+    fn check(&self, at: &str) -> Vec<Fault> {
+        let mut faults: Vec<_> = self.tls.iter().flat_map(|tls| tls.check(&format!("{at}.tls"))).collect();
+        faults.extend(self.request_headers.check(&format!("{at}.requestHeaders")));
+        faults.extend(self.response_headers.check(&format!("{at}.responseHeaders")));
+        if self.overrides.len() > MAX_OVERRIDES {
+            let message = format!("{} entries: at most {MAX_OVERRIDES}", self.overrides.len());
+            faults.push(Fault::new(format!("{at}.overrides"), message));
+        }
+        for (i, entry) in self.overrides.iter().enumerate() {
+            faults.extend(entry.check(&format!("{at}.overrides[{i}]")));
+        }
+        faults
+    }
 }
 
 impl SharedMount {

@@ -42,9 +42,16 @@ pub(crate) fn subdomains_rule() -> Value {
 
 /// That a text is the name of a header, as [`crate::names::is_header_name`].
 pub(crate) fn header_name_rule() -> Value {
+    rule(&is_header_name("self"), "it takes letters, digits and -, and no header that frames a message")
+}
+
+/// The same of each text of a list.
+pub(crate) fn header_names_rule() -> Value {
+    let each = format!("self.all(name, {})", is_header_name("name"));
+    rule(&each, "it takes letters, digits and -, and no header that frames a message")
+}
+
+fn is_header_name(text: &str) -> String {
     let framing = crate::names::FRAMING_HEADERS.join("|");
-    rule(
-        &format!("self.matches('^[A-Za-z0-9-]+$') && !self.lowerAscii().matches('^({framing})$')"),
-        "it takes letters, digits and -, and no header that frames a message",
-    )
+    format!("{text}.matches('^[A-Za-z0-9-]+$') && !{text}.lowerAscii().matches('^({framing})$')")
 }

@@ -14,6 +14,9 @@ use crate::sentences::differs;
 /// The containers that injection adds. By their names and not by a prefix, which a user's own may have.
 pub(crate) const OUR_CONTAINERS: [&str; 2] = [PROXY_CONTAINER, LOGS_CONTAINER];
 
+/// How many volumes injection adds beside those of Secrets.
+pub(crate) const OUR_VOLUMES: usize = 2;
+
 /// Whether injection adds a volume of that name.
 pub(crate) fn is_our_volume(name: &str) -> bool {
     let number = || name.strip_prefix(SECRET_VOLUME_PREFIX)?.parse().ok();

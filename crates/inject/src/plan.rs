@@ -11,7 +11,7 @@ use outrigger_api::names::{
     STATUS_ANNOTATION,
 };
 use outrigger_api::probe::Probe;
-use outrigger_api::profile::{SharedMount, SidecarProfileSpec};
+use outrigger_api::profile::{InboundSpec, SharedMount, SidecarProfileSpec};
 use serde_json::Value;
 
 use crate::edit::{Edit, escape};
@@ -152,12 +152,19 @@ fn sidecar_config(
     probes: &Probes,
     token: &str,
 ) -> SidecarConfig {
-    let inbound = takeover.moved.iter().map(|port| Inbound {
-        name: port.name.clone(),
-        listen: port.listen,
-        target: port.port,
-        protocol: port.protocol,
-        tls: ports::spec_of(effective, port).and_then(|spec| spec.tls.clone()),
+    let inbound = takeover.moved.iter().map(|port| {
+        let InboundSpec { tls, request_headers, response_headers, overrides, .. } =
+            ports::spec_of(effective, port).cloned().unwrap_or_default();
+        Inbound {
+            name: port.name.clone(),
+            listen: port.listen,
+            target: port.port,
+            protocol: port.protocol,
+            tls,
+            request_headers,
+            response_headers,
+            overrides,
+        }
     });
     SidecarConfig {
         version: config::VERSION,

@@ -3,7 +3,7 @@
 use outrigger_api::names::STATUS_ANNOTATION;
 use serde_json::Value;
 
-use crate::owned::{OUR_ANNOTATIONS, OUR_CONTAINERS, OUR_LABELS, is_our_volume};
+use crate::owned::{OUR_ANNOTATIONS, OUR_CONTAINERS, OUR_LABELS, OUR_VOLUMES, is_our_volume};
 use crate::secrets::MAX_SECRETS;
 use crate::{Report, UninjectError, probes, remains};
 
@@ -40,7 +40,8 @@ fn not_ours(report: &Report) -> Option<String> {
     let ours = |name: &str| OUR_CONTAINERS.contains(&name) || is_our_volume(name);
     let item = rendered.keys().find(|name| !ours(name)).cloned();
     // Each once: what follows looks at each of them for each of the pod's.
-    let many = || (containers.len() + volumes.len() > 4 + MAX_SECRETS).then(|| "an item twice".to_owned());
+    let too_many = containers.len() > OUR_CONTAINERS.len() || volumes.len() > OUR_VOLUMES + MAX_SECRETS;
+    let many = || too_many.then(|| "an item twice".to_owned());
     let theirs = |container: &str| !containers.iter().any(|ours| ours == container);
     let port = || {
         let found = ports.iter().find(|port| port.name.is_empty() || !theirs(&port.container))?;

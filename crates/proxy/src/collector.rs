@@ -95,6 +95,9 @@ impl Families<'_> {
                 counts.map(|(count, result)| (vec![("result", result)], count.get())).collect()
             },
         )?;
+        self.counter(("overrides", "Answers of the app that were changed by their status"), |port| {
+            one(port.overridden.get())
+        })?;
         let help = "Clients' connections closed by the proxy, because no further request came";
         self.counter(("idle_connections_closed", help), |port| one(port.idle_closed.get()))?;
         let help =

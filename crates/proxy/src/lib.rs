@@ -39,6 +39,7 @@ mod method;
 mod metrics;
 mod observe;
 pub mod open_files;
+mod overrides;
 mod own_time;
 mod pipe;
 mod pool;

@@ -76,6 +76,8 @@ pub(crate) struct PortMetrics {
     pub(crate) idle_closed: Counter,
     /// Handshakes by TLS, by [`Handshake`].
     pub(crate) handshakes: [Counter; Handshake::ALL.len()],
+    /// Answers of the app that were changed by their status.
+    pub(crate) overridden: Counter,
     /// Calls by gRPC that have ended.
     pub(crate) grpc: ByCode,
     /// Connections by HTTP/2.
@@ -147,6 +149,7 @@ impl PortMetrics {
             detected: Default::default(),
             idle_closed: Counter::default(),
             handshakes: Default::default(),
+            overridden: Counter::default(),
             grpc: ByCode::default(),
             http2: Http2::default(),
             relayed: Relayed::default(),

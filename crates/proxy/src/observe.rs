@@ -11,6 +11,7 @@ use crate::access_log::{Context, Line, Noted};
 use crate::failures::Failure;
 use crate::grpc::Code;
 use crate::method::Method;
+use crate::overrides::{Change, Rules};
 use crate::own_time::Clock;
 use crate::port::Port;
 use crate::reason::Reason;
@@ -27,7 +28,7 @@ pub(crate) struct Exchange {
     pub(crate) port: Rc<Port>,
     clock: Rc<Clock>,
     version: Version,
-    method: Method,
+    pub(crate) method: Method,
     place: Place,
     started: Instant,
     code: Cell<u16>,
@@ -44,6 +45,8 @@ pub(crate) struct Exchange {
     /// Whether the access log was on when it began.
     logged: bool,
     noted: Option<Box<Noted>>,
+    /// What is done to the answer.
+    pub(crate) rules: Option<Rules>,
 }
 
 impl Exchange {
@@ -53,6 +56,7 @@ impl Exchange {
         let mut exchange = Self::of(port, clock, request.version, request.method, place);
         // gRPC knows no other version.
         exchange.is_grpc = request.version == Version::Http2 && request.is_grpc();
+        exchange.rules = port.answer_rules(request, exchange.is_grpc);
         if exchange.logged {
             exchange.noted = Some(Box::new(Noted::of(request)));
         }
@@ -83,6 +87,7 @@ impl Exchange {
             response_body_bytes: Cell::new(0),
             logged: port.access_log.is_on(),
             noted: None,
+            rules: None,
         }
     }
 
@@ -106,6 +111,15 @@ impl Exchange {
     /// The answer's status is known.
     pub(crate) fn answered(&self, code: u16) {
         self.code.set(code);
+    }
+
+    /// What becomes of the app's answer with this status; `None` where it stays as it is.
+    pub(crate) fn change(&self, status: u16) -> Option<&Change> {
+        let change = self.rules.as_ref()?.change(status)?;
+        if change.is_override {
+            self.port.metrics.overridden.add(1);
+        }
+        Some(change)
     }
 
     /// The answer's `grpc-status` is known.

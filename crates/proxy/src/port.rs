@@ -1,5 +1,6 @@
 //! One port of the app, or one place that it calls, as the worker sees it.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::host::LocalHost;
 use crate::labels::Direction;
 use crate::limits::Limits;
 use crate::metrics::PortMetrics;
+use crate::overrides::{Answers, Rules};
 use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::request::Request;
@@ -46,6 +48,10 @@ pub(crate) struct Port {
     terminators: Rc<RefCell<Terminators>>,
     /// The request header that tells the subject of a client's certificate.
     subject_header: Option<String>,
+    /// What the config does to the headers of each request.
+    request_headers: Option<Edits>,
+    /// What it does to answers.
+    answers: Option<Box<Answers>>,
     /// When each reason was last warned of.
     warned: [Cell<Option<Instant>>; Reason::ALL.len()],
 }
@@ -54,7 +60,7 @@ pub(crate) struct Port {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Spec {
     /// It was taken over.
-    Inbound(Inbound),
+    Inbound(Box<Inbound>),
     /// The app calls it.
     Upstream(Upstream),
     /// Nothing: redirection brings all that goes in and out.
@@ -62,6 +68,14 @@ pub(crate) enum Spec {
 }
 
 impl Spec {
+    /// A port that was taken over.
+    fn inbound(&self) -> Option<&Inbound> {
+        match self {
+            Self::Inbound(inbound) => Some(inbound),
+            Self::Upstream(_) | Self::Unknown => None,
+        }
+    }
+
     pub(crate) fn protocol(&self) -> Protocol {
         match self {
             Self::Inbound(inbound) => inbound.protocol,
@@ -82,8 +96,7 @@ pub(crate) struct Shared {
 }
 
 fn subject_header(spec: &Spec) -> Option<String> {
-    let Spec::Inbound(Inbound { tls: Some(tls), .. }) = spec else { return None };
-    tls.client_certificates.as_ref()?.subject_header.clone()
+    spec.inbound()?.tls.as_ref()?.client_certificates.as_ref()?.subject_header.clone()
 }
 
 impl Port {
@@ -93,6 +106,8 @@ impl Port {
         Self {
             local_host: LocalHost::of(&spec),
             subject_header: subject_header(&spec),
+            request_headers: spec.inbound().and_then(|inbound| Edits::of(&inbound.request_headers)),
+            answers: spec.inbound().and_then(Answers::of).map(Box::new),
             terminators: Rc::clone(&shared.terminators),
             target,
             spec,
@@ -129,13 +144,12 @@ impl Port {
 
     /// What handshakes go by now; `None` where there is no TLS.
     pub(crate) fn terminator(&self) -> Option<Arc<Terminator>> {
-        let Spec::Inbound(inbound) = &self.spec else { return None };
-        self.terminators.borrow().get(&tls::place(inbound)).map(Arc::clone)
+        self.terminators.borrow().get(&tls::place(self.spec.inbound()?)).map(Arc::clone)
     }
 
     /// What a client gets that speaks plain HTTP where TLS is spoken.
     pub(crate) fn refuses_plain(&self, request: &Request<'_>) -> Option<OwnAnswer> {
-        let Spec::Inbound(Inbound { tls: Some(tls), .. }) = &self.spec else { return None };
+        let tls = self.spec.inbound()?.tls.as_ref()?;
         let redirect = match tls.plain_http {
             PlainHttp::Refuse => None,
             PlainHttp::Redirect => OwnAnswer::redirect(request),
@@ -143,16 +157,23 @@ impl Port {
         Some(redirect.unwrap_or_else(|| OwnAnswer::of(Reason::PlainHttp, Direction::Inbound)))
     }
 
+    /// What is done to the answer to this request; `None` where nothing is.
+    pub(crate) fn answer_rules(&self, request: &Request<'_>, is_grpc: bool) -> Option<Rules> {
+        self.answers.as_ref()?.to(request, is_grpc)
+    }
+
     /// What is done to the headers of a request by a client whose certificate has this subject; `None` where nothing is.
-    pub(crate) fn request_edits(&self, subject: Option<&HeaderValue>) -> Option<Edits> {
-        let name = self.subject_header.as_ref()?;
-        let mut edits = Edits::default();
+    pub(crate) fn request_edits(&self, subject: Option<&HeaderValue>) -> Option<Cow<'_, Edits>> {
+        let Some(name) = &self.subject_header else {
+            return self.request_headers.as_ref().map(Cow::Borrowed);
+        };
+        let mut edits = self.request_headers.clone().unwrap_or_default();
         match subject {
             Some(subject) => edits.set(name, subject.clone()),
             // Nobody else's word for it.
             None => edits.remove(name),
         }
-        Some(edits)
+        Some(Cow::Owned(edits))
     }
 
     /// Whether the pod is on its way out, so that clients should connect elsewhere.

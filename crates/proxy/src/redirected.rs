@@ -185,7 +185,7 @@ impl Redirected {
             let config = self.config.borrow();
             let inbound = config.inbound.iter().find(|inbound| inbound.target == original.port());
             let (labels, spec) = match inbound {
-                Some(inbound) => (Labels::of_inbound(inbound), Spec::Inbound(inbound.clone())),
+                Some(inbound) => (Labels::of_inbound(inbound), Spec::Inbound(Box::new(inbound.clone()))),
                 None => (Labels::of_other_inbound(), Spec::Unknown),
             };
             return (self.port(spec, &labels, to()), Vec::new());

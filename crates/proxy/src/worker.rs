@@ -203,7 +203,7 @@ fn spec(listen: u16, config: &SidecarConfig) -> Spec {
     let inbound = inbound.filter(|_| config.interception == Interception::Ports);
     let upstream = || config.upstreams.iter().find(|upstream| upstream.listen == Some(listen));
     match inbound {
-        Some(inbound) => Spec::Inbound(inbound.clone()),
+        Some(inbound) => Spec::Inbound(Box::new(inbound.clone())),
         None => upstream().map_or(Spec::Unknown, |upstream| Spec::Upstream(upstream.clone())),
     }
 }

@@ -23,7 +23,7 @@ fn change(proxy: &Running, config: &SidecarConfig) {
 }
 
 fn inbound(name: &str, listen: u16, target: u16, protocol: Protocol) -> Inbound {
-    Inbound { name: name.to_owned(), listen, target, protocol, tls: None }
+    Inbound { name: name.to_owned(), listen, target, protocol, ..Inbound::default() }
 }
 
 #[test]

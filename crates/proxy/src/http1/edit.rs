@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::headers::Edits;
 use crate::host::LocalHost;
 use crate::http1::head::RequestHead;
+use crate::overrides::Change;
 
 /// Makes the head of a request, at the beginning of `message`, that of the next connection, with what the port wants of its headers.
 /// Returns where it starts now.
@@ -23,15 +24,38 @@ pub(crate) fn request(
         Some(local) => local.edits(bytes, remove, added),
         None => (remove.clone(), added.to_vec()),
     };
-    let lines: Vec<_> = edits.iter().flat_map(|edits| edits.lines_to_add()).collect();
     if let Some(edits) = edits {
         remove.extend(edits.lines_to_remove(bytes));
         remove.sort_by_key(|line| line.start);
         remove.dedup();
-        add.extend(lines.iter().map(Vec::as_slice));
+        add.push(edits.lines_to_add());
     }
     rewrite(message, 0, length, &remove, &add)
 }
+
+/// Changes the head of an answer, at the beginning of `message`, and takes out and adds what its connection needs. Returns where it
+/// starts now.
+pub(crate) fn changed(
+    message: &mut Vec<u8>,
+    length: usize,
+    mut remove: Vec<Range<usize>>,
+    connection: &[u8],
+    change: &Change,
+) -> usize {
+    remove.extend(change.headers.lines_to_remove(&message[..length]));
+    remove.sort_by_key(|line| line.start);
+    remove.dedup();
+    let start = rewrite(message, 0, length, &remove, &[change.headers.lines_to_add(), connection]);
+    if let Some(status) = change.status {
+        let line = message[start..].iter().position(|byte| *byte == b'\r').unwrap_or_default();
+        // Behind the version, which is the app's or has been set right.
+        message.splice(start + VERSION..start + line, format!(" {status}").into_bytes());
+    }
+    start
+}
+
+/// `HTTP/1.1`
+const VERSION: usize = 8;
 
 /// Lines that the head needs in place of those that concerned the client's connection.
 fn added(head: &RequestHead) -> &'static [&'static [u8]] {

@@ -67,7 +67,7 @@ pub(crate) async fn exchange(
     }
 
     let edits = port.request_edits(client.stream.subject());
-    let start = edit::request(message, head, port.local_host.as_ref(), edits.as_ref());
+    let start = edit::request(message, head, port.local_host.as_ref(), edits.as_deref());
     let again = head.method.is_safe() && head.framing == Framing::None;
     let mut sent = match forward::send(port, &exchange, &message[start..], again).await {
         Ok(sent) => sent,

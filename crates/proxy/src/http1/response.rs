@@ -15,6 +15,7 @@ use crate::http1::head::{self, RequestHead, ResponseHead};
 use crate::limits::MAX_BUFFER;
 use crate::method::Method;
 use crate::observe::Exchange;
+use crate::overrides::Change;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
 use crate::request::Version;
@@ -115,11 +116,15 @@ pub(crate) async fn pass(
     if head.status == 101 {
         return Box::pin(switch(client, message, head, asked, stalled)).await;
     }
+    let change = exchange.change(head.status);
+    if let Some(Change { body: Some(body), .. }) = change {
+        return Box::pin(instead(client, message, head, asked, keep, exchange, body)).await;
+    }
     let Plan { mut body, unchunk, stage, keep_app, keep_client } = Plan::of(&head, asked, keep);
     let mut end = head.length;
     let Taken { sent, mut rest } = take(&mut body, &mut message, end, unchunk, exchange)?;
     let mut in_bulk = message.is_full();
-    let start = edit_head(&mut message, head, asked, unchunk, keep_client, &mut end);
+    let start = edit_head(&mut message, head, asked, unchunk, keep_client, change, &mut end);
     asked.stage.set(stage);
     stall::write(&client, &message[start..end + sent], stalled).await?;
     drop(message);
@@ -318,6 +323,7 @@ fn edit_head(
     asked: &Asked,
     unchunk: bool,
     keep_client: bool,
+    change: Option<&Change>,
     end: &mut usize,
 ) -> usize {
     let mut remove = head.hop.remove;
@@ -325,18 +331,22 @@ fn edit_head(
         remove.extend(head.hop.chunked.take());
         remove.sort_by_key(|line| line.start);
     }
-    let connection: &[&[u8]] = match (keep_client, asked.version) {
-        (false, _) => &[b"Connection: close\r\n"],
+    let connection: &[u8] = match (keep_client, asked.version) {
+        (false, _) => b"Connection: close\r\n",
         // RFC 9112 C.2.2: what HTTP/1.0 has to be told.
-        (true, Version::Http10) => &[b"Connection: keep-alive\r\n"],
-        (true, _) => &[],
+        (true, Version::Http10) => b"Connection: keep-alive\r\n",
+        (true, _) => b"",
     };
     // RFC 9110 6.2: each server on the way tells its own version. A client of HTTP/1.1 would take 1.0 for the end.
     if head.version == Version::Http10 && asked.version == Version::Http11 {
         message[..VERSION.len()].copy_from_slice(VERSION);
     }
     let before = message.len();
-    let start = edit::rewrite(message, 0, head.length, &remove, connection);
+    let start = match change {
+        None if connection.is_empty() => edit::rewrite(message, 0, head.length, &remove, &[]),
+        None => edit::rewrite(message, 0, head.length, &remove, &[connection]),
+        Some(change) => edit::changed(message, head.length, remove, connection, change),
+    };
     // It may have grown to the right.
     *end += message.len().saturating_sub(before);
     *end -= before.saturating_sub(message.len());
@@ -360,4 +370,32 @@ async fn switch(
     asked.stage.set(Stage::Body);
     stall::write(&client, &message[start..], stalled).await?;
     Ok(Answered::Switched { from_app })
+}
+
+/// Gives the client another body in the place of the app's. That one is not waited for: where it has not come whole with the head, the
+/// app's connection is given up.
+async fn instead(
+    client: WriteHalf<'_>,
+    mut message: Buffer,
+    head: ResponseHead,
+    asked: &Asked,
+    keep: &dyn Fn() -> bool,
+    exchange: &Exchange,
+    instead: &[u8],
+) -> Result<Answered, Reason> {
+    let mut body = Body::new(head.framing);
+    let taken = body.take(&message[head.length..], |_| {}).map_err(|_| Reason::ProtocolError)?;
+    let whole = body.is_ended() && head.length + taken == message.len();
+    let keep_app = whole && head.framing != Framing::UntilClose && head.hop.persists(head.version);
+    let keep_client = asked.upload.get() == Upload::Done && keep();
+    message.truncate(head.length);
+    let (mut end, change) =
+        (head.length, exchange.rules.as_ref().and_then(|rules| rules.change(head.status)));
+    let start = edit_head(&mut message, head, asked, false, keep_client, change, &mut end);
+    if asked.method != Method::Head {
+        message.extend_from_slice(instead);
+    }
+    asked.stage.set(Stage::Body);
+    stall::write(&client, &message[start..], exchange.port.limits.body).await?;
+    Ok(Answered::Whole { app: keep_app, client: keep_client })
 }

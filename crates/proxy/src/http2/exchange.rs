@@ -241,8 +241,15 @@ async fn pass_answer(
         Err(Err(error)) => return Err(Unpassed::App(Failed::unanswered(&error))),
     };
     client.watch.answered();
-    let (head, mut from_app) = answer.into_parts();
+    let (mut head, mut from_app) = answer.into_parts();
     exchange.answered(head.status.as_u16());
+    if let Some(change) = exchange.change(head.status.as_u16()) {
+        change.headers.apply(&mut head.headers);
+        head.status = change.status.unwrap_or(head.status);
+        if let Some(body) = &change.body {
+            return send_whole(respond, head, body.clone(), exchange);
+        }
+    }
     let whole = from_app.is_end_stream();
     if whole && let Some(code) = Code::told(&head.headers) {
         exchange.grpc(code);
@@ -266,6 +273,23 @@ async fn pass_answer(
         Err(Broken::Receiver(error)) => Err(Unpassed::Client(error.reason().unwrap_or(h2::Reason::CANCEL))),
         Err(broken) => Err(Unpassed::App(Failed::within_body(&broken))),
     }
+}
+
+/// Gives the client an answer of which all is there.
+fn send_whole(
+    respond: &mut SendResponse<Bytes>,
+    head: http::response::Parts,
+    body: Bytes,
+    exchange: &Exchange,
+) -> Result<(), Unpassed> {
+    let gone = |error: h2::Error| Unpassed::Client(error.reason().unwrap_or(h2::Reason::CANCEL));
+    let only_head = exchange.method == Method::Head;
+    let mut stream = respond.send_response(Response::from_parts(head, ()), only_head).map_err(gone)?;
+    if !only_head {
+        stream.send_data(body, true).map_err(gone)?;
+    }
+    exchange.end(Reason::None);
+    Ok(())
 }
 
 /// The answer's head. Interim ones before it (1xx) are passed on at once. An error is the client's reset, or the app's.

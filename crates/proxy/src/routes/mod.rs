@@ -6,7 +6,7 @@
 mod lookup;
 mod quantiles;
 mod route;
-mod template;
+pub(crate) mod template;
 
 pub(crate) use lookup::{Place, WorkersRoutes};
 pub(crate) use quantiles::{Counted, DurationStats};

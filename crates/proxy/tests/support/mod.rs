@@ -56,7 +56,7 @@ pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
         log_level: outrigger_api::profile::LogLevel::default(),
         access_log: outrigger_api::profile::AccessLog::default(),
         interception: outrigger_api::config::Interception::default(),
-        inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol, tls: None }],
+        inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol, ..Inbound::default() }],
         upstreams: Vec::new(),
         probes: Vec::new(),
         logs: Vec::new(),
