@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::frame::Carry;
-use crate::identity::{Inode, Print};
+use crate::identity::{Generation, Inode, Print};
 
 const VERSION: u32 = 1;
 
@@ -20,6 +20,8 @@ pub struct Entry {
     pub name: String,
     /// Where it lies.
     pub inode: Inode,
+    /// Which of the files that were there.
+    pub generation: Generation,
     /// How far it was read and written out.
     pub offset: u64,
     /// Its first bytes.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::cursor::Span;
 use crate::formats::{Parser, detect};
+use crate::identity::Generation;
 use crate::output::{Event, Marks, Writer};
 use crate::record::{Record, Value};
 use crate::time::{Clock, Timestamp};
@@ -47,7 +48,9 @@ pub enum Choice {
 pub struct Raw<'a> {
     /// Its bytes.
     pub bytes: &'a [u8],
-    /// Where it begins in its file.
+    /// Its file.
+    pub generation: Generation,
+    /// Where it begins there.
     pub offset: u64,
     /// Longer than allowed, and cut.
     pub truncated: bool,
@@ -107,7 +110,8 @@ impl Converter {
             partial: raw.partial,
             invalid_utf8: std::str::from_utf8(raw.bytes).is_err(),
         };
-        let event = Event { bytes: raw.bytes, record: &self.record, marks, offset: raw.offset, observed };
+        let Raw { bytes, generation, offset, .. } = raw;
+        let event = Event { bytes, record: &self.record, marks, generation, offset, observed };
         self.writer.write(out, &event);
         marks
     }

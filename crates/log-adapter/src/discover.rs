@@ -37,6 +37,19 @@ pub(crate) struct Listing {
     pub(crate) directories: Vec<PathBuf>,
 }
 
+impl Listing {
+    /// Whether the same files have the same names in both.
+    pub(crate) fn has_same_names(&self, other: &Self) -> bool {
+        let names = |listing: &Self| {
+            let mut names: Vec<_> =
+                listing.files.iter().map(|found| (found.name.clone(), found.inode.ino)).collect();
+            names.sort_unstable();
+            names
+        };
+        names(self) == names(other)
+    }
+}
+
 /// Lists the regular files below `directory`, symbolic links to files included; oldest first. A directory that does not exist
 /// is empty: the app may make it later.
 pub(crate) fn list(directory: &Path, patterns: &[String]) -> io::Result<Listing> {

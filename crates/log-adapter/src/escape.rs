@@ -6,21 +6,30 @@ const HIGH: u64 = ONES * 128;
 /// How many bytes from the start can stand in a JSON string as they are (RFC 8259 section 7): all but `"`, `\` and those below a
 /// blank. Eight at a time, because most of what the adapter does is this.
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
-    // A byte's high bit is set where it is below `n` (for n up to 128), or zero, which is below 1.
-    let below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGH;
     let mut length = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
-        let quote = word ^ (ONES * u64::from(b'"'));
-        let backslash = word ^ (ONES * u64::from(b'\\'));
-        let special = below(word, 32) | below(quote, 1) | below(backslash, 1);
-        if special != 0 {
-            return length + special.trailing_zeros() as usize / 8;
+    while let Some(chunk) = bytes[length..].first_chunk() {
+        if let Some(plain) = plain_of_eight(*chunk) {
+            return length + plain;
         }
         length += 8;
     }
+    // The rest, with bytes before it that are plain.
+    if let Some(chunk) = bytes.last_chunk() {
+        return plain_of_eight(*chunk).map_or(bytes.len(), |plain| bytes.len() - 8 + plain);
+    }
     let special = |byte: &u8| *byte < 32 || matches!(byte, b'"' | b'\\');
-    length + bytes[length..].iter().position(special).unwrap_or(bytes.len() - length)
+    bytes.iter().position(special).unwrap_or(bytes.len())
+}
+
+/// How many stand before the first that is not plain; none where all are.
+fn plain_of_eight(bytes: [u8; 8]) -> Option<usize> {
+    // A byte's high bit is set where it is below `n` (for n up to 128), or zero, which is below 1.
+    let below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGH;
+    let word = u64::from_le_bytes(bytes);
+    let quote = word ^ (ONES * u64::from(b'"'));
+    let backslash = word ^ (ONES * u64::from(b'\\'));
+    let special = below(word, 32) | below(quote, 1) | below(backslash, 1);
+    (special != 0).then(|| special.trailing_zeros() as usize / 8)
 }
 
 /// Writes valid UTF-8 as the inside of a JSON string.

@@ -13,7 +13,7 @@ use crate::checkpoint::Entry;
 use crate::convert::{Converter, Raw};
 use crate::discover::modified;
 use crate::frame::{Carry, Flush, Step};
-use crate::identity::{Inode, PRINT_BYTES, Print};
+use crate::identity::{Generation, Inode, PRINT_BYTES, Print};
 use crate::metrics::Progress;
 use crate::sink;
 use crate::source::Source;
@@ -36,6 +36,7 @@ pub(crate) struct Followed {
     /// Its name when it was found, below the source's directory. It stays when rotation gives it another one.
     pub(crate) name: String,
     pub(crate) inode: Inode,
+    pub(crate) generation: Generation,
     /// None where it is kept in mind only, so that it is not read again.
     pub(crate) open: Option<Arc<Progress>>,
     /// How far it was written out.
@@ -64,6 +65,9 @@ pub(crate) struct Followed {
 pub(crate) enum Look {
     /// Nothing new.
     Idle,
+    /// Its first bytes are there. They are to be in the checkpoint before they are read: whoever is killed then and finds them in a copy
+    /// knows of what.
+    Begun,
     /// Something was read; there may be more.
     Read,
     /// It is shorter than it was, or begins differently: it was truncated.
@@ -101,10 +105,12 @@ impl Followed {
     /// A file to be read from its start.
     pub(crate) fn new(source: usize, name: String, file: File, converter: Converter) -> io::Result<Self> {
         let metadata = file.metadata()?;
+        let inode = Inode::of(&metadata);
         let mut new = Self {
             source,
             name,
-            inode: Inode::of(&metadata),
+            inode,
+            generation: Generation::begun(inode),
             offset: 0,
             head: Print::default(),
             open: Some(Arc::new(Progress { file, offset: AtomicU64::new(0) })),
@@ -127,6 +133,7 @@ impl Followed {
     pub(crate) fn resume(&mut self, entry: &Entry) {
         (self.offset, self.head, self.tail) = (entry.offset, entry.head, entry.tail);
         (self.carry, self.copy, self.since) = (entry.carry, entry.copy, entry.since);
+        self.generation = entry.generation;
         self.learn();
         self.publish();
     }
@@ -136,16 +143,19 @@ impl Followed {
         (self.offset, self.size, self.carry) = (0, 0, Carry::Start);
         (self.head, self.tail) = (Print::default(), Print::default());
         self.since = self.modified;
+        self.generation = Generation::begun(self.inode);
         self.learn();
         self.publish();
     }
 
-    /// Learns how a file begins that was empty so far. Not when it is read: it may be copied and cut before.
-    pub(crate) fn learn(&mut self) {
-        if self.head.length == 0 && self.offset == 0 {
-            let head = self.open.as_ref().and_then(|open| Print::begin(&open.file).ok());
-            self.head = head.unwrap_or_default();
+    /// Learns how a file begins that was empty so far; whether it did. Not when it is read: it may be copied and cut before.
+    pub(crate) fn learn(&mut self) -> bool {
+        if self.head.length > 0 || self.offset > 0 {
+            return false;
         }
+        let head = self.open.as_ref().and_then(|open| Print::begin(&open.file).ok());
+        self.head = head.unwrap_or_default();
+        self.head.length > 0
     }
 
     /// Goes on as a file of another source, as a changed config has it.
@@ -177,6 +187,7 @@ impl Followed {
             directory: source.directory.clone(),
             name: self.name.clone(),
             inode: self.inode,
+            generation: self.generation,
             offset: self.offset,
             head: self.head,
             tail: self.tail,
@@ -219,6 +230,10 @@ impl Followed {
             // What is known of it is of the file as it was.
             (self.size, self.modified) = known;
             return Ok(Look::Truncated);
+        }
+        if self.learn() {
+            (self.size, self.modified) = known;
+            return Ok(Look::Begun);
         }
         // Behind a whole chunk there is more: its last line has its end there.
         let flush = if read == CHUNK { Flush::No } else { flush };
@@ -272,6 +287,7 @@ impl Followed {
             }
             let raw = Raw {
                 bytes: &read[event.text],
+                generation: self.generation,
                 offset: start + at as u64,
                 truncated: event.truncated,
                 partial: event.partial,

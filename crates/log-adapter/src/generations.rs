@@ -3,19 +3,18 @@
 use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::checkpoint::Entry;
 use crate::discover::{Found, Listing, is_rotated_name, name_before};
 use crate::followed::Followed;
-use crate::identity::{Inode, PRINT_BYTES, is_beginning};
+use crate::identity::{Inode, PRINT_BYTES, is_beginning, nanos_now};
 use crate::tail::Tailer;
 
 /// How long after its last change a file that is all like the beginning of another, and short, may still turn out to be a copy of
 /// it, in nanoseconds: what is copied to be cut is cut soon.
 const COPYING: i64 = 5_000_000_000;
 /// How often a directory is listed again because files in it are being renamed.
-const RENAMES: usize = 100;
+pub(crate) const RENAMES: usize = 100;
 
 impl Tailer {
     /// Finds the files again that the checkpoint knows.
@@ -64,12 +63,15 @@ impl Tailer {
                 }
             }
         }
-        // Only now, with all others known: what is unknown still was made while nobody looked.
-        for entry in rotated {
-            self.adopt_missed(source, listing, &entry.name, entry.modified);
-        }
-        for entry in missing.iter().filter(|entry| !entry.copy) {
+        missing.retain(|entry| !entry.copy);
+        for entry in &missing {
             self.rescue(source, listing, entry, entry.offset);
+        }
+        // Only now, with all copies known for what they are: what is unknown still was made while nobody looked.
+        let since = |entry: Entry| (entry.name, entry.since);
+        let rotated = rotated.into_iter().map(|entry| (entry.name, entry.modified));
+        for (name, since) in rotated.chain(missing.into_iter().map(since)) {
+            self.adopt_missed(source, listing, &name, since);
         }
     }
 
@@ -191,10 +193,13 @@ impl Tailer {
         );
         let listing = self.list(source).unwrap_or_default();
         self.rescue(source, &listing, &entry, size);
+        // Not only what is younger than this one: those that came before it may have been missed as well.
+        self.adopt_missed(source, &listing, &entry.name, entry.since);
+        // Before its first line is out: after a crash it is the same generation still.
+        self.save();
     }
 
-    /// Looks for what is left of a file that is not what it was: its copy, to be read from where we were, and the files that came
-    /// after it and are rotated away themselves.
+    /// Looks for what is left of a file that is not what it was: its copy, to be read from where we were.
     fn rescue(&mut self, source: usize, listing: &Listing, entry: &Entry, size: u64) {
         let is_read = |found: &Found| self.files.iter().any(|file| file.inode == found.inode && !file.copy);
         let candidates = self
@@ -232,8 +237,6 @@ impl Tailer {
                 tracing::warn!(file = %file.display(), bytes = lost, "{what}");
             }
         }
-        // Not only what is younger than this one: those that came before it may have been missed as well.
-        self.adopt_missed(source, listing, &entry.name, entry.since);
     }
 
     /// Follows rotated files of that name that nobody has seen before, and that were last written to at `since` or later. Those
@@ -309,9 +312,4 @@ fn is_same(inode: Inode, entry: &Entry) -> bool {
 
 fn size_of(file: &File) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.len())
-}
-
-fn nanos_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

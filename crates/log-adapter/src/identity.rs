@@ -6,7 +6,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,18 @@ impl Inode {
         let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         let born = born.and_then(|born| i64::try_from(born.as_nanos()).ok());
         Self { dev: metadata.dev(), ino: metadata.ino(), born }
+    }
+}
+
+/// One life of a file, from its first byte to where it is deleted or cut. It stands beside each line's offset, so that a line that comes
+/// twice is told from one that only looks the same: inodes are used again, and a file that was cut keeps its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// One that begins now.
+    pub fn begun(inode: Inode) -> Self {
+        Self(fnv(fnv(EMPTY, &inode.ino.to_le_bytes()), &nanos_now().to_le_bytes()))
     }
 }
 
@@ -97,6 +109,11 @@ pub(crate) fn is_beginning(file: &File, whole: &File) -> io::Result<bool> {
         Ok(read_full(whole, &mut right[..length], start)? == length && left[..length] == right[..length])
     };
     Ok(size > 0 && alike(0)? && alike(size.saturating_sub(PRINT_BYTES as u64))?)
+}
+
+pub(crate) fn nanos_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn read_full(file: &File, bytes: &mut [u8], start: u64) -> io::Result<usize> {

@@ -32,5 +32,6 @@ pub mod time;
 mod wake;
 
 pub use cursor::Span;
+pub use identity::Generation;
 pub use level::Level;
 pub use sink::stdout;

@@ -3,7 +3,8 @@
 use outrigger_api::logs::LogSchema;
 
 use crate::cursor::Span;
-use crate::escape::{unescape, write_text};
+use crate::escape::{plain_length, unescape, write_text};
+use crate::identity::Generation;
 use crate::level::Level;
 use crate::record::{Key, Record, Value};
 use crate::time::Timestamp;
@@ -50,7 +51,9 @@ pub struct Event<'a> {
     pub record: &'a Record,
     /// What else is to be said.
     pub marks: Marks,
-    /// Where it begins in its file: the same when it is emitted again.
+    /// Its file.
+    pub generation: Generation,
+    /// Where it begins there. With the file: the same when it is emitted again, and of no other event.
     pub offset: u64,
     /// When it was read.
     pub observed: Timestamp,
@@ -100,8 +103,9 @@ const OTEL: Names = Names {
 };
 
 /// Names that are ours in every schema but `otel`, where fields have an object of their own.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "log.file.path",
+    "log.file.id",
     "log.offset",
     "parse_error",
     "truncated",
@@ -155,9 +159,7 @@ impl Writer {
         let start = out.len();
         self.head(out, event);
         if let Some(message) = event.record.message {
-            out.push(b',');
-            push_string(out, names(self.schema).message);
-            out.push(b':');
+            push_key(out, names(self.schema).message);
             self.value(out, event, message);
         }
         self.open_fields(out);
@@ -182,16 +184,12 @@ impl Writer {
         while !rest.is_empty() {
             let (text, after) = rest.split_at(whole_escapes(rest, PART));
             self.head(out, event);
-            out.push(b',');
-            push_string(out, names(self.schema).message);
-            out.extend_from_slice(b":\"");
+            push_key(out, names(self.schema).message);
+            out.push(b'"');
             out.extend_from_slice(text);
             out.push(b'"');
             self.open_fields(out);
-            if self.schema != LogSchema::Otel {
-                out.push(b',');
-            }
-            out.extend_from_slice(b"\"part\":");
+            push_key(out, "part");
             push_number(out, part.into());
             if after.is_empty() {
                 out.extend_from_slice(b",\"last_part\":true");
@@ -227,9 +225,7 @@ impl Writer {
         }
         for (name, value) in [(names.trace, record.trace), (names.span, record.span)] {
             if let Some(value) = value {
-                out.push(b',');
-                push_string(out, name);
-                out.push(b':');
+                push_key(out, name);
                 self.value(out, event, value);
             }
         }
@@ -237,9 +233,8 @@ impl Writer {
 
     fn level(&self, out: &mut Vec<u8>, level: Level) {
         let (name, number) = level.words();
-        out.push(b',');
-        push_string(out, names(self.schema).level);
-        out.extend_from_slice(b":\"");
+        push_key(out, names(self.schema).level);
+        out.push(b'"');
         if self.schema == LogSchema::Otel {
             out.extend(name.bytes().map(|byte| byte.to_ascii_uppercase()));
             out.extend_from_slice(b"\",\"SeverityNumber\":");
@@ -266,22 +261,26 @@ impl Writer {
             ("invalid_utf8", invalid_utf8),
         ] {
             if holds {
-                push_comma(out);
-                push_string(out, name);
-                out.extend_from_slice(b":true");
+                push_key(out, name);
+                out.extend_from_slice(b"true");
             }
         }
-        push_comma(out);
-        out.extend_from_slice(b"\"log.offset\":");
+        push_key(out, "log.offset");
         push_number(out, event.offset);
+        out.extend_from_slice(b",\"log.file.id\":\"");
+        push_hex(out, event.generation.0);
+        out.push(b'"');
         out.extend_from_slice(&self.origin);
         out.extend_from_slice(b"}\n");
     }
 
     fn key(&self, out: &mut Vec<u8>, event: &Event, key: &Key) {
+        if let Key::Known(known) = key {
+            return push_key(out, known.names()[self.schema as usize]);
+        }
         push_comma(out);
         match key {
-            Key::Known(known) => push_string(out, known.names()[self.schema as usize]),
+            Key::Known(_) => {}
             Key::Json(span) => self.own_key(out, span.of(event.bytes), Vec::extend_from_slice),
             Key::Text(span) => {
                 let utf8 = !event.marks.invalid_utf8;
@@ -314,7 +313,7 @@ impl Writer {
     fn value(&mut self, out: &mut Vec<u8>, event: &Event, value: Value) {
         let utf8 = !event.marks.invalid_utf8;
         match value {
-            Value::Json(span) => out.extend_from_slice(span.of(event.bytes)),
+            Value::Json(span) => push_json(out, span.of(event.bytes)),
             Value::True => out.extend_from_slice(b"true"),
             Value::Text(span) => {
                 out.push(b'"');
@@ -331,8 +330,8 @@ impl Writer {
 
     fn escaped(&mut self, out: &mut Vec<u8>, span: Span, bytes: &[u8], utf8: bool) {
         let text = span.of(bytes);
-        if memchr::memchr(b'\\', text).is_none() {
-            return write_text(out, text, utf8);
+        if utf8 && plain_length(text) == text.len() {
+            return out.extend_from_slice(text);
         }
         self.scratch.clear();
         unescape(&mut self.scratch, text);
@@ -376,6 +375,23 @@ fn push_comma(out: &mut Vec<u8>) {
     }
 }
 
+/// A value as it stands, on one line: of an event of several, a newline outside of strings is a blank like any other.
+fn push_json(out: &mut Vec<u8>, value: &[u8]) {
+    let start = out.len();
+    out.extend_from_slice(value);
+    for at in memchr::memchr_iter(b'\n', value) {
+        out[start + at] = b' ';
+    }
+}
+
+/// A name of ours, which has nothing to be escaped, and what stands between it and the fields beside it.
+fn push_key(out: &mut Vec<u8>, name: &'static str) {
+    push_comma(out);
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
 fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     write_text(out, text.as_bytes(), true);
@@ -394,6 +410,13 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// In a string, because readers round numbers of 64 bits.
+fn push_hex(out: &mut Vec<u8>, number: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let nibbles = number.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    out.extend(nibbles.map(|nibble| DIGITS[usize::from(nibble)]));
 }
 
 /// Nanoseconds since the epoch, as OpenTelemetry's JSON has 64-bit numbers: in a string.

@@ -14,6 +14,7 @@ use crate::checkpoint::{self, CheckpointError, Entry};
 use crate::complaints::Complaints;
 use crate::discover::{self, Listing};
 use crate::followed::{Followed, Look, LookError, Pump};
+use crate::generations::RENAMES;
 use crate::metrics::Metrics;
 use crate::source::{Pod, Source, SourceError};
 use crate::wake::{self, Wake};
@@ -204,6 +205,10 @@ impl Tailer {
             match look {
                 Ok(Look::Idle) => {}
                 Ok(Look::Read) => busy = true,
+                Ok(Look::Begun) => {
+                    busy = true;
+                    self.save();
+                }
                 Ok(Look::Truncated) => {
                     busy = true;
                     self.truncated(index);
@@ -227,7 +232,9 @@ impl Tailer {
     /// Lists every source's directory: new files are followed, those that lost their name are noticed.
     fn scan(&mut self) -> Result<(), TailError> {
         let began = Instant::now();
-        self.files.iter_mut().for_each(Followed::learn);
+        for file in &mut self.files {
+            self.has_news |= file.learn();
+        }
         for index in 0..self.sources.len() {
             let listing = match self.list(index) {
                 Ok(listing) => listing,
@@ -261,18 +268,24 @@ impl Tailer {
         Ok(())
     }
 
-    /// Lists a source's directory. Twice, where a file is not there that was: one that is renamed meanwhile may stand in neither
-    /// place, and who forgets it reads it again.
+    /// Lists a source's directory. Where a file is not there that was, again until nothing has changed meanwhile: one that is renamed may
+    /// stand in neither place, and who forgets it reads it again.
     pub(crate) fn list(&self, source: usize) -> io::Result<Listing> {
         let Source { directory, config, .. } = &self.sources[source];
-        let listing = discover::list(directory, &config.files)?;
+        let mut listing = discover::list(directory, &config.files)?;
         let closed = self.files.iter().filter(|file| file.source == source && file.open.is_none());
         let remembered = self.remembered.iter().filter(|entry| entry.directory == *directory);
         let mut known = closed.map(|file| file.inode).chain(remembered.map(|entry| entry.inode));
         if known.all(|inode| listing.files.iter().any(|found| found.inode == inode)) {
             return Ok(listing);
         }
-        discover::list(directory, &config.files)
+        for _ in 0..RENAMES {
+            let before = std::mem::replace(&mut listing, discover::list(directory, &config.files)?);
+            if before.has_same_names(&listing) {
+                break;
+            }
+        }
+        Ok(listing)
     }
 
     /// Files that have lost their names. What was made and rotated away since, before anybody saw it, is read as well.
@@ -313,7 +326,7 @@ impl Tailer {
                 // output, it is closed another time.
                 match file.look(&self.sources[source], &mut self.pump, true) {
                     Ok(Look::Idle) | Err(LookError::Read(_)) => file.open = None,
-                    Ok(Look::Read | Look::Truncated) => {}
+                    Ok(Look::Begun | Look::Read | Look::Truncated) => {}
                     Err(LookError::Write(error)) => {
                         self.save();
                         return Err(TailError::Write(error));
@@ -366,7 +379,7 @@ impl Tailer {
         }
     }
 
-    fn save(&mut self) {
+    pub(crate) fn save(&mut self) {
         self.saved = Instant::now();
         match checkpoint::save(&self.checkpoint, self.entries()) {
             Ok(()) => self.pump.unconfirmed = 0,

@@ -64,10 +64,12 @@ impl Timestamp {
 }
 
 /// Decimal digits, from the right.
-fn put(text: &mut [u8], mut value: i64) {
+fn put(text: &mut [u8], value: i64) {
+    // Every line has some twenty digits; of 32 bits and without a sign they take half the time.
+    let mut value = u32::try_from(value).unwrap_or_default();
     for digit in text.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(value.rem_euclid(10)).unwrap_or(0);
-        value = value.div_euclid(10);
+        *digit = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        value /= 10;
     }
 }
 

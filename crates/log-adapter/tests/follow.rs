@@ -96,6 +96,24 @@ fn rotated_names_in_the_pattern_change_nothing() {
     }
 }
 
+/// The rotated file that is gone, too, looked for what had come after it, and took the copy for that: all of it came twice.
+#[test]
+fn copy_made_while_nobody_looked_is_known_for_what_it_is() {
+    let room = Room::new("copy");
+    room.append("a.log", "one\n");
+    let adapter = room.start();
+    adapter.wait_for(&["one"]);
+    room.rename("a.log", "a.log.1");
+    room.append("a.log", "two\n");
+    adapter.wait_for(&["one", "two"]);
+    adapter.end("TERM");
+    fs::remove_file(room.log("a.log.1")).unwrap();
+    room.append("a.log", "three\n");
+    room.copy_truncate("a.log", "a.log.1");
+    room.append("a.log", "four\n");
+    room.start().wait_for(&["three", "four"]);
+}
+
 #[test]
 fn truncated_file_starts_anew() {
     let room = Room::new("truncate");

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use outrigger_api::logs::{LogFormat, LogSchema};
+use outrigger_logs::Generation;
 use outrigger_logs::convert::{Converter, Raw};
 use outrigger_logs::formats::{Parser, detect};
 use outrigger_logs::output::{MAX_LINE, Origin, Writer};
@@ -28,7 +29,7 @@ fn lines(format: LogFormat, schema: LogSchema, event: &[u8]) -> Vec<u8> {
         converter.decide(event, CLOCK);
     }
     let mut out = Vec::new();
-    let raw = Raw { bytes: event, offset: 4711, truncated: false, partial: false };
+    let raw = Raw { bytes: event, generation: Generation(7), offset: 4711, truncated: false, partial: false };
     converter.convert(&mut out, raw, CLOCK, Timestamp { seconds: NOW, nanos: 0, digits: 0 });
     out
 }
@@ -52,6 +53,8 @@ fn json() {
             r#"{"a":1} trailing"#,
             r#"{"msg":"\ud83d\ude00"}"#,
             r#"{"msg":"half of it: \ud83d"}"#,
+            // Of several lines, as a `start` makes them: one line all the same.
+            "{\"msg\":\"a\",\n\"l\":[1,\n{\"x\":\r\n2}]}",
         ]
     ));
 }
@@ -236,7 +239,7 @@ fn auto_changes_its_mind_when_a_file_changes() {
             converter.decide(bytes, CLOCK);
         }
         let mut out = Vec::new();
-        let raw = Raw { bytes, offset: 0, truncated: false, partial: false };
+        let raw = Raw { bytes, generation: Generation(7), offset: 0, truncated: false, partial: false };
         converter.convert(&mut out, raw, CLOCK, clock).parse_error
     };
     assert!(!convert(b"starting up"));

@@ -18,8 +18,8 @@ fn access_log(line: &[u8], record: &mut Record) -> Option<()> {
     at.until(b' ')?;
     // A user's name may hold blanks; nothing else before the bracket does.
     let user = at.until(b'[')?;
-    let user = Span { start: user.start, end: user.end.checked_sub(1).filter(|end| *end >= user.start)? };
-    record.text_or_dash(Known::User, user, line);
+    user.of(line).strip_suffix(b" ")?;
+    record.text_or_dash(Known::User, Span { start: user.start, end: user.end - 1 }, line);
     record.time = Some(at.access_time()?);
     at.eat(b"] ")?;
     let request = at.quoted()?;
