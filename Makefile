@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo conformance bench bench-soak bench-admission bench-inject torture-logs fuzz-logs
+.PHONY: help build test lint images e2e e2e-up e2e-down demo conformance bench bench-soak bench-admission bench-logs bench-inject torture-logs fuzz-logs
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -52,6 +52,9 @@ fuzz-logs: ## ten million strange lines through the formats of the log adapter (
 
 bench-admission: ## what an admission costs
 	@bench/admission/run
+
+bench-logs: ## what the log adapter costs, beside rsyslog
+	@bench/logs/run
 
 bench-inject: ## what the injection alone costs, without TLS and the network
 	cargo bench --locked -p outrigger-inject --bench inject
