@@ -69,6 +69,9 @@ pub struct LogSpec {
             ), rule(
                 "!self.matches('^/var/run/secrets/kubernetes[.]io/serviceaccount(/|$)')",
                 "the app's service account token is mounted there",
+            ), rule(
+                "!self.matches('^/((dev|proc|sys)(/.*)?|(bin|etc|lib|lib64|sbin|usr)/?)$')",
+                "the container needs what it has there",
             )])
         )
     )]
@@ -260,6 +263,11 @@ impl LogSpec {
         if is_below(path, "/var/run/secrets/kubernetes.io/serviceaccount") {
             faults.push(("path", format!("{path:?} is where the app's service account token is mounted")));
         }
+        if is_needed(path) {
+            let message =
+                format!("{path:?} holds what the container needs: it takes a directory of logs alone");
+            faults.push(("path", message));
+        }
         if !(1..=MAX_FILES).contains(&files.len()) {
             let message = format!("{} entries: it takes 1 to {MAX_FILES}, as \"*.log\"", files.len());
             faults.push(("files", message));
@@ -324,6 +332,13 @@ fn is_mountable(path: &str) -> bool {
     path.len() <= MAX_PATH
         && !inner.contains(':')
         && inner.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+/// Whether no container would start with an empty directory there.
+fn is_needed(path: &str) -> bool {
+    let kernel = ["/dev", "/proc", "/sys"];
+    let system = ["/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr"];
+    kernel.iter().any(|directory| is_below(path, directory)) || system.contains(&path.trim_end_matches('/'))
 }
 
 fn is_below(path: &str, directory: &str) -> bool {
