@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo conformance bench bench-soak bench-admission bench-logs bench-inject torture-logs fuzz-logs
+.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance bench bench-soak bench-admission bench-logs bench-inject torture-logs fuzz-logs
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -30,7 +30,11 @@ e2e-up: ## the tests' cluster, to look around in
 e2e-down: ## take that cluster down; nothing of it stays
 	@e2e/cluster/down
 
-demo: ## a cluster with the chart and the demo app, its traffic counted
+demo: ## the webhook, sidecars with a fault to find, and the dashboard, on this machine, without a cluster
+	@scripts/setup demo
+	@scripts/demo
+
+demo-cluster: ## a cluster with the chart and the demo app, its traffic counted
 	@scripts/setup e2e
 	@e2e/demo
 

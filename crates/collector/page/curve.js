@@ -32,6 +32,7 @@ export function spark(values, kind, say, label) {
   const words = points.length ? `${label}: ${say(points.at(-1))} now, ${say(Math.max(...points))} at most` : `${label}: nothing yet`;
   const path = line(values, span, width, height, top);
   return h("svg", { class: `spark ${kind}`, viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
+    h("line", { class: "grid", x1: 0, x2: width, y1: height - 1, y2: height - 1, "vector-effect": "non-scaling-stroke" }),
     h("path", { d: path, "vector-effect": "non-scaling-stroke" }));
 }
 

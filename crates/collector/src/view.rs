@@ -1,6 +1,7 @@
 //! What the API tells: the whole mesh, one service, one pod. Names are a contract; `openapi.json` describes them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -88,7 +89,7 @@ pub(crate) struct PodView {
     phase: String,
     profile: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<std::net::IpAddr>,
+    address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_answer_seconds: Option<u64>,
     endpoints: Vec<Endpoint>,
@@ -367,11 +368,12 @@ fn edges(mesh: &Mesh, wanted: impl Fn(&Edge) -> bool) -> Vec<Edge> {
 }
 
 /// The service behind an upstream: `api.shop.svc` is `api` of `shop` where there is such a workload, as Services are mostly
-/// called like what stands behind them; else the host itself.
+/// called like what stands behind them. An address has no name, so there the upstream's own is taken. Else the host itself.
 fn target(services: &BTreeSet<Key>, pod: &Watched, upstream: &str) -> Place {
     let host = pod.pod.upstreams.iter().find(|(name, _)| name == upstream).map(|(_, host)| host.as_str());
     let host = host.unwrap_or(upstream);
-    let mut labels = host.split('.');
+    let named = if host.parse::<IpAddr>().is_ok() { upstream } else { host };
+    let mut labels = named.split('.');
     let name = labels.next().unwrap_or_default().to_owned();
     let namespace = labels.next().unwrap_or(&pod.pod.key.namespace).to_owned();
     let key = Key { namespace, name };

@@ -1,9 +1,12 @@
 //! `outrigger-demo`: an app to put a sidecar beside, and a client to call it with.
 
+mod call;
 mod fetch;
 mod health;
 mod https;
 mod serve;
+mod shop;
+mod visit;
 mod write;
 
 use std::process::ExitCode;
@@ -14,10 +17,12 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "outrigger-demo", version)]
 enum Command {
-    /// Serve `/`, `/echo`, `/status/{code}`, `/slow?ms=`, `/bytes/{n}`, `/healthz` and `/count`; `PUT /healthz/down` and `/up`.
+    /// Serve `/`, `/shop/{id}`, `/echo`, `/status/{code}`, `/slow?ms=`, `/bytes/{n}`, `/healthz` and `/count`; `PUT /healthz/down` and `/up`.
     Serve(serve::Args),
     /// Send an exact number of requests, and fail unless each got the expected status.
     Fetch(fetch::Args),
+    /// Visit the pages of the shop, so many a second, until told to stop.
+    Visit(visit::Args),
     /// Write numbered lines into a file that is rotated, until told to stop or all are written.
     Write(write::Args),
 }
@@ -36,6 +41,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Visit(args) => runtime.block_on(visit::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Write(args) => runtime.block_on(write::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Fetch(args) => runtime.block_on(fetch::run(args)),
     }

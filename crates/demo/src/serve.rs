@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::health::{self, Health};
 use crate::https;
+use crate::shop::{self, Shop};
 
 /// Largest body that `/bytes/{n}` makes: what a 64 MiB pod can hold.
 const MOST_BYTES: usize = 16 << 20;
@@ -35,6 +36,12 @@ pub(crate) struct Args {
     /// Port to serve the app over TLS too, with a certificate of its own making. Default: none.
     #[arg(long)]
     https_port: Option<u16>,
+    /// Where `/shop` asks for products, reviews and prices, as `http://host:port`. Default: it shows none.
+    #[arg(long, env = "API_URL")]
+    api: Option<Uri>,
+    /// Where `/shop` asks for payments. Default: it shows none.
+    #[arg(long, env = "PAYMENTS_URL")]
+    payments: Option<Uri>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -42,7 +49,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(port) = args.grpc_port {
         tokio::spawn(health::serve_grpc(listen(port)?, health.clone()));
     }
-    let app = app(health);
+    let app = app(health, Shop::new(args.api, args.payments));
     if let Some(port) = args.https_port {
         tokio::spawn(https::serve(listen(port)?, https::acceptor()?, app.clone()));
     }
@@ -59,7 +66,7 @@ fn listen(port: u16) -> anyhow::Result<TcpListener> {
     Ok(TcpListener::from_std(socket)?)
 }
 
-fn app(health: Health) -> Router {
+fn app(health: Health, shop: Shop) -> Router {
     let count = Arc::new(AtomicU64::new(0));
     let counted = Router::new()
         .route("/", get(async || "Ahoy from the demo app.\n"))
@@ -76,7 +83,7 @@ fn app(health: Health) -> Router {
             get(async |State(count): State<Arc<AtomicU64>>| format!("{}\n", count.load(Relaxed))),
         )
         .with_state(count);
-    counted.merge(uncounted).merge(health::routes(health))
+    counted.merge(uncounted).merge(health::routes(health)).merge(shop::routes(shop))
 }
 
 async fn count_one(State(count): State<Arc<AtomicU64>>, request: Request, next: Next) -> Response {
@@ -126,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_route_answers_and_probes_are_not_counted() {
-        let app = app(Health::default());
+        let app = app(Health::default(), Shop::default());
         assert_eq!(call(&app, "GET /", "").await.0, 200);
         assert_eq!(call(&app, "POST /echo", "abc").await, (200, "abc".into()));
         assert_eq!(call(&app, "GET /status/503", "").await.0, 503);

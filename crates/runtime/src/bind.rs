@@ -1,7 +1,7 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -9,12 +9,28 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// caps it at `net.core.somaxconn`, 4096 on today's nodes.
 const BACKLOG: i32 = 1024;
 
+/// Names the one address on which a program listens, in place of all. In a pod the network namespace keeps the ports of one pod
+/// apart from another's; several on one machine, as in the demo without a cluster, are told apart by this. Of the
+/// environment and no flag: it is not the program's business but that of the place where it runs.
+pub const LISTEN_ADDRESS: &str = "OUTRIGGER_LISTEN_ADDRESS";
+
 /// Listens on `port` of every address, IPv6 and IPv4 by one socket; on IPv4 alone where the node has no IPv6.
 /// Port 0 lets the kernel choose.
+///
+/// Where the environment variable [`LISTEN_ADDRESS`] names an address, it listens on that one alone.
 ///
 /// Blocking mode is off, so the socket can be handed to whichever thread's runtime serves it
 /// ([`tokio::net::TcpListener::from_std`]).
 pub fn dual_stack(port: u16) -> io::Result<TcpListener> {
+    if let Ok(address) = std::env::var(LISTEN_ADDRESS) {
+        let address = address.parse::<IpAddr>().map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{LISTEN_ADDRESS} is {address:?}, and no address"),
+            )
+        })?;
+        return listen((address, port).into());
+    }
     match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
         // Without IPv6 the socket or its address is refused; any other failure is the port's own.
         Err(error) if no_ipv6(&error) => listen((Ipv4Addr::UNSPECIFIED, port).into()),

@@ -8,8 +8,6 @@
 
 #[path = "../tests/webhook/cluster.rs"]
 mod cluster;
-#[path = "../tests/webhook/fake_api.rs"]
-mod fake_api;
 
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
-use crate::fake_api::FakeApi;
+use outrigger_fake_api::FakeApi;
 
 pub(crate) const RELEASE: &str = "outrigger";
 pub(crate) const SECRET: &str = "/api/v1/namespaces/outrigger/secrets/outrigger-webhook-certificate";

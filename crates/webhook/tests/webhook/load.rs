@@ -16,12 +16,12 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::cluster::{self, NAME, RELEASE, bundles, review};
-use crate::fake_api::FakeApi;
 use crate::provided::provide;
 use crate::rotation::registration;
 use crate::server::{self, GET, connect, exchange};
 use crate::whole::Webhook;
 use crate::{DEADLINE, until};
+use outrigger_fake_api::FakeApi;
 
 /// Connections of the API server; with [`PACE`], 200 admissions a second.
 const CONNECTIONS: usize = 8;

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
-mod fake_api;
 mod lease;
 mod load;
 mod mutate;

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::cluster::{self, RELEASE, put_namespace, put_profile, review};
-use crate::fake_api::FakeApi;
 use crate::nodes::settings;
+use outrigger_fake_api::FakeApi;
 
 /// Not random, so that answers can be compared.
 #[derive(Debug)]

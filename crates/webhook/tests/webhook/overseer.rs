@@ -14,9 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::cluster::{self, CONFIGURATION, RELEASE, bundles, put_namespace, put_profile, review};
-use crate::fake_api::FakeApi;
 use crate::until;
 use crate::whole::Webhook;
+use outrigger_fake_api::FakeApi;
 
 async fn watching(client: Client, live_reload: bool) -> Webhook {
     let webhook = Webhook::start_with(client, |options| {

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cluster::{self, CONFIGURATION, NAME, RELEASE, SECRET, bundles};
-use crate::fake_api::FakeApi;
 use crate::rotation::registration;
 use crate::until;
+use outrigger_fake_api::FakeApi;
 
 const SETTLES: Duration = Duration::from_secs(10);
 

@@ -16,8 +16,8 @@ use outrigger_webhook::x509::verify;
 use serde_json::json;
 
 use crate::cluster::{self, CONFIGURATION, NAME, SECRET, bundles};
-use crate::fake_api::FakeApi;
 use crate::{DEADLINE, until};
+use outrigger_fake_api::FakeApi;
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -1,5 +1,8 @@
 //! A small Kubernetes API server, as far as the webhook speaks to one: get, list (in pages, by one label), watch, create,
-//! put and patch over any object, with `resourceVersion` and its conflicts. No validation, no RBAC.
+//! put and patch over any object, with `resourceVersion` and its conflicts. No validation, no RBAC. For tests, and for the demo
+//! that runs without a cluster.
+
+#![allow(clippy::unwrap_used, reason = "what asks it is ours, and a panic is a test's report")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,12 +21,12 @@ use tokio::sync::watch;
 
 /// Clones share the objects.
 #[derive(Clone)]
-pub(crate) struct FakeApi {
+pub struct FakeApi {
     cluster: Arc<Mutex<Cluster>>,
     /// The newest version that watches tell of.
     told: Arc<watch::Sender<u64>>,
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 #[derive(Default)]
@@ -39,7 +42,7 @@ struct Cluster {
 
 impl FakeApi {
     /// Serves on this port of loopback; 0 lets the kernel choose.
-    pub(crate) async fn start(port: u16) -> Self {
+    pub async fn start(port: u16) -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let api = Self {
             cluster: Arc::default(),
@@ -51,12 +54,13 @@ impl FakeApi {
         api
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// As a kubeconfig has it.
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Makes or replaces the object at this path.
-    pub(crate) fn put(&self, path: &str, mut object: Value) {
+    pub fn put(&self, path: &str, mut object: Value) {
         let mut cluster = self.cluster();
         cluster.version += 1;
         let version = cluster.version;
@@ -71,7 +75,8 @@ impl FakeApi {
         self.tell(&cluster);
     }
 
-    pub(crate) fn delete(&self, path: &str) {
+    /// Takes the object at this path away.
+    pub fn delete(&self, path: &str) {
         let mut cluster = self.cluster();
         cluster.version += 1;
         let version = cluster.version;
@@ -81,34 +86,35 @@ impl FakeApi {
         self.tell(&cluster);
     }
 
-    pub(crate) fn object(&self, path: &str) -> Value {
+    /// The object at this path; null where there is none.
+    pub fn object(&self, path: &str) -> Value {
         self.cluster().objects.get(path).cloned().unwrap_or_default()
     }
 
     /// The objects of a collection.
-    pub(crate) fn objects(&self, collection: &str) -> Vec<Value> {
+    pub fn objects(&self, collection: &str) -> Vec<Value> {
         let cluster = self.cluster();
         let objects = cluster.objects.iter().filter(|(path, _)| belongs(path, collection));
         objects.map(|(_, object)| object.clone()).collect()
     }
 
     /// Requests so far whose line (`GET /api/v1/...`) begins so.
-    pub(crate) fn requests(&self, begin: &str) -> usize {
+    pub fn requests(&self, begin: &str) -> usize {
         self.cluster().requests.iter().filter(|line| line.starts_with(begin)).count()
     }
 
     /// From now on watches tell nothing new: what a cache knows is out of date.
-    pub(crate) fn fall_silent(&self) {
+    pub fn fall_silent(&self) {
         self.cluster().silent = true;
     }
 
     /// From now on requests whose line (`GET /api/v1/...`) begins so are answered so.
-    pub(crate) fn refuse(&self, begin: &'static str, code: StatusCode, message: &'static str) {
+    pub fn refuse(&self, begin: &'static str, code: StatusCode, message: &'static str) {
         self.cluster().refused = Some((begin, code, message));
     }
 
     /// Whether a resource such as `sidecarprofiles` is there at all.
-    pub(crate) fn install(&self, resource: &str, installed: bool) {
+    pub fn install(&self, resource: &str, installed: bool) {
         let mut cluster = self.cluster();
         cluster.not_installed.retain(|known| known != resource);
         if !installed {

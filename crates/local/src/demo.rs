@@ -1,0 +1,312 @@
+//! The demo from its start to its end.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command as Program;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use outrigger_fake_api::FakeApi;
+use outrigger_runtime::bind::LISTEN_ADDRESS;
+use outrigger_runtime::shutdown;
+use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::Args;
+use crate::addresses::{Addresses, free};
+use crate::admission;
+use crate::cluster::{self, DEPLOYMENTS, Deployment, RELEASE, SHOP};
+use crate::commands::{self, Command};
+use crate::http;
+use crate::kubelet::Pod;
+use crate::process::{Process, stop_all};
+use crate::service::{self, Endpoints};
+
+/// The webhook's ports.
+const WEBHOOK_PORT: u16 = 10250;
+const ADMIN_PORT: u16 = 15190;
+/// How long the webhook and the collector may take to be there.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often changed objects and ended processes are looked for.
+const LOOK: Duration = Duration::from_millis(250);
+/// The pod of `api` that is slow, and by how much; how often payments fail.
+const SLOW_POD: usize = 2;
+const SLOW_MILLISECONDS: u64 = 300;
+const FAILURES_OF_100: u64 = 15;
+
+/// Everything that runs.
+struct Demo {
+    addresses: Addresses,
+    api: FakeApi,
+    servers: Vec<Process>,
+    pods: Vec<Pod>,
+    endpoints: Vec<(&'static Deployment, Endpoints)>,
+    programs: PathBuf,
+    room: PathBuf,
+}
+
+/// Runs it until the user ends it, or for so many seconds.
+pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let (trigger, stop) = shutdown::channel();
+    shutdown::on_signal(trigger)?;
+    let mut demo = Demo::new(args).await?;
+    let result = tokio::select! {
+        result = demo.live(args.dashboard, begin) => result,
+        () = stop.requested() => Ok(()),
+        () = ends_after(args.seconds) => Ok(()),
+    };
+    demo.end(result.is_ok());
+    result
+}
+
+async fn ends_after(seconds: Option<u64>) {
+    match seconds {
+        Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Demo {
+    async fn new(args: &Args) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("failed to find this program")?;
+        let programs = program.parent().context("this program stands nowhere")?.to_owned();
+        for name in ["outrigger", "outrigger-proxy", "outrigger-demo"] {
+            if !programs.join(name).exists() {
+                bail!("{name} is not in {}\n\nhint: make demo builds all of them", programs.display());
+            }
+        }
+        free(args.dashboard)?;
+        let room = std::env::temp_dir().join(format!("outrigger-demo-{}", std::process::id()));
+        fs::create_dir_all(&room).with_context(|| format!("failed to create {}", room.display()))?;
+        let endpoints = DEPLOYMENTS.iter().map(|deployment| (deployment, Endpoints::default())).collect();
+        let api = FakeApi::start(0).await;
+        let addresses = Addresses(args.block);
+        Ok(Self { addresses, api, servers: Vec::new(), pods: Vec::new(), endpoints, programs, room })
+    }
+
+    async fn live(&mut self, dashboard: SocketAddr, begin: Instant) -> anyhow::Result<()> {
+        say("starting the webhook, with TLS");
+        let webhook = self.start_webhook().await?;
+        self.admit_all(&webhook).await?;
+        self.fault(true).await?;
+        say("starting visitors and the dashboard");
+        self.start_visitors(dashboard)?;
+        self.wait_for(dashboard, "GET /api/v1/mesh").await?;
+        println!("\n{}", welcome(dashboard, begin.elapsed()));
+        self.obey(commands::read()).await
+    }
+
+    /// The real program, told where the API server is by a kubeconfig. Returns the authority of its certificate.
+    async fn start_webhook(&mut self) -> anyhow::Result<String> {
+        for port in [WEBHOOK_PORT, ADMIN_PORT] {
+            free((self.addresses.webhook(), port).into())?;
+        }
+        cluster::install(&self.api);
+        cluster::profiles(&self.api, 1, |name| self.addresses.host(name));
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "demo",
+            "clusters": [{"name": "demo", "cluster": {"server": self.api.url()}}],
+            "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "you"}}],
+            "users": [{"name": "you", "user": {}}],
+        });
+        fs::write(self.kubeconfig(), kubeconfig.to_string())?;
+        let image = format!("--sidecar-image=outrigger/sidecar:{}", env!("CARGO_PKG_VERSION"));
+        let mut command = self.outrigger();
+        command.args(["webhook", "--namespace", RELEASE, &image, "--live-reload", "--audit-interval=5s"]);
+        command
+            .args(["--shutdown-delay=0s", "--log-format=text"])
+            .env(LISTEN_ADDRESS, self.addresses.webhook().to_string());
+        self.servers.push(Process::start("webhook", command, &self.room)?);
+        self.wait_for((self.addresses.webhook(), ADMIN_PORT).into(), "GET /ready").await?;
+        cluster::ca_bundle(&self.api).context("the webhook is ready without a caBundle")
+    }
+
+    async fn admit_all(&mut self, ca_bundle: &str) -> anyhow::Result<()> {
+        let addresses = self.addresses;
+        for (place, deployment) in (0..).zip(&DEPLOYMENTS) {
+            for (number, letter) in (1..=deployment.pods).zip('a'..) {
+                let address = addresses.pod(place, number);
+                free((address, ADMIN_PORT).into())?;
+                let webhook = (addresses.webhook(), WEBHOOK_PORT).into();
+                let mut pod = admission::admit(
+                    webhook,
+                    ca_bundle,
+                    cluster::pod(deployment, |name| addresses.host(name)),
+                )
+                .await?;
+                let name = format!("{}-7d9c4f-{letter}", deployment.name);
+                pod["metadata"]["name"] = name.as_str().into();
+                pod["spec"]["nodeName"] = "this-machine".into();
+                let ready = json!({"type": "Ready", "status": "True"});
+                pod["status"] = json!({"phase": "Running", "podIP": address, "conditions": [ready]});
+                say(&format!("{name}: admitted, starts at {address}"));
+                self.api.put(&path(&name), pod.clone());
+                let pod = Pod::start(pod, address, &self.programs, &self.room).await?;
+                self.pods.push(pod);
+            }
+            self.aim();
+            let endpoints = self.endpoints[usize::from(place)].1.clone();
+            free(addresses.service(deployment.name))?;
+            service::serve(addresses.service(deployment.name), endpoints)?;
+        }
+        Ok(())
+    }
+
+    /// The Services lead to the pods that are there.
+    fn aim(&self) {
+        for (deployment, endpoints) in &self.endpoints {
+            let pods = self.pods.iter().filter(|pod| pod.app == deployment.name);
+            endpoints.set(pods.filter_map(Pod::http).collect());
+        }
+    }
+
+    fn start_visitors(&mut self, dashboard: SocketAddr) -> anyhow::Result<()> {
+        let mut visitors = Program::new(self.programs.join("outrigger-demo"));
+        visitors.arg("visit").arg(format!("http://{}", self.addresses.service("frontend")));
+        self.servers.push(Process::start("visitors", visitors, &self.room)?);
+        let mut collector = self.outrigger();
+        collector.args(["collector", "--log-format=text", "--listen", &dashboard.to_string()]);
+        self.servers.push(Process::start("collector", collector, &self.room)?);
+        Ok(())
+    }
+
+    async fn fault(&self, on: bool) -> anyhow::Result<()> {
+        let (slow, failures) = if on { (SLOW_MILLISECONDS, FAILURES_OF_100) } else { (0, 0) };
+        if let Some(pod) = self.pods.iter().filter(|pod| pod.app == "api").nth(SLOW_POD) {
+            pod.fault(slow, 0).await?;
+        }
+        for pod in self.pods.iter().filter(|pod| pod.app == "payments") {
+            pod.fault(0, failures).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what the user types, and what the kubelet does meanwhile.
+    async fn obey(&mut self, mut commands: UnboundedReceiver<Command>) -> anyhow::Result<()> {
+        let mut typing = true;
+        loop {
+            let command = tokio::select! {
+                command = commands.recv(), if typing => command,
+                () = tokio::time::sleep(LOOK) => {
+                    self.look()?;
+                    continue;
+                }
+            };
+            match command {
+                None => typing = false,
+                Some(Command::Quit) => return Ok(()),
+                Some(command) => self.follow(command).await?,
+            }
+        }
+    }
+
+    async fn follow(&mut self, command: Command) -> anyhow::Result<()> {
+        match command {
+            Command::Fault(on) => {
+                self.fault(on).await?;
+                println!(
+                    "{}",
+                    if on { "one pod of api is slow, payments fail now and then" } else { "all is well" }
+                );
+            }
+            Command::Profile(version) => {
+                cluster::profiles(&self.api, version, |name| self.addresses.host(name));
+                println!("the profiles are changed; the webhook brings it to the pods that run:");
+            }
+            Command::Kill(name) => self.kill(&name),
+            Command::Pods => {
+                for pod in &self.pods {
+                    println!(
+                        "  {:<22} {:<12} {}/{}.*.log",
+                        pod.name,
+                        pod.address,
+                        self.room.display(),
+                        pod.name
+                    );
+                }
+            }
+            Command::Help => println!("{}", commands::HELP),
+            Command::Quit => {}
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, name: &str) {
+        let Some(at) = self.pods.iter().position(|pod| pod.name == name) else {
+            println!("there is no pod {name:?}; `pods` lists them");
+            return;
+        };
+        let mut pod = self.pods.remove(at);
+        pod.processes.iter_mut().for_each(Process::kill);
+        self.aim();
+        self.api.delete(&path(name));
+        println!("{name} is gone");
+    }
+
+    /// Brings changed objects to their pods, and finds what has crashed.
+    fn look(&mut self) -> anyhow::Result<()> {
+        for pod in &mut self.pods {
+            if pod.changed(self.api.object(&path(&pod.name)))? {
+                println!("  {} has its new config", pod.name);
+            }
+        }
+        let mut all = self.pods.iter_mut().flat_map(|pod| &mut pod.processes).chain(&mut self.servers);
+        all.try_for_each(Process::check)
+    }
+
+    async fn wait_for(&mut self, address: SocketAddr, request: &str) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        while !matches!(http::at(address, request).await, Ok((200, _))) {
+            if let Some(last) = self.servers.last_mut() {
+                last.check()?;
+                if begin.elapsed() > PATIENCE {
+                    bail!(
+                        "{} was not there after {} s; its log: {}",
+                        last.name,
+                        PATIENCE.as_secs(),
+                        last.log.display()
+                    );
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn outrigger(&self) -> Program {
+        let mut command = Program::new(self.programs.join("outrigger"));
+        command.env_clear().env("KUBECONFIG", self.kubeconfig());
+        command
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.room.join("kubeconfig.json")
+    }
+
+    /// Ends all. After a failure the logs stay.
+    fn end(&mut self, well: bool) {
+        stop_all(self.pods.iter_mut().flat_map(|pod| &mut pod.processes).chain(&mut self.servers));
+        if well {
+            let _ = fs::remove_dir_all(&self.room);
+            println!("\nended; nothing is left behind");
+        }
+    }
+}
+
+fn path(pod: &str) -> String {
+    format!("/api/v1/namespaces/{SHOP}/pods/{pod}")
+}
+
+fn say(what: &str) {
+    println!("  {what}");
+}
+
+fn welcome(dashboard: SocketAddr, took: Duration) -> String {
+    format!(
+        "All runs, after {:.1} s. Look at it:\n\n    http://{dashboard}\n\n  Mesh      the frontend calls api and payments, through their proxies\n  api       one of its four pods is slow: which?\n  payments  some of its requests fail\n\nType:\n{}\n",
+        took.as_secs_f64(),
+        commands::HELP
+    )
+}

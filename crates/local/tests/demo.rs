@@ -1,0 +1,100 @@
+//! The demo as a new user meets it: started, looked at, played with, ended.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report here")]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+struct Demo {
+    process: Child,
+    dashboard: String,
+}
+
+impl Demo {
+    fn start() -> Self {
+        // Cargo builds the programs of a test's own package only.
+        let programs = ["outrigger-cli", "outrigger-proxy", "outrigger-demo", "outrigger-local"]
+            .map(|package| ["--package", package]);
+        let built =
+            Command::new(env!("CARGO")).args(["build", "--locked"]).args(programs.concat()).status().unwrap();
+        assert!(built.success());
+        let dashboard = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        // Beside a demo of the developer's own, and the tests of another checkout.
+        let block = (std::process::id() % 200 + 20).to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger-local"));
+        command.args(["--dashboard", &dashboard, "--block", &block, "--seconds", "120"]);
+        let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Self { process, dashboard }
+    }
+
+    fn types(&mut self, line: &str) {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// What the collector says; null where it does not answer.
+    fn told(&self, path: &str) -> Value {
+        let ask = || -> Option<Value> {
+            let mut stream = TcpStream::connect(&self.dashboard).ok()?;
+            let host = &self.dashboard;
+            write!(stream, "GET /api/v1{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+        };
+        ask().unwrap_or_default()
+    }
+
+    /// The names of the pods of `api` that are in this state.
+    fn pods(&self, state: &str) -> Vec<String> {
+        let service = self.told("/services/shop/api");
+        let cards = service["podCards"].as_array().cloned().unwrap_or_default();
+        let named = cards.iter().filter(|card| card["state"] == state);
+        named.map(|card| card["name"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn within(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(seconds), "within {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_demo_shows_its_fault_and_does_what_it_is_told() {
+    let mut demo = Demo::start();
+    within(30, "the third of four pods is slow, and it alone", || demo.pods("slow") == ["api-7d9c4f-c"]);
+    within(20, "payments fail", || demo.told("/services/shop/payments")["state"] == "failing");
+    assert_eq!(demo.pods("good").len(), 3);
+
+    demo.types("profile v2");
+    within(15, "the profile reaches the pods that run", || {
+        demo.told("/pods/shop/api-7d9c4f-a")["config"]["accessLog"] == "json"
+    });
+    demo.types("kill api-7d9c4f-d");
+    within(5, "the dead pod is marked", || demo.pods("gone") == ["api-7d9c4f-d"]);
+    demo.types("fault off");
+    within(30, "all is well", || {
+        demo.pods("slow").is_empty() && demo.told("/services/shop/payments")["state"] == "good"
+    });
+
+    demo.types("quit");
+    within(10, "it ends", || demo.process.try_wait().unwrap().is_some());
+    assert!(demo.process.wait().unwrap().success());
+    let mut said = String::new();
+    demo.process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("nothing is left behind"), "{said}");
+    assert!(TcpStream::connect(&demo.dashboard).is_err(), "the dashboard has ended too");
+}
