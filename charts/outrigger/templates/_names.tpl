@@ -17,6 +17,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: webhook
 {{- end }}
 
+{{- define "outrigger.collector" }}{{ include "outrigger.name" . }}-collector{{ end }}
+
+{{- define "outrigger.collectorSelector" -}}
+{{- merge (dict "app.kubernetes.io/component" "collector") (include "outrigger.selector" . | fromYaml) | toYaml }}
+{{- end }}
+
+{{- define "outrigger.collectorLabels" -}}
+{{- merge (dict "app.kubernetes.io/component" "collector") (include "outrigger.labels" . | fromYaml) | toYaml }}
+{{- end }}
+
 {{- define "outrigger.labels" -}}
 {{ include "outrigger.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
