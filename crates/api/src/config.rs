@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::logs::LogSource;
 use crate::names::ADMIN_PORT;
 use crate::overrides::{HeadersSpec, OverrideSpec};
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
 use crate::tls::TlsSpec;
+use crate::traffic::{LimitsSpec, TimeoutsSpec};
 
 /// The version of the document that this code writes.
 pub const VERSION: u32 = 1;
@@ -66,6 +68,12 @@ pub struct Inbound {
     /// TLS, which ends at the proxy. Each Secret is found in a directory of its name, in [`crate::names::SECRETS_DIR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// How long is waited.
+    #[serde(default, skip_serializing_if = "TimeoutsSpec::is_empty")]
+    pub timeouts: TimeoutsSpec,
+    /// How much is let through to the app.
+    #[serde(default, skip_serializing_if = "LimitsSpec::is_empty")]
+    pub limits: LimitsSpec,
     /// Headers of requests that are set and taken out.
     #[serde(default, skip_serializing_if = "HeadersSpec::is_empty")]
     pub request_headers: HeadersSpec,
@@ -78,7 +86,7 @@ pub struct Inbound {
 }
 
 /// One service that the app calls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upstream {
     /// Its name: the `upstream` label of the metrics.
@@ -93,6 +101,15 @@ pub struct Upstream {
     /// The port of loopback that leads there. None with `redirect`, where calls come to the proxy by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<u16>,
+    /// How long is waited.
+    #[serde(default, skip_serializing_if = "TimeoutsSpec::is_empty")]
+    pub timeouts: TimeoutsSpec,
+    /// How much is let through to it.
+    #[serde(default, skip_serializing_if = "LimitsSpec::is_empty")]
+    pub limits: LimitsSpec,
+    /// When it is no longer called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreakerSpec>,
 }
 
 /// How traffic reaches the proxy, decided at admission.

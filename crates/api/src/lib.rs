@@ -3,6 +3,7 @@
 //! Types, defaults and validation only: no I/O, no async runtime, no Kubernetes client.
 
 pub mod cidr;
+pub mod circuit_breaker;
 pub mod config;
 pub mod logs;
 pub mod names;
@@ -13,7 +14,9 @@ pub mod profile;
 pub mod quantity;
 pub mod reason;
 pub mod skip;
+pub mod span;
 pub mod tls;
+pub mod traffic;
 pub mod upstream;
 
 mod faults;

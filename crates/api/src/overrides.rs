@@ -216,7 +216,7 @@ fn is_path(text: &str) -> bool {
         && text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'?' && byte != b'#')
 }
 
-fn is_content_type(text: &str) -> bool {
+pub(crate) fn is_content_type(text: &str) -> bool {
     let printable = text.len() <= 128 && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let parts = text.split_once('/');
     printable

@@ -18,6 +18,7 @@ use crate::skip::SkipSpec;
 #[cfg(feature = "crd")]
 pub use crate::status::SidecarProfileStatus;
 use crate::tls::TlsSpec;
+use crate::traffic::{LimitsSpec, TimeoutsSpec};
 use crate::upstream::UpstreamSpec;
 
 /// The most entries that a list of a profile may have: without a bound the API server refuses rules about lists, whose
@@ -259,6 +260,12 @@ pub struct InboundSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "TlsSpec"))]
     pub tls: Option<TlsSpec>,
+    /// How long is waited.
+    #[serde(skip_serializing_if = "TimeoutsSpec::is_empty")]
+    pub timeouts: TimeoutsSpec,
+    /// How much is let through to the app.
+    #[serde(skip_serializing_if = "LimitsSpec::is_empty")]
+    pub limits: LimitsSpec,
     /// Headers of requests that are set and taken out before the app sees them.
     #[serde(skip_serializing_if = "HeadersSpec::is_empty")]
     pub request_headers: HeadersSpec,
@@ -516,6 +523,7 @@ pub(crate) fn too_many(field: &str, entries: usize) -> Option<Fault> {
 impl InboundSpec {
     fn check(&self, at: &str) -> Vec<Fault> {
         let mut faults: Vec<_> = self.tls.iter().flat_map(|tls| tls.check(&format!("{at}.tls"))).collect();
+        faults.extend(self.limits.check(&format!("{at}.limits")));
         faults.extend(self.request_headers.check(&format!("{at}.requestHeaders")));
         faults.extend(self.response_headers.check(&format!("{at}.responseHeaders")));
         if self.overrides.len() > MAX_OVERRIDES {

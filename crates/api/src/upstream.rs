@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
+use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::config::Protocol;
 use crate::names::is_label;
 #[cfg(feature = "crd")]
 use crate::schema::{rule, without_default};
+use crate::traffic::{LimitsSpec, TimeoutsSpec};
 
 /// The longest host name (RFC 1035 section 2.3.4).
 const MAX_HOST: usize = 253;
@@ -68,6 +70,16 @@ pub struct UpstreamSpec {
         )
     )]
     pub env: Option<String>,
+    /// How long is waited.
+    #[serde(skip_serializing_if = "TimeoutsSpec::is_empty")]
+    pub timeouts: TimeoutsSpec,
+    /// How much is let through to it.
+    #[serde(skip_serializing_if = "LimitsSpec::is_empty")]
+    pub limits: LimitsSpec,
+    /// When it is no longer called. Default: always called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "CircuitBreakerSpec"))]
+    pub circuit_breaker: Option<CircuitBreakerSpec>,
 }
 
 impl UpstreamSpec {
@@ -92,6 +104,10 @@ impl UpstreamSpec {
         if let Some(env) = self.env.as_deref().filter(|env| !is_variable(env)) {
             fault("env", format!("{env:?} is no name of a variable: letters, digits and _, as API_URL"));
         }
+        faults.extend(self.limits.check(&format!("{at}.limits")));
+        faults.extend(
+            self.circuit_breaker.iter().flat_map(|breaker| breaker.check(&format!("{at}.circuitBreaker"))),
+        );
         faults
     }
 }

@@ -153,7 +153,7 @@ fn sidecar_config(
     token: &str,
 ) -> SidecarConfig {
     let inbound = takeover.moved.iter().map(|port| {
-        let InboundSpec { tls, request_headers, response_headers, overrides, .. } =
+        let InboundSpec { tls, timeouts, limits, request_headers, response_headers, overrides, .. } =
             ports::spec_of(effective, port).cloned().unwrap_or_default();
         Inbound {
             name: port.name.clone(),
@@ -161,6 +161,8 @@ fn sidecar_config(
             target: port.port,
             protocol: port.protocol,
             tls,
+            timeouts,
+            limits,
             request_headers,
             response_headers,
             overrides,

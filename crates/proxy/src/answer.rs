@@ -1,6 +1,7 @@
 //! Our own answers, in the app's place: what both versions of HTTP write, each in its own words.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
@@ -32,6 +33,11 @@ impl OwnAnswer {
             headers: vec![("Content-Type".into(), text)],
             body: format!("outrigger: {sentence} ({})\n", reason.as_str()),
         }
+    }
+
+    /// A length of time as `Retry-After` has it: in whole seconds, at least one.
+    pub(crate) fn seconds(time: Duration) -> HeaderValue {
+        HeaderValue::from(time.as_secs() + u64::from(time.subsec_nanos() > 0).max(u64::from(time.is_zero())))
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: HeaderValue) -> Self {

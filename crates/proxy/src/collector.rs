@@ -49,6 +49,7 @@ impl Collector for ProxyCollector {
         families.http2()?;
         families.ports = all;
         families.handshakes()?;
+        families.circuits()?;
         families.relayed()?;
         families.upstream()?;
         families.single("client_connections", "Clients' connections, open now", self.served.count())?;
@@ -175,6 +176,28 @@ impl Families<'_> {
                 counts.map(|(count, (_, result))| (vec![("result", result)], count.get())).collect();
             // A port without TLS has none.
             if all.iter().all(|(_, count)| *count == 0) { Vec::new() } else { all }
+        })
+    }
+
+    fn circuits(&mut self) -> Result<(), Error> {
+        let help = "State of the circuit breaker: 0 closed, 1 open, 2 half-open; the worst of an upstream's addresses";
+        self.gauge(("circuit_state", help), |port| {
+            let state = port.circuit.state().map(|state| (Vec::new(), state as u64));
+            state.into_iter().collect()
+        })?;
+        self.counter(("circuit_transitions", "Changes of the circuit breaker's state"), |port| {
+            let all = port.circuit.transitions().into_iter().filter(|(_, count)| *count > 0);
+            all.map(|(cause, count)| (vec![("to", cause.leads_to()), ("cause", cause.as_str())], count))
+                .collect()
+        })?;
+        let help = "Requests that the circuit breaker kept from the upstream, or, where it only observes, would have";
+        self.counter(("circuit_rejected", help), |port| {
+            let circuit = port.circuit.state().map(|_| &port.circuit);
+            let of_mode = |mode, count| (vec![("mode", mode)], count);
+            let counts = circuit.map(|circuit| {
+                [of_mode("enforce", circuit.rejected.get()), of_mode("observe", circuit.observed.get())]
+            });
+            counts.into_iter().flatten().collect()
         })
     }
 

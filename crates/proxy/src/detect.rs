@@ -32,7 +32,7 @@ pub(crate) enum Found {
 pub(crate) async fn http_or_relay(stream: TcpStream, port: &Rc<Port>, seat: &Seat) -> Found {
     let mut server = None;
     if tokio::time::timeout(SPEAKS_FIRST, stream.readable()).await.is_err() {
-        match connect::app(port).await {
+        match tcp::call(port).await {
             Ok(connected) => server = Some(connected),
             Err(reason) => {
                 Open::count(&port.metrics).end(reason);

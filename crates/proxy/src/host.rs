@@ -91,8 +91,9 @@ mod tests {
             port,
             protocol: Protocol::Auto,
             listen: Some(15201),
+            ..Upstream::default()
         };
-        LocalHost::of(&Spec::Upstream(upstream)).unwrap()
+        LocalHost::of(&Spec::Upstream(Box::new(upstream))).unwrap()
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use outrigger_api::span::Span;
+use outrigger_api::traffic::TimeoutsSpec;
+
 /// The limits of one proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -19,6 +22,9 @@ pub struct Limits {
     /// How long a client with requests under way by HTTP/2 may be silent before it is asked by PING whether it is still there;
     /// as long again without a byte from it, and its connection is cut. Default: 30 s.
     pub ping: Duration,
+    /// How long the app may take from a request to the head of its answer. Default: no limit; that is its and its caller's business,
+    /// until a profile says otherwise.
+    pub request: Option<Duration>,
     /// How long the app may take to accept a connection. Default: 3 s, so that one lost SYN, resent after 1 s, is no error.
     pub connect: Duration,
     /// How long a connection to the app is kept for the next request. Default: 1.5 s, below gunicorn's keep-alive of 2 s, the
@@ -41,6 +47,17 @@ pub struct Limits {
     pub quiet: Duration,
 }
 
+impl Limits {
+    /// With the timeouts that a profile has.
+    pub(crate) fn with(mut self, timeouts: &TimeoutsSpec) -> Self {
+        let TimeoutsSpec { connect, request, idle } = timeouts;
+        self.connect = connect.as_ref().map_or(self.connect, Span::length);
+        self.idle = idle.as_ref().map_or(self.idle, Span::length);
+        self.request = request.as_ref().map(Span::length).or(self.request);
+        self
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -50,6 +67,7 @@ impl Default for Limits {
             body: Duration::from_mins(5),
             ping: Duration::from_secs(30),
             connect: Duration::from_secs(3),
+            request: None,
             pool_idle: Duration::from_millis(1500),
             pool_size: usize::MAX,
             pool_age: Duration::MAX,

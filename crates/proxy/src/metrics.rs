@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::breaker::{Cause, State};
 use crate::counter::Counter;
 use crate::failures::Failures;
 use crate::grpc::Code;
@@ -78,6 +79,8 @@ pub(crate) struct PortMetrics {
     pub(crate) handshakes: [Counter; Handshake::ALL.len()],
     /// Answers of the app that were changed by their status.
     pub(crate) overridden: Counter,
+    /// Circuit breakers.
+    pub(crate) circuit: Circuits,
     /// Calls by gRPC that have ended.
     pub(crate) grpc: ByCode,
     /// Connections by HTTP/2.
@@ -99,6 +102,60 @@ pub(crate) struct Relayed {
     pub(crate) read: Counter,
     /// Bytes to them.
     pub(crate) written: Counter,
+}
+
+/// Counts of circuit breakers: an upstream has one, or one for each of its addresses that calls were seen to.
+#[derive(Debug, Default)]
+pub(crate) struct Circuits {
+    pub(crate) breakers: Counter,
+    open: Counter,
+    half_open: Counter,
+    /// By [`Cause`].
+    transitions: [Counter; Cause::ALL.len()],
+    /// Requests that were kept from the upstream.
+    pub(crate) rejected: Counter,
+    /// Those that would have been.
+    pub(crate) observed: Counter,
+}
+
+impl Circuits {
+    pub(crate) fn moved(&self, from: State, to: State, cause: Cause) {
+        self.transitions[cause as usize].add(1);
+        self.leave(from);
+        match to {
+            State::Open => self.open.add(1),
+            State::HalfOpen => self.half_open.add(1),
+            State::Closed => {}
+        }
+    }
+
+    /// A breaker goes, with its upstream.
+    pub(crate) fn gone(&self, state: State) {
+        self.breakers.subtract(1);
+        self.leave(state);
+    }
+
+    fn leave(&self, state: State) {
+        match state {
+            State::Open => self.open.subtract(1),
+            State::HalfOpen => self.half_open.subtract(1),
+            State::Closed => {}
+        }
+    }
+
+    /// The worst of the breakers; `None` where there is none.
+    pub(crate) fn state(&self) -> Option<State> {
+        let worst = match (self.open.get(), self.half_open.get()) {
+            (0, 0) => State::Closed,
+            (0, _) => State::HalfOpen,
+            (_, _) => State::Open,
+        };
+        (self.breakers.get() > 0).then_some(worst)
+    }
+
+    pub(crate) fn transitions(&self) -> [(Cause, u64); Cause::ALL.len()] {
+        Cause::ALL.map(|cause| (cause, self.transitions[cause as usize].get()))
+    }
 }
 
 /// Counts of clients' connections by HTTP/2.
@@ -150,6 +207,7 @@ impl PortMetrics {
             idle_closed: Counter::default(),
             handshakes: Default::default(),
             overridden: Counter::default(),
+            circuit: Circuits::default(),
             grpc: ByCode::default(),
             http2: Http2::default(),
             relayed: Relayed::default(),

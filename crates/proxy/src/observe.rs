@@ -8,6 +8,9 @@ use http::StatusCode;
 use jiff::Timestamp;
 
 use crate::access_log::{Context, Line, Noted};
+use crate::answer::OwnAnswer;
+use crate::breaker::Permit;
+use crate::circuit;
 use crate::failures::Failure;
 use crate::grpc::Code;
 use crate::method::Method;
@@ -47,6 +50,8 @@ pub(crate) struct Exchange {
     noted: Option<Box<Noted>>,
     /// What is done to the answer.
     pub(crate) rules: Option<Rules>,
+    /// That of the circuit breaker, which is told how it ended.
+    pub(crate) permit: Cell<Option<Permit>>,
 }
 
 impl Exchange {
@@ -88,6 +93,7 @@ impl Exchange {
             logged: port.access_log.is_on(),
             noted: None,
             rules: None,
+            permit: Cell::new(None),
         }
     }
 
@@ -111,6 +117,11 @@ impl Exchange {
     /// The answer's status is known.
     pub(crate) fn answered(&self, code: u16) {
         self.code.set(code);
+    }
+
+    /// Our answer to it, for this reason.
+    pub(crate) fn own(&self, reason: Reason) -> OwnAnswer {
+        OwnAnswer::of(reason, self.port.direction())
     }
 
     /// What becomes of the app's answer with this status; `None` where it stays as it is.
@@ -171,6 +182,10 @@ impl Exchange {
             metrics.grpc.add(self.grpc_code());
         }
         let Ended { code, reason, duration, .. } = ended;
+        if let (Some(circuit), Some(permit)) = (&self.port.circuit, self.permit.take()) {
+            let grpc = self.is_grpc.then(|| self.grpc_code());
+            circuit.report(permit, circuit::Ended { reason, status: code, grpc }, duration);
+        }
         let key = RequestKey { version: self.version, method: self.method, code, reason };
         self.port.series.observe(&metrics.requests, key, duration);
         let number = self.port.routes.observe(&metrics.routes, self.method, &self.place, &ended);

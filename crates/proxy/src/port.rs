@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use outrigger_api::config::{Inbound, Protocol, Upstream};
-use outrigger_api::tls::PlainHttp;
 
 use crate::access_log::AccessLog;
-use crate::answer::OwnAnswer;
+use crate::circuit::Circuit;
 use crate::headers::Edits;
 use crate::host::LocalHost;
 use crate::labels::Direction;
 use crate::limits::Limits;
 use crate::metrics::PortMetrics;
 use crate::overrides::{Answers, Rules};
+use crate::policy::Guard;
 use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::request::Request;
@@ -52,6 +52,10 @@ pub(crate) struct Port {
     request_headers: Option<Edits>,
     /// What it does to answers.
     answers: Option<Box<Answers>>,
+    /// What keeps requests from it.
+    pub(crate) guard: Option<Box<Guard>>,
+    /// What keeps them from an upstream that fails.
+    pub(crate) circuit: Option<Box<Circuit>>,
     /// When each reason was last warned of.
     warned: [Cell<Option<Instant>>; Reason::ALL.len()],
 }
@@ -62,7 +66,7 @@ pub(crate) enum Spec {
     /// It was taken over.
     Inbound(Box<Inbound>),
     /// The app calls it.
-    Upstream(Upstream),
+    Upstream(Box<Upstream>),
     /// Nothing: redirection brings all that goes in and out.
     Unknown,
 }
@@ -73,6 +77,22 @@ impl Spec {
         match self {
             Self::Inbound(inbound) => Some(inbound),
             Self::Upstream(_) | Self::Unknown => None,
+        }
+    }
+
+    fn upstream(&self) -> Option<&Upstream> {
+        match self {
+            Self::Upstream(upstream) => Some(upstream),
+            Self::Inbound(_) | Self::Unknown => None,
+        }
+    }
+
+    /// The limits, with what this port has of its own.
+    fn limits(&self, limits: Limits) -> Limits {
+        match self {
+            Self::Inbound(inbound) => limits.with(&inbound.timeouts),
+            Self::Upstream(upstream) => limits.with(&upstream.timeouts),
+            Self::Unknown => limits,
         }
     }
 
@@ -102,11 +122,13 @@ fn subject_header(spec: &Spec) -> Option<String> {
 impl Port {
     pub(crate) fn new(spec: Spec, target: Target, metrics: Arc<PortMetrics>, shared: &Shared) -> Self {
         let outbound = metrics.labels.direction == Direction::Outbound;
-        let limits = if outbound { shared.limits.outbound() } else { shared.limits };
+        let limits = spec.limits(if outbound { shared.limits.outbound() } else { shared.limits });
         Self {
             local_host: LocalHost::of(&spec),
             subject_header: subject_header(&spec),
             request_headers: spec.inbound().and_then(|inbound| Edits::of(&inbound.request_headers)),
+            guard: Guard::of(&spec).map(Box::new),
+            circuit: spec.upstream().and_then(|upstream| Circuit::of(upstream, &metrics)).map(Box::new),
             answers: spec.inbound().and_then(Answers::of).map(Box::new),
             terminators: Rc::clone(&shared.terminators),
             target,
@@ -145,16 +167,6 @@ impl Port {
     /// What handshakes go by now; `None` where there is no TLS.
     pub(crate) fn terminator(&self) -> Option<Arc<Terminator>> {
         self.terminators.borrow().get(&tls::place(self.spec.inbound()?)).map(Arc::clone)
-    }
-
-    /// What a client gets that speaks plain HTTP where TLS is spoken.
-    pub(crate) fn refuses_plain(&self, request: &Request<'_>) -> Option<OwnAnswer> {
-        let tls = self.spec.inbound()?.tls.as_ref()?;
-        let redirect = match tls.plain_http {
-            PlainHttp::Refuse => None,
-            PlainHttp::Redirect => OwnAnswer::redirect(request),
-        };
-        Some(redirect.unwrap_or_else(|| OwnAnswer::of(Reason::PlainHttp, Direction::Inbound)))
     }
 
     /// What is done to the answer to this request; `None` where nothing is.

@@ -40,11 +40,19 @@ pub(crate) enum Reason {
     TooManyConnections,
     /// The client speaks plain HTTP on a port of TLS.
     PlainHttp,
+    /// The app's answer did not begin in time.
+    RequestTimeout,
+    /// There are as many requests under way as there may be.
+    TooManyRequests,
+    /// There were as many requests of late as there may be.
+    RateLimited,
+    /// The circuit breaker keeps requests from a failing upstream.
+    CircuitOpen,
 }
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -61,6 +69,10 @@ impl Reason {
         Self::MethodRefused,
         Self::TooManyConnections,
         Self::PlainHttp,
+        Self::RequestTimeout,
+        Self::TooManyRequests,
+        Self::RateLimited,
+        Self::CircuitOpen,
     ];
 
     /// Header of the answers that we give in the app's place.
@@ -84,6 +96,10 @@ impl Reason {
             Self::MethodRefused => "method_refused",
             Self::TooManyConnections => "too_many_connections",
             Self::PlainHttp => "plain_http",
+            Self::RequestTimeout => "request_timeout",
+            Self::TooManyRequests => "too_many_requests",
+            Self::RateLimited => "rate_limited",
+            Self::CircuitOpen => "circuit_open",
         }
     }
 
@@ -95,10 +111,13 @@ impl Reason {
             | Self::UnknownHost
             | Self::Reset
             | Self::ProtocolError => StatusCode::BAD_GATEWAY,
-            Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyConnections | Self::TooManyRequests | Self::CircuitOpen => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             // Of the last two no client hears: it is gone, and `None` is no failure.
@@ -132,6 +151,11 @@ impl Reason {
             (Self::MethodRefused, Direction::Inbound) => "CONNECT is refused: this is an inbound proxy",
             (Self::MethodRefused, Direction::Outbound) => "CONNECT is refused: this is no forward proxy",
             (Self::TooManyConnections, _) => "the proxy has as many connections as it may have",
+            (Self::RequestTimeout, Direction::Inbound) => "the app did not answer in time",
+            (Self::RequestTimeout, Direction::Outbound) => "the upstream did not answer in time",
+            (Self::TooManyRequests, _) => "as many requests are under way as there may be",
+            (Self::RateLimited, _) => "more requests came than there may be in a time",
+            (Self::CircuitOpen, _) => "the upstream has failed too often and is left alone for a while",
             (Self::PlainHttp, _) => "this port speaks TLS: use https",
             (Self::BadRequest, _) => "the request is not HTTP, or can be read in two ways",
             (Self::HeadTooLarge, _) => "the request's head exceeds 64 KiB or 1,000 headers",

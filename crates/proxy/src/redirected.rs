@@ -191,7 +191,7 @@ impl Redirected {
             return (self.port(spec, &labels, to()), Vec::new());
         }
         let of = |upstream: &Upstream| {
-            self.port(Spec::Upstream(upstream.clone()), &Labels::of_upstream(upstream), to())
+            self.port(Spec::Upstream(Box::new(upstream.clone())), &Labels::of_upstream(upstream), to())
         };
         if let Some(upstream) = self.upstream(original) {
             return (of(&upstream), Vec::new());

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::breaker::State;
 use crate::cgroup::ResourceStats;
 use crate::failures::Failure;
 use crate::labels::Labels;
-use crate::metrics::{ByReason, PortMetrics, Ports};
+use crate::metrics::{ByReason, Circuits, PortMetrics, Ports};
 use crate::reason::{OTHER, Reason};
 use crate::routes::{Counted, DurationStats, Route};
 use crate::series::CLASSES;
@@ -39,6 +40,22 @@ struct PortStats {
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<HttpStats>,
     tcp: TcpStats,
+    /// Of an upstream that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<BreakerStats>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BreakerStats {
+    /// The worst of an upstream's addresses: `closed`, `open` or `half-open`.
+    state: &'static str,
+    /// How often it opened.
+    opened: u64,
+    /// Requests that were kept from the upstream.
+    rejected: u64,
+    /// Those that would have been, where it only observes.
+    would_reject: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -144,7 +161,23 @@ fn port_stats(port: &PortMetrics) -> PortStats {
             read_bytes: port.relayed.read.get(),
             written_bytes: port.relayed.written.get(),
         },
+        breaker: breaker_stats(&port.circuit),
     }
+}
+
+fn breaker_stats(circuit: &Circuits) -> Option<BreakerStats> {
+    let state = match circuit.state()? {
+        State::Closed => "closed",
+        State::Open => "open",
+        State::HalfOpen => "half-open",
+    };
+    let opened = circuit.transitions().into_iter().filter(|(cause, _)| cause.leads_to() == "open");
+    Some(BreakerStats {
+        state,
+        opened: opened.map(|(_, count)| count).sum(),
+        rejected: circuit.rejected.get(),
+        would_reject: circuit.observed.get(),
+    })
 }
 
 fn tcp_errors(closed: &ByReason) -> BTreeMap<&'static str, u64> {

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{self, SIZE};
+use crate::circuit;
 use crate::connect::{self, AppStream};
 use crate::counter::Counter;
 use crate::metrics::PortMetrics;
@@ -18,13 +20,25 @@ use crate::stream::{ReadHalf, Stream, WriteHalf};
 /// protocols (`MySQL`, SMTP) the server speaks first.
 pub(crate) async fn serve(client: Stream, port: &Rc<Port>) {
     let open = Open::count(&port.metrics);
-    match connect::app(port).await {
+    match call(port).await {
         Ok(app) => relay(client, &[], app, &[], open).await,
         Err(reason) => {
             client.reset();
             open.end(reason);
         }
     }
+}
+
+/// Calls the app, if the circuit breaker lets it.
+pub(crate) async fn call(port: &Port) -> Result<AppStream, Reason> {
+    let Some(circuit) = &port.circuit else { return connect::app(port).await };
+    let (permit, started) = (circuit.ask().map_err(|answer| answer.reason)?, Instant::now());
+    let called = connect::app(port).await;
+    if let Some(permit) = permit {
+        let reason = called.as_ref().err().copied().unwrap_or(Reason::None);
+        circuit.report(permit, circuit::Ended { reason, status: 0, grpc: None }, started.elapsed());
+    }
+    called
 }
 
 /// Relays until both sides have closed, or one has failed. When one side closes its half, so do we towards the other,

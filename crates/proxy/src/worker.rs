@@ -204,6 +204,6 @@ fn spec(listen: u16, config: &SidecarConfig) -> Spec {
     let upstream = || config.upstreams.iter().find(|upstream| upstream.listen == Some(listen));
     match inbound {
         Some(inbound) => Spec::Inbound(Box::new(inbound.clone())),
-        None => upstream().map_or(Spec::Unknown, |upstream| Spec::Upstream(upstream.clone())),
+        None => upstream().map_or(Spec::Unknown, |upstream| Spec::Upstream(Box::new(upstream.clone()))),
     }
 }

@@ -195,6 +195,7 @@ fn upstreams_come_and_go_with_the_config() {
         port: second,
         protocol: Protocol::Http,
         listen: Some(proxy.port),
+        ..Upstream::default()
     };
     let moved =
         SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(Protocol::Http, 1, 1) };

@@ -168,11 +168,11 @@ fn documents_of_older_and_newer_versions_are_run_by() {
     assert_eq!(shown(&proxy)["ignoredFields"], serde_json::json!([]));
 
     proxy.rewrite(&format!(
-        r#"{{"version":2,"profile":"a/new","token":"t","mesh":{{"a":1}},"inbound":[{inbound},"limits":{{"rps":5}}}}]}}"#
+        r#"{{"version":2,"profile":"a/new","token":"t","mesh":{{"a":1}},"inbound":[{inbound},"quota":{{"rps":5}}}}]}}"#
     ));
     wait_until("the newer one is taken", || shown(&proxy)["config"]["profile"] == "a/new");
     assert_eq!(proxy.connect().get("/").text(), "ok");
-    assert_eq!(shown(&proxy)["ignoredFields"], serde_json::json!(["mesh", "inbound.0.limits"]));
+    assert_eq!(shown(&proxy)["ignoredFields"], serde_json::json!(["mesh", "inbound.0.quota"]));
 
     // A value that it does not know can't be guessed.
     let unknown = inbound.replace(r#""http""#, r#""http9""#);

@@ -17,6 +17,7 @@ use crate::http1::response::{self, Answered, Asked, Stage, Upload};
 use crate::listener::Listener;
 use crate::method::Method;
 use crate::observe::Exchange;
+use crate::policy;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::stall;
@@ -62,8 +63,9 @@ pub(crate) async fn exchange(
     };
     let asked = Asked::of(head, &body);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
-    if let Some(answer) = refusal(client, message, head, port) {
-        return own_answer(client, exchange, asked.method, false, answer).await;
+    if let Some(answer) = refusal(client, message, head, &exchange) {
+        let keep = asked.method != Method::Connect && body.is_ended() && keep();
+        return own_answer(client, exchange, asked.method, keep, answer).await;
     }
 
     let edits = port.request_edits(client.stream.subject());
@@ -115,12 +117,12 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Why a request does not reach the app.
-fn refusal(client: &Client, message: &[u8], head: &RequestHead, port: &Port) -> Option<OwnAnswer> {
+/// What a request is answered that does not reach the app.
+fn refusal(client: &Client, message: &[u8], head: &RequestHead, exchange: &Exchange) -> Option<OwnAnswer> {
     if head.method == Method::Connect {
-        return Some(OwnAnswer::of(Reason::MethodRefused, port.direction()));
+        return Some(exchange.own(Reason::MethodRefused));
     }
-    if client.stream.is_tls() { None } else { port.refuses_plain(&head.request(message)) }
+    policy::refusal(&head.request(message), client.stream.is_tls(), exchange)
 }
 
 /// What came of the body with the head. What came beyond it is the next request's.

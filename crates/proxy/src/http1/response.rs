@@ -98,18 +98,11 @@ pub(crate) async fn pass(
     exchange: &Exchange,
 ) -> Result<Answered, Reason> {
     let stalled = exchange.port.limits.body;
-    let mut message = begins(&client, asked, |context| buffer::poll_receive(&mut app, context)).await?;
-    let head = loop {
-        match head_of(&message, asked)? {
-            None => message = more_of_head(message, &mut app, &client, asked).await?,
-            Some(head) if !matches!(head.status, 100 | 102..=199) => break head,
-            Some(interim) => {
-                // HTTP/1.0 has none, RFC 9110 15.2.
-                if asked.version == Version::Http11 {
-                    stall::write(&client, &message[..interim.length], stalled).await?;
-                }
-                message.drain(..interim.length);
-            }
+    let head = head(&mut app, &client, asked, stalled);
+    let (mut message, head) = match exchange.port.limits.request {
+        None => head.await?,
+        Some(limit) => {
+            Box::pin(tokio::time::timeout(limit, head)).await.map_err(|_| Reason::RequestTimeout)??
         }
     };
     exchange.answered(head.status);
@@ -157,6 +150,29 @@ pub(crate) async fn pass(
     }
     // What an app sends beyond its answer can be no answer to anything.
     Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client })
+}
+
+/// Waits for the answer's head. Interim ones before it are passed on at once.
+async fn head(
+    app: &mut ReadHalf<'_>,
+    client: &WriteHalf<'_>,
+    asked: &Asked,
+    stalled: Duration,
+) -> Result<(Buffer, ResponseHead), Reason> {
+    let mut message = begins(client, asked, |context| buffer::poll_receive(app, context)).await?;
+    loop {
+        match head_of(&message, asked)? {
+            None => message = more_of_head(message, app, client, asked).await?,
+            Some(head) if !matches!(head.status, 100 | 102..=199) => return Ok((message, head)),
+            Some(interim) => {
+                // HTTP/1.0 has none, RFC 9110 15.2.
+                if asked.version == Version::Http11 {
+                    stall::write(client, &message[..interim.length], stalled).await?;
+                }
+                message.drain(..interim.length);
+            }
+        }
+    }
 }
 
 impl Answered {

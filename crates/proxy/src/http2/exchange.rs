@@ -22,7 +22,7 @@ use crate::limits::{MAX_BUFFER, MAX_HEADERS};
 use crate::method::Method;
 use crate::observe::Exchange;
 use crate::own_time::Clock;
-use crate::port::Port;
+use crate::policy;
 use crate::reason::Reason;
 use crate::request::{self, Headers, Version};
 
@@ -46,7 +46,7 @@ pub(crate) async fn exchange(
     let view = view(&head);
     let exchange = Exchange::start(&port, clock, &view);
     let asked = Asked::by(&view);
-    if let Some(answer) = refusal(&head, stream, &port) {
+    if let Some(answer) = refusal(&head, stream, &exchange) {
         return own_answer(&mut respond, &exchange, asked, &answer);
     }
     if let Some(edits) = port.request_edits(client.subject.as_ref()) {
@@ -80,21 +80,20 @@ pub(crate) async fn exchange(
 }
 
 /// Why a request can't be passed on.
-fn refusal(head: &Request<()>, stream: &Stream, port: &Port) -> Option<OwnAnswer> {
-    let own = |reason| Some(OwnAnswer::of(reason, port.direction()));
+fn refusal(head: &Request<()>, stream: &Stream, exchange: &Exchange) -> Option<OwnAnswer> {
     if stream.crowded {
-        return own(Reason::TooManyConnections);
+        return Some(exchange.own(Reason::TooManyConnections));
     }
     let headers = head.headers();
     let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let target = head.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if headers.len() > MAX_HEADERS || fields + target > MAX_BUFFER {
-        return own(Reason::HeadTooLarge);
+        return Some(exchange.own(Reason::HeadTooLarge));
     }
     if head.method() == http::Method::CONNECT {
-        return own(Reason::MethodRefused);
+        return Some(exchange.own(Reason::MethodRefused));
     }
-    if stream.client.is_tls { None } else { port.refuses_plain(&view(head)) }
+    policy::refusal(&view(head), stream.client.is_tls, exchange)
 }
 
 fn view(head: &Request<()>) -> request::Request<'_> {
@@ -143,6 +142,11 @@ impl Failed {
         respond.send_reset(reset);
         exchange.was_reset(Code::of_reset(reset));
         exchange.end(self.reason);
+    }
+
+    /// The answer's head did not come in time.
+    fn late() -> Self {
+        Self { reason: Reason::RequestTimeout, reset: None, unprocessed: false, silent: false }
     }
 
     /// Before the answer's head.
@@ -235,7 +239,14 @@ async fn pass_answer(
     exchange: &Exchange,
     client: &Client,
 ) -> Result<(), Unpassed> {
-    let answer = match head(&mut answer, respond).await {
+    let answered = match exchange.port.limits.request {
+        None => head(&mut answer, respond).await,
+        Some(limit) => match tokio::time::timeout(limit, head(&mut answer, respond)).await {
+            Ok(answered) => answered,
+            Err(_) => return Err(Unpassed::App(Failed::late())),
+        },
+    };
+    let answer = match answered {
         Ok(answer) => answer,
         Err(Ok(reset)) => return Err(Unpassed::Client(reset)),
         Err(Err(error)) => return Err(Unpassed::App(Failed::unanswered(&error))),

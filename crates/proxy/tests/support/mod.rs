@@ -99,6 +99,7 @@ pub fn outbound(protocol: Protocol, host: &str, target: u16, limits: Limits) -> 
             port: target,
             protocol,
             listen: Some(port),
+            ..Upstream::default()
         };
         SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(protocol, port, target) }
     })

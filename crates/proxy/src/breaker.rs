@@ -1,0 +1,298 @@
+//! When a failing upstream is no longer called, and when it is again: decisions only. Time and chance are arguments.
+//!
+//! Closed, it counts failures in a row and shares over a window; open, it lets nothing through for a while; half-open, it lets a few
+//! requests try, whose success closes it and whose failure opens it for longer.
+
+use std::time::{Duration, Instant};
+
+/// A window is counted in so many parts: what is older than nine to ten of them is forgotten.
+const PARTS: usize = 10;
+
+/// When to open and to close.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// 0: not by these.
+    pub(crate) consecutive_failures: u32,
+    /// In thousandths; 0: not by these.
+    pub(crate) failure_ratio: u16,
+    pub(crate) window: Duration,
+    pub(crate) min_requests: u32,
+    /// What is slow, and the share of it in thousandths.
+    pub(crate) slow: Option<(Duration, u16)>,
+    pub(crate) open_for: Duration,
+    pub(crate) max_open_for: Duration,
+    pub(crate) max_concurrent: u32,
+    pub(crate) successes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+/// Why the state changed last: the `cause` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It opened: failures in a row.
+    ConsecutiveFailures,
+    /// It opened: their share.
+    FailureRatio,
+    /// It opened: the share of slow ones.
+    SlowRatio,
+    /// It opened: one that tried failed.
+    TrialFailed,
+    /// It is half-open: the time was over.
+    Elapsed,
+    /// It closed: those that tried succeeded.
+    Recovered,
+}
+
+impl Cause {
+    /// Each at its own number.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::ConsecutiveFailures,
+        Self::FailureRatio,
+        Self::SlowRatio,
+        Self::TrialFailed,
+        Self::Elapsed,
+        Self::Recovered,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::FailureRatio => "failure_ratio",
+            Self::SlowRatio => "slow_ratio",
+            Self::TrialFailed => "trial_failed",
+            Self::Elapsed => "elapsed",
+            Self::Recovered => "recovered",
+        }
+    }
+
+    /// The state that it leads to: the `to` label.
+    pub(crate) const fn leads_to(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures | Self::FailureRatio | Self::SlowRatio | Self::TrialFailed => "open",
+            Self::Elapsed => "half_open",
+            Self::Recovered => "closed",
+        }
+    }
+}
+
+/// How a request ended, as the breaker sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    Failure,
+    /// The upstream is asked for too much (429): for the share alone.
+    Throttled,
+    /// It says nothing of the upstream: the client left, or we refused the request.
+    Nothing,
+}
+
+/// What a request that was let through hands in again with its outcome. That of an earlier state says nothing of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Permit {
+    epoch: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    settings: Settings,
+    phase: Phase,
+    /// Counts the phases.
+    epoch: u64,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed {
+        in_a_row: u32,
+        window: Window,
+    },
+    /// `times`: how often in a row it has opened.
+    Open {
+        until: Instant,
+        times: u32,
+    },
+    HalfOpen {
+        trying: u32,
+        succeeded: u32,
+        times: u32,
+    },
+}
+
+impl Breaker {
+    pub(crate) fn new(settings: Settings, now: Instant) -> Self {
+        let window = Window::new(settings.window, now);
+        Self { settings, phase: Phase::Closed { in_a_row: 0, window }, epoch: 0, cause: Cause::Recovered }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.phase {
+            Phase::Closed { .. } => State::Closed,
+            Phase::Open { .. } => State::Open,
+            Phase::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
+    /// Why it came into the state that it is in.
+    pub(crate) fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Whether a request may go to the upstream. If not: after how long it is worth trying again.
+    pub(crate) fn ask(&mut self, now: Instant) -> Result<Permit, Duration> {
+        if let Phase::Open { until, times } = self.phase {
+            if now < until {
+                return Err(until - now);
+            }
+            self.enter(Phase::HalfOpen { trying: 0, succeeded: 0, times }, Cause::Elapsed);
+        }
+        if let Phase::HalfOpen { trying, .. } = &mut self.phase {
+            if *trying >= self.settings.max_concurrent {
+                return Err(Duration::from_secs(1));
+            }
+            *trying += 1;
+        }
+        Ok(Permit { epoch: self.epoch })
+    }
+
+    /// A request that was let through has ended, after this time. `chance`, from 0 to 1, makes the time for which it opens shorter or
+    /// longer, so that many proxies do not try at once.
+    pub(crate) fn report(
+        &mut self,
+        permit: Permit,
+        outcome: Outcome,
+        took: Duration,
+        now: Instant,
+        chance: f64,
+    ) {
+        if permit.epoch != self.epoch {
+            return;
+        }
+        let slow = self.settings.slow.is_some_and(|(threshold, _)| took > threshold);
+        match &mut self.phase {
+            Phase::Closed { in_a_row, window } => {
+                *in_a_row = match outcome {
+                    Outcome::Success => 0,
+                    Outcome::Failure => *in_a_row + 1,
+                    Outcome::Throttled | Outcome::Nothing => *in_a_row,
+                };
+                if outcome != Outcome::Nothing {
+                    window.add(now, outcome != Outcome::Success, slow);
+                }
+                if let Some(cause) = self.settings.too_bad(*in_a_row, window.totals()) {
+                    self.open(1, cause, now, chance);
+                }
+            }
+            Phase::HalfOpen { trying, succeeded, times } => {
+                *trying -= 1;
+                match outcome {
+                    Outcome::Nothing => {}
+                    Outcome::Success if !slow => {
+                        *succeeded += 1;
+                        if *succeeded >= self.settings.successes {
+                            let window = Window::new(self.settings.window, now);
+                            self.enter(Phase::Closed { in_a_row: 0, window }, Cause::Recovered);
+                        }
+                    }
+                    _ => {
+                        let times = *times + 1;
+                        self.open(times, Cause::TrialFailed, now, chance);
+                    }
+                }
+            }
+            // None is let through while it is open.
+            Phase::Open { .. } => {}
+        }
+    }
+
+    fn open(&mut self, times: u32, cause: Cause, now: Instant, chance: f64) {
+        let doubled = self.settings.open_for.saturating_mul(1 << (times - 1).min(20));
+        let length = doubled.min(self.settings.max_open_for).mul_f64(0.8 + 0.4 * chance);
+        self.enter(Phase::Open { until: now + length, times }, cause);
+    }
+
+    fn enter(&mut self, phase: Phase, cause: Cause) {
+        (self.phase, self.cause) = (phase, cause);
+        self.epoch += 1;
+    }
+}
+
+impl Settings {
+    fn too_bad(&self, in_a_row: u32, totals: Part) -> Option<Cause> {
+        let exceeds = |part: u32, ratio: u16| {
+            ratio > 0
+                && totals.requests >= self.min_requests
+                && u64::from(part) * 1000 >= u64::from(totals.requests) * u64::from(ratio)
+        };
+        if self.consecutive_failures > 0 && in_a_row >= self.consecutive_failures {
+            return Some(Cause::ConsecutiveFailures);
+        }
+        if exceeds(totals.failed, self.failure_ratio) {
+            return Some(Cause::FailureRatio);
+        }
+        let (_, ratio) = self.slow?;
+        exceeds(totals.slow, ratio).then_some(Cause::SlowRatio)
+    }
+}
+
+/// What happened of late.
+#[derive(Debug)]
+struct Window {
+    start: Instant,
+    part: Duration,
+    parts: [Part; PARTS],
+    /// The part that is written now, counted from the start.
+    current: u128,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    requests: u32,
+    failed: u32,
+    slow: u32,
+}
+
+impl Window {
+    fn new(length: Duration, now: Instant) -> Self {
+        let part = (length / 10).max(Duration::from_millis(1));
+        Self { start: now, part, parts: [Part::default(); PARTS], current: 0 }
+    }
+
+    fn add(&mut self, now: Instant, failed: bool, slow: bool) {
+        let current = now.saturating_duration_since(self.start).as_nanos() / self.part.as_nanos();
+        let passed = current.saturating_sub(self.current);
+        for part in (self.current + 1..=self.current + passed).take(PARTS) {
+            self.parts[place(part)] = Part::default();
+        }
+        if passed > PARTS as u128 {
+            self.parts = [Part::default(); PARTS];
+        }
+        self.current += passed;
+        let part = &mut self.parts[place(self.current)];
+        part.requests += 1;
+        part.failed += u32::from(failed);
+        part.slow += u32::from(slow);
+    }
+
+    fn totals(&self) -> Part {
+        self.parts.iter().fold(Part::default(), |all, part| Part {
+            requests: all.requests + part.requests,
+            failed: all.failed + part.failed,
+            slow: all.slow + part.slow,
+        })
+    }
+}
+
+fn place(part: u128) -> usize {
+    usize::try_from(part % PARTS as u128).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "breaker_tests.rs"]
+mod tests;

@@ -1,0 +1,288 @@
+//! The breaker beside a model that remembers everything and reckons anew each time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const QUICK: Duration = Duration::from_millis(1);
+/// Neither longer nor shorter.
+const NO_JITTER: f64 = 0.5;
+
+fn settings() -> Settings {
+    Settings {
+        consecutive_failures: 5,
+        failure_ratio: 500,
+        window: 10 * SECOND,
+        min_requests: 20,
+        slow: None,
+        open_for: 5 * SECOND,
+        max_open_for: 60 * SECOND,
+        max_concurrent: 1,
+        successes: 2,
+    }
+}
+
+/// Lets one request through and ends it so.
+fn one(breaker: &mut Breaker, outcome: Outcome, now: Instant) {
+    let permit = breaker.ask(now).expect("let through");
+    breaker.report(permit, outcome, QUICK, now, NO_JITTER);
+}
+
+fn opened(now: Instant) -> Breaker {
+    let mut breaker = Breaker::new(settings(), now);
+    (0..5).for_each(|_| one(&mut breaker, Outcome::Failure, now));
+    assert_eq!((breaker.state(), breaker.cause()), (State::Open, Cause::ConsecutiveFailures));
+    breaker
+}
+
+#[test]
+fn one_error_when_idle_does_not_open_it() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(settings(), now);
+    one(&mut breaker, Outcome::Failure, now);
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn half_of_twenty_opens_it_and_half_of_nineteen_does_not() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(settings(), now);
+    for number in 0..19 {
+        one(&mut breaker, if number % 2 == 0 { Outcome::Failure } else { Outcome::Success }, now);
+    }
+    assert_eq!(breaker.state(), State::Closed);
+    one(&mut breaker, Outcome::Failure, now);
+    assert_eq!((breaker.state(), breaker.cause()), (State::Open, Cause::FailureRatio));
+}
+
+#[test]
+fn what_is_older_than_the_window_is_forgotten() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(settings(), now);
+    for number in 0..19 {
+        one(&mut breaker, if number % 2 == 0 { Outcome::Failure } else { Outcome::Success }, now);
+    }
+    one(&mut breaker, Outcome::Failure, now + 11 * SECOND);
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn slow_calls_open_it_where_they_are_to() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(Settings { slow: Some((SECOND, 800)), ..settings() }, now);
+    for number in 0..20 {
+        let permit = breaker.ask(now).unwrap();
+        let took = if number < 4 { QUICK } else { 2 * SECOND };
+        breaker.report(permit, Outcome::Success, took, now, NO_JITTER);
+    }
+    assert_eq!((breaker.state(), breaker.cause()), (State::Open, Cause::SlowRatio));
+}
+
+#[test]
+fn open_it_says_when_to_come_again_and_then_lets_one_try_at_a_time() {
+    let now = Instant::now();
+    let mut breaker = opened(now);
+    assert_eq!(breaker.ask(now + SECOND), Err(4 * SECOND));
+    let later = now + 5 * SECOND;
+    let first = breaker.ask(later).unwrap();
+    assert_eq!(breaker.state(), State::HalfOpen);
+    assert!(breaker.ask(later).is_err(), "one at a time");
+    breaker.report(first, Outcome::Success, QUICK, later, NO_JITTER);
+    one(&mut breaker, Outcome::Success, later);
+    assert_eq!((breaker.state(), breaker.cause()), (State::Closed, Cause::Recovered));
+}
+
+/// linkerd2's gate did not reset when the request that tried was cancelled.
+#[test]
+fn a_trial_that_is_cancelled_gives_its_place_back() {
+    let now = Instant::now();
+    let mut breaker = opened(now);
+    let later = now + 5 * SECOND;
+    for _ in 0..3 {
+        one(&mut breaker, Outcome::Nothing, later);
+        assert_eq!(breaker.state(), State::HalfOpen);
+    }
+}
+
+#[test]
+fn each_failed_trial_doubles_the_time_up_to_the_longest() {
+    let mut now = Instant::now();
+    let mut breaker = opened(now);
+    for seconds in [5, 10, 20, 40, 60, 60] {
+        assert_eq!(breaker.ask(now), Err(seconds * SECOND));
+        now += seconds * SECOND;
+        one(&mut breaker, Outcome::Failure, now);
+        assert_eq!((breaker.state(), breaker.cause()), (State::Open, Cause::TrialFailed));
+    }
+    // Once it has closed, it begins anew.
+    now += 60 * SECOND;
+    (0..2).for_each(|_| one(&mut breaker, Outcome::Success, now));
+    (0..5).for_each(|_| one(&mut breaker, Outcome::Failure, now));
+    assert_eq!(breaker.ask(now), Err(5 * SECOND));
+}
+
+#[test]
+fn chance_makes_the_time_a_fifth_longer_or_shorter() {
+    for (chance, wanted) in [(0.0, 4 * SECOND), (1.0, 6 * SECOND)] {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(Settings { consecutive_failures: 1, ..settings() }, now);
+        let permit = breaker.ask(now).unwrap();
+        breaker.report(permit, Outcome::Failure, QUICK, now, chance);
+        assert_eq!(breaker.ask(now), Err(wanted));
+    }
+}
+
+#[test]
+fn what_began_before_it_opened_says_nothing_afterwards() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(settings(), now);
+    let late = breaker.ask(now).unwrap();
+    (0..5).for_each(|_| one(&mut breaker, Outcome::Failure, now));
+    let later = now + 5 * SECOND;
+    let _trial = breaker.ask(later).unwrap();
+    breaker.report(late, Outcome::Failure, QUICK, later, NO_JITTER);
+    assert_eq!(breaker.state(), State::HalfOpen);
+}
+
+/// All that happened, and the same rules said once more without a window, an epoch or a count that is kept.
+#[derive(Debug)]
+struct Model {
+    settings: Settings,
+    /// The outcomes in this state, each with the tenth of the window in which it came.
+    ended: Vec<(u128, Outcome)>,
+    began: Instant,
+    /// Since when, and how often in a row, it has opened.
+    open: Option<(Instant, u32)>,
+    half_open: bool,
+    trying: usize,
+}
+
+impl Model {
+    fn tenth(&self, now: Instant) -> u128 {
+        (now - self.began).as_nanos() / (self.settings.window / 10).as_nanos()
+    }
+
+    fn change(&mut self, now: Instant, open: Option<(Instant, u32)>, half_open: bool) {
+        (self.ended, self.began) = (Vec::new(), now);
+        (self.open, self.half_open, self.trying) = (open, half_open, 0);
+    }
+
+    fn length(&self, times: u32) -> Duration {
+        (self.settings.open_for * 2_u32.pow((times - 1).min(10))).min(self.settings.max_open_for)
+    }
+
+    fn lets_through(&mut self, now: Instant) -> bool {
+        if let Some((since, times)) = self.open.filter(|_| !self.half_open) {
+            if now < since + self.length(times) {
+                return false;
+            }
+            self.change(now, self.open, true);
+        }
+        let free = !self.half_open || self.trying < self.settings.max_concurrent as usize;
+        self.trying += usize::from(free);
+        free
+    }
+
+    fn ends(&mut self, outcome: Outcome, now: Instant) {
+        self.trying -= 1;
+        self.ended.push((self.tenth(now), outcome));
+        let tail = self.ended.iter().rev().map(|(_, outcome)| *outcome);
+        if self.half_open {
+            let times = self.open.map_or(0, |(_, times)| times);
+            let successes = tail.filter(|outcome| *outcome == Outcome::Success).count();
+            match outcome {
+                Outcome::Failure | Outcome::Throttled => self.change(now, Some((now, times + 1)), false),
+                _ if successes >= self.settings.successes as usize => self.change(now, None, false),
+                _ => {}
+            }
+            return;
+        }
+        let in_a_row = tail
+            .filter(|outcome| matches!(outcome, Outcome::Success | Outcome::Failure))
+            .take_while(|outcome| *outcome == Outcome::Failure)
+            .count();
+        let oldest = self.tenth(now).saturating_sub(9);
+        let recent =
+            || self.ended.iter().filter(|(at, outcome)| *at >= oldest && *outcome != Outcome::Nothing);
+        let (all, good) =
+            (recent().count(), recent().filter(|(_, outcome)| *outcome == Outcome::Success).count());
+        let share = all >= self.settings.min_requests as usize
+            && (all - good) * 1000 >= all * usize::from(self.settings.failure_ratio);
+        // What says nothing changes nothing, and time alone makes no share worse here: it is judged with each outcome.
+        if in_a_row >= self.settings.consecutive_failures as usize || share {
+            self.change(now, Some((now, 1)), false);
+        }
+    }
+
+    fn state(&self) -> State {
+        match (self.open, self.half_open) {
+            (None, _) => State::Closed,
+            (Some(_), false) => State::Open,
+            (Some(_), true) => State::HalfOpen,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask,
+    End(usize, Outcome),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Success),
+        4 => Just(Outcome::Failure),
+        1 => Just(Outcome::Throttled),
+        1 => Just(Outcome::Nothing),
+    ];
+    let step = prop_oneof![
+        5 => Just(Step::Ask),
+        5 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Step::End(which, outcome)),
+        2 => (1_u64..4000).prop_map(Step::Wait),
+    ];
+    proptest::collection::vec(step, 1..300)
+}
+
+proptest! {
+    #[test]
+    fn it_does_what_the_model_does(
+        steps in steps(),
+        consecutive_failures in 2_u32..8,
+        failure_ratio in 300_u16..1000,
+        min_requests in 1_u32..12,
+        max_concurrent in 1_u32..4,
+        successes in 1_u32..4,
+    ) {
+        let settings = Settings {
+            consecutive_failures, failure_ratio, min_requests, max_concurrent, successes,
+            window: 2 * SECOND, open_for: SECOND, max_open_for: 4 * SECOND, slow: None,
+        };
+        let mut now = Instant::now();
+        let mut breaker = Breaker::new(settings.clone(), now);
+        let mut model =
+            Model { settings, ended: Vec::new(), began: now, open: None, half_open: false, trying: 0 };
+        let mut under_way = Vec::new();
+        for step in steps {
+            match step {
+                Step::Ask => {
+                    let permit = breaker.ask(now);
+                    prop_assert_eq!(permit.is_ok(), model.lets_through(now));
+                    under_way.extend(permit.ok());
+                }
+                Step::End(which, outcome) if !under_way.is_empty() => {
+                    let permit: Permit = under_way.swap_remove(which % under_way.len());
+                    if permit.epoch == breaker.epoch {
+                        model.ends(outcome, now);
+                    }
+                    breaker.report(permit, outcome, QUICK, now, NO_JITTER);
+                }
+                Step::End(..) => {}
+                Step::Wait(millis) => now += Duration::from_millis(millis),
+            }
+            prop_assert_eq!(breaker.state(), model.state());
+        }
+    }
+}

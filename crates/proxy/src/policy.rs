@@ -1,0 +1,83 @@
+//! What stands between a request and the app, in its order: the port's TLS, its limits, the circuit breaker.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use outrigger_api::tls::PlainHttp;
+use outrigger_api::traffic::{LimitsSpec, RateSpec};
+
+use crate::answer::OwnAnswer;
+use crate::bucket::Bucket;
+use crate::observe::Exchange;
+use crate::port::Spec;
+use crate::reason::Reason;
+use crate::request::Request;
+
+/// What a port's limits are. `None` in a port is all that a request without limits asks for.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    /// By TLS only.
+    plain_http: Option<PlainHttp>,
+    max_requests: Option<u64>,
+    rate: Option<RefCell<Bucket>>,
+}
+
+impl Guard {
+    /// `None` where everything may pass.
+    pub(crate) fn of(spec: &Spec) -> Option<Self> {
+        let (tls, limits) = match spec {
+            Spec::Inbound(inbound) => (inbound.tls.as_ref(), &inbound.limits),
+            Spec::Upstream(upstream) => (None, &upstream.limits),
+            Spec::Unknown => return None,
+        };
+        let LimitsSpec { max_requests, rate } = limits;
+        let bucket = |rate: &RateSpec| {
+            let burst = rate.burst.unwrap_or(rate.requests);
+            RefCell::new(Bucket::new(rate.requests, rate.per.length(), burst, Instant::now()))
+        };
+        let guard = Self {
+            plain_http: tls.map(|tls| tls.plain_http),
+            max_requests: max_requests.map(u64::from),
+            rate: rate.as_ref().map(bucket),
+        };
+        let guards = guard.plain_http.is_some() || guard.max_requests.is_some() || guard.rate.is_some();
+        guards.then_some(guard)
+    }
+
+    /// What a client gets that speaks plain HTTP where TLS is spoken.
+    fn plain(&self, request: &Request<'_>, is_tls: bool, exchange: &Exchange) -> Option<OwnAnswer> {
+        let plain_http = self.plain_http.filter(|_| !is_tls)?;
+        let redirect = match plain_http {
+            PlainHttp::Refuse => None,
+            PlainHttp::Redirect => OwnAnswer::redirect(request),
+        };
+        Some(redirect.unwrap_or_else(|| exchange.own(Reason::PlainHttp)))
+    }
+
+    /// What a request gets that is one too many.
+    fn limit(&self, exchange: &Exchange) -> Option<OwnAnswer> {
+        // This one is counted already.
+        if self.max_requests.is_some_and(|most| exchange.port.metrics.active() > most) {
+            return Some(exchange.own(Reason::TooManyRequests));
+        }
+        let after = self.rate.as_ref()?.borrow_mut().take(Instant::now()).err()?;
+        Some(exchange.own(Reason::RateLimited).with("Retry-After", OwnAnswer::seconds(after)))
+    }
+}
+
+/// What a request is answered that may not go on; `None` where it may.
+pub(crate) fn refusal(request: &Request<'_>, is_tls: bool, exchange: &Exchange) -> Option<OwnAnswer> {
+    let port = &exchange.port;
+    if let Some(guard) = &port.guard
+        && let Some(answer) = guard.plain(request, is_tls, exchange).or_else(|| guard.limit(exchange))
+    {
+        return Some(answer);
+    }
+    match port.circuit.as_ref()?.ask() {
+        Ok(permit) => {
+            exchange.permit.set(permit);
+            None
+        }
+        Err(answer) => Some(answer),
+    }
+}

@@ -1,0 +1,237 @@
+//! An upstream that fails is left alone for a while, and the app gets a canned answer.
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use outrigger_api::circuit_breaker::{CircuitBreakerSpec, CircuitMode, FallbackSpec};
+use outrigger_api::config::{Protocol, SidecarConfig, Upstream};
+use outrigger_api::traffic::TimeoutsSpec;
+use outrigger_proxy::limits::Limits;
+use support::app::{Count, answering, serve};
+use support::client::Answer;
+use support::http2::{connect, run};
+use support::{Running, TOKEN, closed_port, config, start_by, wait_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\noh!";
+
+fn breaker() -> CircuitBreakerSpec {
+    let body = "<p>{upstream} rests: {reason}".to_owned();
+    let fallback = FallbackSpec { body, content_type: "text/html".to_owned(), ..FallbackSpec::default() };
+    let open_for = "200ms".parse().expect("a length of time");
+    CircuitBreakerSpec { open_for, fallback, ..CircuitBreakerSpec::default() }
+}
+
+fn calling_with(protocol: Protocol, target: u16, change: impl FnOnce(&mut Upstream)) -> Running {
+    let config = |port| {
+        let mut upstream = Upstream {
+            name: "api".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: target,
+            protocol,
+            listen: Some(port),
+            circuit_breaker: Some(breaker()),
+            ..Upstream::default()
+        };
+        change(&mut upstream);
+        SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(protocol, port, target) }
+    };
+    start_by(config, Path::new("/nonexistent"), Limits::default())
+}
+
+fn calling(target: u16) -> Running {
+    calling_with(Protocol::Http, target, |_| {})
+}
+
+/// An upstream that fails as long as it is told to, and how often it was asked.
+fn failing() -> (u16, Arc<AtomicBool>, Count) {
+    let (fails, hits) = (Arc::new(AtomicBool::new(true)), Count::default());
+    let (told, counted) = (Arc::clone(&fails), hits.clone());
+    let port = serve(move |mut connection| {
+        while connection.request().is_some() {
+            counted.add();
+            connection.send(if told.load(Ordering::SeqCst) { FAILED } else { OK });
+        }
+    });
+    (port, fails, hits)
+}
+
+fn of_circuit(proxy: &Running, family: &str, more: &str) -> u64 {
+    let text = proxy.metrics();
+    let series = text.lines().filter_map(|line| line.strip_prefix(&format!("outrigger_{family}{{")));
+    let found = series.filter(|line| line.contains(more) && line.contains(r#"upstream="api""#));
+    let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<u64>().ok());
+    found.map(|line| value(line).expect("a number")).sum()
+}
+
+fn is_canned(answer: &Answer) -> bool {
+    answer.has("outrigger-reason: circuit_open")
+}
+
+#[test]
+fn it_trips_answers_in_the_upstreams_place_and_closes_when_that_recovers() {
+    let (target, fails, hits) = failing();
+    let proxy = calling(target);
+    let mut client = proxy.connect();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").text(), "oh!");
+    }
+    let canned = client.get("/");
+    assert_eq!((canned.status, canned.text().as_str()), (503, "<p>api rests: circuit_open"));
+    assert!(
+        is_canned(&canned) && canned.has("Content-Type: text/html") && canned.has("Retry-After: 1"),
+        "{}",
+        canned.head
+    );
+    assert_eq!(hits.get(), 5, "the upstream is left alone");
+    assert_eq!(of_circuit(&proxy, "circuit_state", ""), 1);
+    assert_eq!(
+        of_circuit(&proxy, "circuit_transitions_total", r#"to="open",cause="consecutive_failures""#),
+        1
+    );
+    assert_eq!(of_circuit(&proxy, "circuit_rejected_total", "enforce"), 1);
+    let stats = proxy.stats(TOKEN).1;
+    assert_eq!(
+        (&stats["ports"][0]["breaker"]["state"], &stats["ports"][0]["breaker"]["opened"]),
+        (&"open".into(), &1.into())
+    );
+
+    // A trial fails, and the next ones succeed.
+    wait_until("one may try", || client.get("/").status == 500);
+    assert_eq!(hits.get(), 6);
+    assert!(is_canned(&client.get("/")));
+    fails.store(false, Ordering::SeqCst);
+    wait_until("one may try", || client.get("/").status == 200);
+    wait_until("it has closed", || {
+        client.get("/");
+        of_circuit(&proxy, "circuit_state", "") == 0
+    });
+    assert_eq!(of_circuit(&proxy, "circuit_transitions_total", r#"to="closed",cause="recovered""#), 1);
+}
+
+#[test]
+fn observing_it_reports_and_lets_everything_through() {
+    let (target, _, hits) = failing();
+    let proxy = calling_with(Protocol::Http, target, |upstream| {
+        upstream.circuit_breaker = Some(CircuitBreakerSpec {
+            mode: CircuitMode::Observe,
+            open_for: "1h".parse().unwrap(),
+            max_open_for: "1h".parse().unwrap(),
+            ..breaker()
+        });
+    });
+    let mut client = proxy.connect();
+    for _ in 0..8 {
+        assert_eq!(client.get("/").status, 500);
+    }
+    assert_eq!(hits.get(), 8);
+    assert_eq!(of_circuit(&proxy, "circuit_state", ""), 1);
+    assert_eq!(of_circuit(&proxy, "circuit_rejected_total", "observe"), 3);
+}
+
+#[test]
+fn what_clients_do_wrong_does_not_count() {
+    let app = serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/slow") {
+                return connection.wait_for_close();
+            }
+            connection.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let proxy = calling(app);
+    for _ in 0..10 {
+        let mut client = proxy.connect();
+        assert_eq!(client.get("/").status, 404);
+        client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+        wait_until("it is under way", || of_circuit(&proxy, "http_active_requests", "") == 1);
+        drop(client);
+        wait_until("it is given up", || of_circuit(&proxy, "http_active_requests", "") == 0);
+        let mut client = proxy.connect();
+        client.send("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer().status, 405);
+    }
+    assert_eq!(of_circuit(&proxy, "circuit_state", ""), 0);
+    assert_eq!(of_circuit(&proxy, "circuit_transitions_total", ""), 0);
+}
+
+#[test]
+fn an_upstream_that_is_not_there_or_too_slow_opens_it() {
+    let proxy = calling(closed_port());
+    let mut client = proxy.connect();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").status, 502);
+    }
+    assert!(is_canned(&client.get("/")));
+
+    let silent = serve(|mut connection| while connection.request().is_some() {});
+    let proxy = calling_with(Protocol::Http, silent, |upstream| {
+        upstream.timeouts =
+            TimeoutsSpec { request: Some("20ms".parse().unwrap()), ..TimeoutsSpec::default() };
+    });
+    let mut client = proxy.connect();
+    for _ in 0..5 {
+        let answer = client.get("/");
+        assert!(answer.status == 504 && answer.has("outrigger-reason: request_timeout"), "{}", answer.head);
+    }
+    assert!(is_canned(&client.get("/")));
+}
+
+#[test]
+fn connections_that_are_no_http_are_reset_while_it_is_open() {
+    let proxy = calling_with(Protocol::Tcp, closed_port(), |_| {});
+    for _ in 0..7 {
+        assert!(proxy.connect().is_closed_by_peer());
+    }
+    wait_until("all are counted", || of_circuit(&proxy, "tcp_connections_closed_total", "circuit_open") == 2);
+    assert_eq!(of_circuit(&proxy, "tcp_connections_closed_total", "connect_refused"), 5);
+}
+
+#[test]
+fn calls_by_grpc_count_by_their_status_and_get_one() {
+    let app = support::http2::serve(async |mut call| {
+        let answer =
+            http::Response::builder().header("content-type", "application/grpc").header("grpc-status", "13");
+        let _ = call.respond.send_response(answer.body(()).unwrap(), true);
+    });
+    let proxy = calling(app);
+    run(async {
+        let client = connect(proxy.port).await;
+        for _ in 0..5 {
+            assert_eq!(&client.call().await.0["grpc-status"], "13");
+        }
+        let (head, trailers) = client.call().await;
+        assert_eq!(
+            (&head["grpc-status"], &head["outrigger-reason"]),
+            (&"14".parse().unwrap(), &"circuit_open".parse().unwrap())
+        );
+        assert!(trailers.is_none_or(|trailers| trailers.is_empty()));
+        let (head, body) = client.get("/").await;
+        assert_eq!((head.status.as_u16(), body), (503, b"<p>api rests: circuit_open".to_vec()));
+    });
+}
+
+#[test]
+fn a_breaker_that_is_taken_away_is_gone() {
+    let (target, ..) = failing();
+    let proxy = calling(target);
+    let mut client = proxy.connect();
+    (0..6).for_each(|_| drop(client.get("/")));
+    let upstream = Upstream {
+        name: "api".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: answering(OK),
+        protocol: Protocol::Http,
+        listen: Some(proxy.port),
+        ..Upstream::default()
+    };
+    let config =
+        SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(Protocol::Http, 1, 1) };
+    proxy.rewrite(&support::text(&config));
+    wait_until("calls pass", || client.get("/").status == 200);
+    drop(client);
+    wait_until("nobody goes by it", || !proxy.metrics().contains("outrigger_circuit_state{"));
+}

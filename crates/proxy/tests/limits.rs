@@ -1,0 +1,121 @@
+//! What a profile says of how long and how much: each limit refuses with a reason of its own.
+
+mod support;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use outrigger_api::config::{Protocol, SidecarConfig};
+use outrigger_api::traffic::{LimitsSpec, RateSpec, TimeoutsSpec};
+use outrigger_proxy::limits::Limits;
+use support::app::{answering, serve};
+use support::http2::{connect, run};
+use support::{Running, config, start_by, wait_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn proxy(target: u16, limits: LimitsSpec, timeouts: TimeoutsSpec) -> Running {
+    let config = move |port| {
+        let mut config: SidecarConfig = config(Protocol::Http, port, target);
+        (config.inbound[0].limits, config.inbound[0].timeouts) = (limits, timeouts);
+        config
+    };
+    start_by(config, Path::new("/nonexistent"), Limits::default())
+}
+
+#[test]
+fn requests_beyond_the_rate_get_a_429_and_keep_their_connection() {
+    let rate = RateSpec { requests: 1, per: "1h".parse().unwrap(), burst: Some(3) };
+    let limits = LimitsSpec { rate: Some(rate), ..LimitsSpec::default() };
+    let proxy = proxy(answering(OK), limits, TimeoutsSpec::default());
+    let mut client = proxy.connect();
+    for _ in 0..3 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    for _ in 0..2 {
+        let answer = client.get("/");
+        assert!(answer.status == 429 && answer.has("outrigger-reason: rate_limited"), "{}", answer.head);
+        let after = answer.head.lines().find_map(|line| line.strip_prefix("Retry-After: ")).unwrap();
+        assert!((3590..=3600).contains(&after.parse::<u32>().unwrap()), "{after}");
+    }
+    assert_eq!(proxy.requests("GET", "429", "rate_limited"), 2);
+}
+
+#[test]
+fn requests_beyond_those_at_a_time_get_a_503() {
+    let (answer_now, when) = channel::<()>();
+    let when = Mutex::new(when);
+    let app = serve(move |mut connection| {
+        while connection.request().is_some() {
+            when.lock().unwrap().recv().unwrap();
+            connection.send(OK);
+        }
+    });
+    let limits = LimitsSpec { max_requests: Some(1), ..LimitsSpec::default() };
+    let proxy = proxy(app, limits, TimeoutsSpec::default());
+    let mut first = proxy.connect();
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("it is under way", || proxy.active() == 1);
+    let mut second = proxy.connect();
+    let answer = second.get("/");
+    assert!(answer.status == 503 && answer.has("outrigger-reason: too_many_requests"), "{}", answer.head);
+    answer_now.send(()).unwrap();
+    assert_eq!(first.answer().status, 200);
+    wait_until("it has ended", || proxy.active() == 0);
+    answer_now.send(()).unwrap();
+    assert_eq!(second.get("/").status, 200);
+}
+
+#[test]
+fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_goes_on_is_not() {
+    let app = serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.starts_with("GET /begins") {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+                std::thread::park_timeout(std::time::Duration::from_millis(150));
+                connection.send("k");
+            }
+        }
+    });
+    let timeouts = TimeoutsSpec { request: Some("50ms".parse().unwrap()), ..TimeoutsSpec::default() };
+    let proxy = proxy(app, LimitsSpec::default(), timeouts);
+    let mut client = proxy.connect();
+    let answer = client.get("/");
+    assert!(answer.status == 504 && answer.has("outrigger-reason: request_timeout"), "{}", answer.head);
+    assert_eq!(client.get("/begins").text(), "ok");
+    assert_eq!(proxy.requests("GET", "504", "request_timeout"), 1);
+}
+
+#[test]
+fn by_http2_it_is_the_same() {
+    let app = support::http2::serve(async |call| {
+        if call.head.uri.path() == "/never" {
+            std::future::pending::<()>().await;
+        }
+        call.answer("ok");
+    });
+    let timeouts = TimeoutsSpec { request: Some("50ms".parse().unwrap()), ..TimeoutsSpec::default() };
+    let rate = RateSpec { requests: 2, per: "1h".parse().unwrap(), burst: None };
+    let proxy = proxy(app, LimitsSpec { rate: Some(rate), ..LimitsSpec::default() }, timeouts);
+    run(async {
+        let client = connect(proxy.port).await;
+        let (head, _) = client.get("/never").await;
+        assert_eq!(
+            (head.status.as_u16(), &head.headers["outrigger-reason"]),
+            (504, &"request_timeout".parse().unwrap())
+        );
+        assert_eq!(client.get("/").await.1, b"ok");
+        let (head, _) = client.get("/").await;
+        assert_eq!((head.status.as_u16(), head.headers.contains_key("retry-after")), (429, true));
+    });
+}
+
+#[test]
+fn a_client_that_asks_no_more_is_let_go_after_the_idle_time() {
+    let timeouts = TimeoutsSpec { idle: Some("1ms".parse().unwrap()), ..TimeoutsSpec::default() };
+    let proxy = proxy(answering(OK), LimitsSpec::default(), timeouts);
+    let mut client = proxy.connect();
+    client.get("/");
+    assert!(client.is_closed_by_peer());
+}
