@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use http::Request;
 use http::request::Builder;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Api, Client};
 use outrigger_runtime::duration;
 use serde_json::Value;
 
@@ -91,6 +92,11 @@ impl ClusterArgs {
 }
 
 impl Cluster {
+    /// The pods of a namespace, for what is no request and answer: a port that is forwarded.
+    pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     /// The object at this path, none if there is none. `what` completes "failed to".
     pub(crate) async fn find(&self, path: &str, what: &str) -> Result<Option<Value>, AskError> {
         match self.ask(Request::get(path), Vec::new(), what).await {

@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod collector;
 mod completion;
+mod dashboard;
 mod document;
 mod error;
 mod explain;
@@ -15,11 +16,13 @@ mod installation;
 mod judge;
 mod output;
 mod owner;
+mod reach;
 mod reconfigure;
 mod report;
 mod runtime;
 mod strangers;
 mod target;
+mod top;
 mod uninject;
 mod webhook;
 
@@ -44,7 +47,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
   outrigger check --pre                             whether a cluster is ready for the chart
   outrigger check                                   whether injection works, and who was missed
   outrigger explain deploy/web -n shop              why a pod is injected, or not
-  outrigger reconfigure deploy/web -n shop          bring a changed profile to running pods")]
+  outrigger reconfigure deploy/web -n shop          bring a changed profile to running pods
+  outrigger dashboard                               all pods on one page, as they are now")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -57,6 +61,8 @@ enum Command {
     Check(Box<check::Args>),
     Explain(Box<explain::Args>),
     Reconfigure(Box<reconfigure::Args>),
+    Dashboard(Box<dashboard::Args>),
+    Top(Box<top::Args>),
     Completion(completion::Args),
     Webhook(Box<outrigger_webhook::Options>),
     Collector(Box<outrigger_collector::Options>),
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reconfigure(args) => reconfigure::run(&args),
+        Command::Dashboard(args) => dashboard::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Webhook(options) => webhook::run(*options),
         Command::Collector(options) => collector::run(*options),

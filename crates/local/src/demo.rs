@@ -305,7 +305,7 @@ fn say(what: &str) {
 
 fn welcome(dashboard: SocketAddr, took: Duration) -> String {
     format!(
-        "All runs, after {:.1} s. Look at it:\n\n    http://{dashboard}\n\n  Mesh      the frontend calls api and payments, through their proxies\n  api       one of its four pods is slow: which?\n  payments  some of its requests fail\n\nType:\n{}\n",
+        "All runs, after {:.1} s. Look at it:\n\n    http://{dashboard}\n\n  Mesh      the frontend calls api and payments, through their proxies\n  api       one of its four pods is slow: which?\n  payments  some of its requests fail\n\n  In a terminal: target/debug/outrigger top --collector {dashboard}\n\nType:\n{}\n",
         took.as_secs_f64(),
         commands::HELP
     )

@@ -1,0 +1,153 @@
+//! The table: a line for each service, or pod.
+
+use std::cmp::Reverse;
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use serde_json::Value;
+
+use crate::output::str_at;
+
+/// By which column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Sort {
+    /// What wants to be looked at first.
+    #[default]
+    State,
+    /// By name.
+    Name,
+    /// Most requests first.
+    Rate,
+    /// Most errors first.
+    Errors,
+    /// The slowest first.
+    P50,
+    /// The slowest first.
+    P95,
+    /// The slowest first.
+    P99,
+}
+
+/// From the best to the worst.
+const STATES: [&str; 6] = ["good", "waiting", "elevated", "slow", "failing", "gone"];
+const COLUMNS: [&str; 8] = ["STATE", "NAME", "RATE", "ERRORS", "P50", "P95", "P99", "WHY"];
+/// Those of numbers, from the third to the one before the last.
+const NUMBERS: std::ops::Range<usize> = 2..7;
+
+/// The lines of a view: services of the mesh, or pods of a service.
+fn lines(view: &Value) -> &[Value] {
+    let list = view["services"].as_array().or_else(|| view["podCards"].as_array());
+    list.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Whether a line is slow or worse.
+pub(super) fn is_troubled(view: &Value) -> bool {
+    lines(view).iter().any(|line| rank(line) >= 3)
+}
+
+fn rank(line: &Value) -> usize {
+    STATES.iter().position(|state| line["state"] == *state).unwrap_or_default()
+}
+
+pub(super) fn text(view: &Value, sort: Sort) -> String {
+    let mut sorted: Vec<_> = lines(view).iter().collect();
+    sorted.sort_by(|a, b| str_at(a, "/name").cmp(str_at(b, "/name")));
+    // In thousandths, for an order that is total.
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds and rates")]
+    let figure =
+        |line: &Value, name: &str| Reverse((line["figures"][name].as_f64().unwrap_or(-1.0) * 1000.0) as i64);
+    match sort {
+        Sort::State => sorted.sort_by_key(|line| Reverse(rank(line))),
+        Sort::Name => {}
+        Sort::Rate => sorted.sort_by_key(|line| figure(line, "rate")),
+        Sort::Errors => sorted.sort_by_key(|line| figure(line, "errorShare")),
+        Sort::P50 => sorted.sort_by_key(|line| figure(line, "p50")),
+        Sort::P95 => sorted.sort_by_key(|line| figure(line, "p95")),
+        Sort::P99 => sorted.sort_by_key(|line| figure(line, "p99")),
+    }
+    let cells: Vec<_> = sorted.iter().map(|line| (rank(line), cells(line))).collect();
+    let width = |column: usize| {
+        let widths = cells.iter().map(|(_, cells)| cells[column].chars().count());
+        widths.chain([COLUMNS[column].len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..COLUMNS.len()).map(width).collect();
+    let bold = Style::new().bold();
+    let mut text = String::new();
+    let _ = writeln!(text, "{bold}{}{bold:#}", row(&COLUMNS.map(str::to_owned), &widths));
+    for (rank, cells) in &cells {
+        let style = colour(*rank);
+        let _ = writeln!(text, "{style}{}{style:#}", row(cells, &widths));
+    }
+    if cells.is_empty() {
+        text.push_str("no injected pods\n");
+    }
+    text
+}
+
+fn cells(line: &Value) -> [String; 8] {
+    let figures = &line["figures"];
+    let number = |name: &str| figures[name].as_f64();
+    let milliseconds = |name: &str| match number(name) {
+        None => "-".to_owned(),
+        Some(ms) if ms >= 1000.0 => format!("{:.1} s", ms / 1000.0),
+        Some(ms) if ms >= 10.0 => format!("{ms:.0} ms"),
+        Some(ms) => format!("{ms:.1} ms"),
+    };
+    // Services are told with their namespace, as the names that this command takes.
+    let name = if line.get("pods").is_some() {
+        format!("{}/{}", str_at(line, "/namespace"), str_at(line, "/name"))
+    } else {
+        str_at(line, "/name").to_owned()
+    };
+    [
+        str_at(line, "/state").to_owned(),
+        name,
+        format!("{:.1}/s", number("rate").unwrap_or_default()),
+        format!("{:.1} %", number("errorShare").unwrap_or_default() * 100.0),
+        milliseconds("p50"),
+        milliseconds("p95"),
+        milliseconds("p99"),
+        str_at(line, "/findings/0/text").to_owned(),
+    ]
+}
+
+fn row(cells: &[String; 8], widths: &[usize]) -> String {
+    let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+        if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+    });
+    padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
+
+fn colour(rank: usize) -> Style {
+    match STATES[rank] {
+        "elevated" | "slow" => AnsiColor::Yellow.on_default(),
+        "failing" | "gone" => AnsiColor::Red.on_default(),
+        _ => Style::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(name: &str, state: &str, p95: f64) -> Value {
+        let figures = json!({"rate": 12.34, "errorShare": 0.015, "p50": 9.5, "p95": p95, "p99": null});
+        json!({"namespace": "shop", "name": name, "state": state, "pods": {}, "figures": figures, "findings": []})
+    }
+
+    #[test]
+    fn what_wants_to_be_looked_at_stands_first() {
+        let view = json!({"services": [service("a", "good", 2000.0), service("b", "slow", 320.0)]});
+        let plain = |sort| anstream::adapter::strip_str(&text(&view, sort)).to_string();
+        assert_eq!(
+            plain(Sort::State),
+            "STATE  NAME      RATE  ERRORS     P50     P95  P99  WHY\n\
+             slow   shop/b  12.3/s   1.5 %  9.5 ms  320 ms    -\n\
+             good   shop/a  12.3/s   1.5 %  9.5 ms   2.0 s    -\n"
+        );
+        assert!(plain(Sort::P95).lines().nth(1).unwrap().contains("shop/a"));
+        assert!(is_troubled(&view) && !is_troubled(&json!({"podCards": [service("a", "elevated", 1.0)]})));
+    }
+}
