@@ -121,7 +121,13 @@ var http2Cases = []Case{
 		Group: "HTTP/2", Name: "SIGTERM", Expect: "GOAWAY, the request under way gets its answer, the proxy ends with 0",
 		Run: func(t *Try) error { return drains(t, http2Client()) },
 	},
-	{Group: "HTTP/2", Name: "h2spec", Expect: "all of its cases pass, and the proxy counts requests", Run: h2spec},
+	{Group: "HTTP/2", Name: "h2spec", Expect: "all of its cases pass, and the proxy counts requests", Run: func(t *Try) error {
+		proxy, err := t.before("http")
+		if err != nil {
+			return err
+		}
+		return h2spec(proxy)
+	}},
 }
 
 func http2Client() *http.Client {
@@ -199,12 +205,9 @@ func drains(t *Try, client *http.Client) error {
 	}
 }
 
-func h2spec(t *Try) error {
-	proxy, err := t.before("http")
-	if err != nil {
-		return err
-	}
-	out, err := command(5*time.Minute, "h2spec", "-h", "127.0.0.1", "-p", strconv.Itoa(proxy.Port), "-o", "2")
+func h2spec(proxy *Proxy, args ...string) error {
+	args = append(args, "-h", "127.0.0.1", "-p", strconv.Itoa(proxy.Port), "-o", "2")
+	out, err := command(5*time.Minute, "h2spec", args...)
 	total := ""
 	var failed []string
 	for line := range strings.Lines(out) {

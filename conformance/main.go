@@ -71,7 +71,7 @@ func main() {
 }
 
 func wanted() []Case {
-	all := [][]Case{http1Cases, framingCases, smugglingCases(), upgradeCases, http2Cases, grpcCases, tcpCases, faultCases, boundsCases, countCases}
+	all := [][]Case{http1Cases, framingCases, smugglingCases(), upgradeCases, http2Cases, grpcCases, tlsCases, tcpCases, faultCases, boundsCases, countCases}
 	var cases []Case
 	for _, group := range all {
 		for _, one := range group {

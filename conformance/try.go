@@ -140,21 +140,27 @@ func (p *Proxy) url(path string) string {
 
 // proxy starts one before the app's port, which it calls `web`.
 func (t *Try) proxy(app int, protocol string) (*Proxy, error) {
+	return t.proxyWith(map[string]any{"target": app, "protocol": protocol})
+}
+
+// proxyWith starts one with these fields of its port and these further arguments.
+func (t *Try) proxyWith(inbound map[string]any, args ...string) (*Proxy, error) {
 	dir, err := t.work()
 	if err != nil {
 		return nil, err
 	}
 	proxy := &Proxy{Port: freePort(), Admin: freePort()}
+	inbound["name"], inbound["listen"] = "web", proxy.Port
 	config, _ := json.Marshal(map[string]any{
 		"version": 1, "profile": "conformance/default", "token": token,
-		"inbound": []any{map[string]any{"name": "web", "listen": proxy.Port, "target": app, "protocol": protocol}},
+		"inbound": []any{inbound},
 	})
 	file := filepath.Join(dir, fmt.Sprintf("config-%d.json", proxy.Port))
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return nil, err
 	}
-	proxy.Process, err = t.start(nil, *proxyProgram, "--config", file, "--admin-port", strconv.Itoa(proxy.Admin),
-		"--app-address", "127.0.0.1", "--log-format", "text")
+	args = append(args, "--config", file, "--admin-port", strconv.Itoa(proxy.Admin), "--app-address", "127.0.0.1", "--log-format", "text")
+	proxy.Process, err = t.start(nil, *proxyProgram, args...)
 	if err != nil {
 		return nil, err
 	}
