@@ -35,7 +35,7 @@ impl Ports {
             port
         });
         if http {
-            port.speaks_http();
+            port.http.store(true, Relaxed);
             // So that a rate has a zero to start from, and a port that nobody calls is still seen.
             port.requests.of(RequestKey {
                 version: Version::Http11,
@@ -60,7 +60,7 @@ impl Ports {
 #[derive(Debug)]
 pub(crate) struct PortMetrics {
     pub(crate) labels: Labels,
-    /// Whether HTTP is or was spoken on it; if not, only connections and bytes are counted.
+    /// Whether the config says or said that HTTP is spoken on it. If not, and no request came, only connections and bytes are counted.
     http: AtomicBool,
     pub(crate) requests: AllSeries,
     pub(crate) routes: AllRoutes,
@@ -222,12 +222,8 @@ impl PortMetrics {
         }
     }
 
-    pub(crate) fn speaks_http(&self) {
-        self.http.store(true, Relaxed);
-    }
-
     pub(crate) fn is_http(&self) -> bool {
-        self.http.load(Relaxed)
+        self.http.load(Relaxed) || self.started.get() > 0
     }
 
     /// Requests in flight.

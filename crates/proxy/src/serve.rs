@@ -83,7 +83,6 @@ async fn hand_on(
     seat: &Seat,
     port: &Port,
 ) {
-    port.metrics.speaks_http();
     port.metrics.detected[detected as usize].add(1);
     match detected {
         Detected::Http1 => {
