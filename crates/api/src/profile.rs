@@ -14,12 +14,12 @@ use crate::port::PortRef;
 use crate::quantity::Quantity;
 #[cfg(feature = "crd")]
 use crate::schema::{one_for_each_path, rule, without_default};
-use crate::skip::SkipSpec;
+pub use crate::skip::SkipSpec;
 #[cfg(feature = "crd")]
 pub use crate::status::SidecarProfileStatus;
 use crate::tls::TlsSpec;
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
-use crate::upstream::UpstreamSpec;
+pub use crate::upstream::UpstreamSpec;
 
 /// The most entries that a list of a profile may have: without a bound the API server refuses rules about lists, whose
 /// cost it could not foresee.

@@ -95,7 +95,11 @@ impl Install {
             sidecar_image: self.sidecar_image.clone(),
             image_pull_policy: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster: Cluster { server: self.kubernetes_version, oldest_node: self.kubernetes_version },
+            cluster: Cluster {
+                server: self.kubernetes_version,
+                oldest_node: self.kubernetes_version,
+                oldest_kernel: None,
+            },
         }
     }
 
@@ -206,13 +210,19 @@ impl Entry {
     }
 }
 
-/// What a pod got: `proxy (ports http, grpc), shared volume (app:/srv/www), logs (app:/srv/www/*.log as json)`.
+/// What a pod got: `proxy (redirect)`, or `proxy (ports http, grpc), shared volume (app:/srv/www), logs (app:/srv/www/*.log as json)`.
 pub(crate) fn summary(report: &Injected) -> String {
     let ports: Vec<_> = report.ports.iter().map(|port| port.name.as_str()).collect();
-    let proxy =
-        if ports.is_empty() { "proxy".to_owned() } else { format!("proxy (ports {})", ports.join(", ")) };
+    let redirects = report.interception.as_ref().is_some_and(|chosen| chosen.value == "redirect");
+    let proxy = match ports.as_slice() {
+        _ if redirects => "proxy (redirect)".to_owned(),
+        [] => "proxy".to_owned(),
+        ports => format!("proxy (ports {})", ports.join(", ")),
+    };
+    let variables = report.variables.iter().map(|set| format!("{}:{}", set.container, set.name)).collect();
     let mut got = vec![proxy];
-    for (what, list) in [("shared volume", &report.mounts), ("logs", &report.logs)] {
+    for (what, list) in [("variables", &variables), ("shared volume", &report.mounts), ("logs", &report.logs)]
+    {
         if !list.is_empty() {
             got.push(format!("{what} ({})", list.join(", ")));
         }

@@ -122,20 +122,21 @@ pub(crate) fn settings(deployment: &Value, cluster: Versions) -> Option<Settings
     })
 }
 
-/// The versions of the API server and, where the user may see nodes, of the oldest kubelet.
+/// The versions of the API server and, where the user may see nodes, of the oldest kubelet and Linux.
 pub(crate) async fn versions(cluster: &Cluster) -> Result<Versions, AskError> {
     let server = server_version(cluster).await?.parse().ok();
-    let mut oldest_node: Option<Version> = None;
+    let (mut oldest_node, mut oldest_kernel): (Option<Version>, Option<Version>) = (None, None);
     let nodes = cluster
         .each("/api/v1/nodes", "", "list nodes", |node| {
-            if let Ok(version) = str_at(&node, "/status/nodeInfo/kubeletVersion").parse::<Version>() {
-                oldest_node = Some(oldest_node.map_or(version, |oldest| oldest.min(version)));
-            }
+            let info =
+                |field: &str| str_at(&node, &format!("/status/nodeInfo/{field}")).parse::<Version>().ok();
+            oldest_node = oldest_node.into_iter().chain(info("kubeletVersion")).min();
+            oldest_kernel = oldest_kernel.into_iter().chain(info("kernelVersion")).min();
         })
         .await;
     match nodes {
         // Nodes are seldom older than what this matters for.
-        Ok(()) | Err(AskError::Forbidden { .. }) => Ok(Versions { server, oldest_node }),
+        Ok(()) | Err(AskError::Forbidden { .. }) => Ok(Versions { server, oldest_node, oldest_kernel }),
         Err(error) => Err(error),
     }
 }

@@ -54,7 +54,7 @@ fn uninject_gives_the_manifest_back() {
     let stdout = |output: &str| output.split_once("--- stdout\n").unwrap().1.to_owned();
     let injected = stdout(&outrigger(&["inject", "-f", "-"], DEPLOYMENT));
     let restored = outrigger(&["uninject", "-f", "-"], &injected);
-    assert!(restored.contains("√ deployment/web uninjected: outrigger-proxy"), "{restored}");
+    assert!(restored.contains("√ deployment/web uninjected: outrigger-init, outrigger-proxy"), "{restored}");
     // Through the same printer, so that only what is meant is compared.
     let unchanged = outrigger(&["uninject", "-f", "-"], DEPLOYMENT);
     assert!(unchanged.contains("- deployment/web skipped: "), "{unchanged}");
@@ -108,7 +108,7 @@ fn pods_of_a_typed_list_are_injected() {
     let pod = r#"{"metadata": {"name": "web"}, "spec": {"containers": [{"name": "a", "ports": [{"name": "http", "containerPort": 80}]}]}}"#;
     let list = format!(r#"{{"apiVersion": "v1", "kind": "PodList", "items": [{pod}]}}"#);
     let output = outrigger(&["inject", "-f", "-"], &list);
-    assert!(output.contains("√ pod/web injected: proxy (ports http)"), "{output}");
+    assert!(output.contains("√ pod/web injected: proxy (redirect)"), "{output}");
 }
 
 /// Pods get the template's labels: `disabled` on the Deployment itself kept nothing from being injected, without a word.
@@ -148,8 +148,7 @@ fn what_nobody_can_read_stops_nothing() {
 
 #[test]
 fn json_comes_out_as_json() {
-    let pod =
-        r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"a"}]}}"#;
+    let pod = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","annotations":{"outrigger.dev/interception":"ports"}},"spec":{"containers":[{"name":"a"}]}}"#;
     let output = outrigger(&["inject", "-f", "-"], pod);
     assert!(output.contains("- pod/x skipped: NothingToIntercept"), "{output}");
     assert!(output.contains("--- stdout\n{\n  \"apiVersion\": \"v1\","), "{output}");

@@ -10,9 +10,11 @@ pub struct Cluster {
     pub server: Option<Version>,
     /// The oldest kubelet's.
     pub oldest_node: Option<Version>,
+    /// The oldest Linux of the nodes.
+    pub oldest_kernel: Option<Version>,
 }
 
-/// A version of Kubernetes, as far as features depend on it.
+/// A version of Kubernetes, or of Linux, as far as features depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// `1`.

@@ -2,15 +2,14 @@
 
 use outrigger_api::Reason;
 use outrigger_api::names::{ENABLED, INJECT_LABEL, PREFIX, PROFILE_ANNOTATION};
-use outrigger_api::profile::Interception;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::outcome::Refusal;
 use crate::overrides::{self, KNOBS};
 use crate::place::{self, Place};
 use crate::pod::Pod;
-use crate::{Context, Report, plan, profile_name, status, uninject};
+use crate::{Context, Report, interception, plan, profile_name, status, uninject};
 
 /// The steps to a decision about one pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,7 +75,7 @@ pub struct Override {
 }
 
 /// Something chosen, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Choice {
     /// What was chosen.
@@ -186,11 +185,8 @@ fn interception(pod: Pod, profile: &ProfileChoice, context: &Context) -> Option<
     let found = context.profiles.find(&context.namespace.name, &profile.name)?;
     let spec = found.parsed.as_ref().ok()?;
     let effective = overrides::apply(spec.clone(), pod, context.namespace).ok()?;
-    let why = match effective.profile.interception {
-        Interception::Auto => "auto: the only mode so far",
-        Interception::Redirect | Interception::Ports => "asked for by the profile or an annotation",
-    };
-    Some(Choice { value: "ports".to_owned(), why: why.to_owned() })
+    let wanted = effective.profile.interception;
+    Some(interception::choose(wanted, pod, context.namespace, context.settings.cluster).choice())
 }
 
 fn decision(pod: &Value, context: &Context) -> Decision {

@@ -106,7 +106,7 @@ mod tests {
 
     fn cluster(server: u16, oldest_node: u16) -> Cluster {
         let version = |minor| Some(Version { major: 1, minor });
-        Cluster { server: version(server), oldest_node: version(oldest_node) }
+        Cluster { server: version(server), oldest_node: version(oldest_node), oldest_kernel: None }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use json_patch::Patch;
 use outrigger_api::Reason;
 use serde::{Deserialize, Serialize};
 
+use crate::explain::Choice;
+
 /// The decision about one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -75,12 +77,18 @@ pub struct Report {
     /// How the containers run, and why so.
     #[serde(default)]
     pub sidecars: Placement,
+    /// How traffic reaches the proxy, and why so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interception: Option<Choice>,
     /// Ports whose name moved to the proxy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<MovedPort>,
     /// Probes and handlers of such ports, with what stood in them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ReplacedProbe>,
+    /// Variables that lead the app to listeners of the proxy, with what stood in their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<SetVariable>,
     /// Containers that got the shared volume, as `container:path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
@@ -137,6 +145,33 @@ pub struct MovedPort {
     pub listen: u16,
     /// What the proxy speaks on it.
     pub protocol: outrigger_api::config::Protocol,
+}
+
+/// A variable of the app that was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetVariable {
+    /// The app's container.
+    pub container: String,
+    /// The variable's name.
+    pub name: String,
+    /// Its value now.
+    pub value: String,
+    /// The entry of the container's `env` that stood there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<serde_json::Value>,
+    /// What stood in the place of the container's `env` where it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<NoList>,
+}
+
+/// What may stand in the place of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoList {
+    /// Nothing.
+    Missing,
+    /// A null.
+    Null,
 }
 
 /// A probe or lifecycle handler that asks the proxy now, or gives a port by its number and no longer by the name that moved.

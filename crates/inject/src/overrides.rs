@@ -1,6 +1,7 @@
 //! Annotations that override single values of the profile.
 
 use outrigger_api::Reason;
+use outrigger_api::cidr::{Cidr, CidrError};
 use outrigger_api::names::{
     CONFIG_ANNOTATION, FINISH_LABEL, INJECT_LABEL, INJECTED_LABEL, PREFIX, PROFILE_ANNOTATION,
     STATUS_ANNOTATION,
@@ -21,11 +22,14 @@ use crate::pod::{Container, Pod};
 const MOST_WARNINGS: usize = 10;
 
 /// The annotations that override, without their prefix. One for each arm of [`set`].
-pub(crate) const KNOBS: [&str; 12] = [
+pub(crate) const KNOBS: [&str; 15] = [
     "native-sidecars",
     "interception",
     "inbound-ports",
     "skip-inbound-ports",
+    "skip-outbound-ports",
+    "skip-outbound-cidrs",
+    "skip-outbound-uids",
     "proxy-cpu-request",
     "proxy-cpu-limit",
     "proxy-memory-request",
@@ -40,8 +44,6 @@ pub(crate) const KNOBS: [&str; 12] = [
 /// A profile with the overrides of one pod in it.
 pub(crate) struct Effective {
     pub(crate) profile: SidecarProfileSpec,
-    /// Ports that stay outside, whatever `profile.inbound` says.
-    pub(crate) skip_inbound: Vec<PortRef>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn apply(
     pod: Pod,
     namespace: &Namespace,
 ) -> Result<Effective, Refusal> {
-    let mut effective = Effective { profile, skip_inbound: Vec::new(), warnings: Vec::new() };
+    let mut effective = Effective { profile, warnings: Vec::new() };
     let mut errors = not_text(pod);
     for knob in KNOBS {
         let key = format!("{PREFIX}{knob}");
@@ -84,7 +86,7 @@ pub(crate) fn apply(
 }
 
 fn set(effective: &mut Effective, knob: &str, value: &str) -> Result<(), String> {
-    let Effective { profile, skip_inbound, .. } = effective;
+    let Effective { profile, .. } = effective;
     let resources = &mut profile.proxy.resources;
     match knob {
         "native-sidecars" => profile.native_sidecars = parse_word(value)?,
@@ -94,7 +96,10 @@ fn set(effective: &mut Effective, knob: &str, value: &str) -> Result<(), String>
         "log-format" => log_annotation::set_format(&mut profile.logs, parse_word(value)?),
         "log-level" => profile.proxy.log_level = parse_word(value)?,
         "inbound-ports" => profile.inbound = select(&profile.inbound, parse_ports(value)?),
-        "skip-inbound-ports" => *skip_inbound = parse_ports(value)?,
+        "skip-inbound-ports" => profile.skip.inbound_ports = parse_ports(value)?,
+        "skip-outbound-ports" => profile.skip.outbound_ports = parse_list(value, port_number)?,
+        "skip-outbound-cidrs" => profile.skip.outbound_cidrs = parse_list(value, cidr)?,
+        "skip-outbound-uids" => profile.skip.outbound_uids = parse_list(value, user)?,
         "proxy-cpu-request" => resources.requests.cpu = parse_quantity(value)?,
         "proxy-cpu-limit" => resources.limits.cpu = Some(parse_quantity(value)?),
         "proxy-memory-request" => resources.requests.memory = parse_quantity(value)?,
@@ -150,6 +155,29 @@ fn ports_that_are_not_there(pod: Pod) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// A comma-separated list; empty for none.
+fn parse_list<T>(value: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let items = || value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    if items().count() > MAX_ENTRIES {
+        return Err(format!("more than {MAX_ENTRIES} entries"));
+    }
+    items().map(parse).collect()
+}
+
+fn port_number(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{text:?} is no port: a number from 1 to 65535"))
+}
+
+fn cidr(text: &str) -> Result<Cidr, String> {
+    text.parse().map_err(|error: CidrError| error.to_string())
+}
+
+fn user(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number < u32::MAX);
+    number.ok_or_else(|| format!("{text:?} is no user: a number"))
 }
 
 fn parse_quantity(value: &str) -> Result<Quantity, String> {

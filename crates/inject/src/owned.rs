@@ -1,8 +1,8 @@
 //! What injection owns in one container or volume: where two versions of it differ.
 
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, CONFIG_VOLUME, FINISH_LABEL, INJECTED_LABEL, LOGS_CONTAINER, PROXY_CONTAINER,
-    SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION,
+    CONFIG_ANNOTATION, CONFIG_VOLUME, FINISH_LABEL, INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER,
+    PROXY_CONTAINER, SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION,
 };
 use outrigger_api::quantity::Quantity;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::secrets::{MAX_SECRETS, volume_name};
 use crate::sentences::differs;
 
 /// The containers that injection adds. By their names and not by a prefix, which a user's own may have.
-pub(crate) const OUR_CONTAINERS: [&str; 2] = [PROXY_CONTAINER, LOGS_CONTAINER];
+pub(crate) const OUR_CONTAINERS: [&str; 3] = [INIT_CONTAINER, PROXY_CONTAINER, LOGS_CONTAINER];
 
 /// How many volumes injection adds beside those of Secrets.
 pub(crate) const OUR_VOLUMES: usize = 2;
@@ -70,6 +70,7 @@ pub(crate) fn changes<'a>(path: &str, now: &'a Value, wanted: &'a Value, found: 
                 found.push(change(format!("{path}/{}", escape(key)), Some(now), None));
             }
         }
+        (Value::Array(now), Value::Array(wanted)) if path == "/env" && same_in_any_order(now, wanted) => {}
         (Value::Array(now), Value::Array(wanted)) if is_ours_among_others(now, wanted) => {
             // From the end, so that the places of the others stay.
             for (index, item) in
@@ -88,6 +89,11 @@ pub(crate) fn changes<'a>(path: &str, now: &'a Value, wanted: &'a Value, found: 
         }
         (now, wanted) => found.push(change(path.to_owned(), Some(now), Some(wanted))),
     }
+}
+
+/// A variable that others have set since stands behind ours, and before it when ours is set anew.
+fn same_in_any_order(now: &[Value], wanted: &[Value]) -> bool {
+    now.len() == wanted.len() && now.iter().all(|item| wanted.contains(item))
 }
 
 /// Lists that injection adds to, as `volumeMounts`: ours stand at their end, or where others have put theirs behind it.

@@ -7,14 +7,16 @@ use outrigger_api::Reason;
 use outrigger_api::config::{self, Inbound, SidecarConfig};
 use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
-    INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER, SECRET_VOLUME_PREFIX, SHARED_VOLUME,
-    STATUS_ANNOTATION,
+    INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER,
+    SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION,
 };
 use outrigger_api::probe::Probe;
 use outrigger_api::profile::{InboundSpec, SharedMount, SidecarProfileSpec};
 use serde_json::Value;
 
 use crate::edit::{Edit, escape};
+use crate::init_container::{self, InitContainer};
+use crate::interception::{self, Intercepted};
 use crate::logs_container::{self, LogsContainer};
 use crate::outcome::{Placement, Refusal};
 use crate::overrides::{self, Effective};
@@ -60,43 +62,57 @@ pub(crate) fn plan(
     eligibility::check_kind(pod)?;
     let (profile_id, profile) = resolve_profile(json, context)?;
     let effective = overrides::apply(profile, pod, context.namespace)?;
-    let takeover = ports::plan(pod, &effective)?;
+    let intercepted = interception::plan(pod, &effective, context)?;
+    let takeover = &intercepted.takeover;
     let asked = effective.profile.shared_volume.iter().flat_map(|spec| spec.mounts.iter().cloned());
     let mounts = shared_volume::plan(pod, asked.chain(logs::mounts(&effective.profile.logs)))?;
-    if takeover.moved.is_empty() && mounts.is_empty() {
-        return Err(Refusal::skipped(
-            Reason::NothingToIntercept,
-            ports::why_none(pod, &effective, &takeover),
-        ));
+    if intercepted.is_empty() && mounts.is_empty() {
+        return Err(Refusal::skipped(Reason::NothingToIntercept, ports::why_none(pod, &effective, takeover)));
     }
-    refuse_taken_names(pod, !mounts.is_empty(), !effective.profile.logs.is_empty())?;
+    let redirects = intercepted.redirected.is_some();
+    refuse_taken_names(pod, !mounts.is_empty(), !effective.profile.logs.is_empty(), redirects)?;
     let wanted = effective.profile.native_sidecars;
-    let placement = native::place(wanted, context.settings.cluster, !takeover.moved.is_empty())?;
+    let placement = native::place(wanted, context.settings.cluster, !takeover.moved().is_empty())?;
     let rewrite = effective.profile.rewrite_probes;
-    let mut probes = probes::plan(pod, &takeover.moved, rewrite, placement.native);
+    let mut probes = probes::plan(pod, takeover, rewrite, placement.native);
     if rewrite {
-        probes.keep(pod, answered, &takeover.moved);
+        probes.keep(pod, answered, &takeover.taken);
     }
     probes.warn_of_strays(pod);
-    let config = sidecar_config(profile_id, &effective, &takeover, &probes, context.token);
+    let config = sidecar_config(profile_id, &effective, &intercepted, &probes, context.token);
     let secrets = secrets::plan(&config)?;
-    let (proxy, warnings) = proxy(pod, context, &effective, &takeover, &placement, &secrets);
+    let (proxy, warnings) = proxy(pod, context, &effective, takeover, &placement, &secrets);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);
+    let init = init(context, &effective, &intercepted, &proxy);
     let effective = &effective;
     Ok(edit(
         pod,
         context,
-        Plan { effective, takeover, mounts, placement, probes, proxy, adapter, secrets, warnings, config },
+        Plan {
+            effective,
+            intercepted,
+            mounts,
+            placement,
+            probes,
+            init,
+            proxy,
+            adapter,
+            secrets,
+            warnings,
+            config,
+        },
     ))
 }
 
 /// Everything decided, nothing changed yet.
 struct Plan<'a> {
     effective: &'a Effective,
-    takeover: Takeover,
+    intercepted: Intercepted,
     mounts: Vec<(Container<'a>, SharedMount)>,
     placement: Placement,
     probes: Probes,
+    /// The init container, where there are rules to write.
+    init: Option<Value>,
     /// The proxy's container.
     proxy: Value,
     /// The log adapter's, where there are logs.
@@ -129,9 +145,9 @@ fn resolve_profile(pod: &Value, context: &Context) -> Result<(String, SidecarPro
     }
 }
 
-fn refuse_taken_names(pod: Pod, shared: bool, logs: bool) -> Result<(), Refusal> {
+fn refuse_taken_names(pod: Pod, shared: bool, logs: bool, redirect: bool) -> Result<(), Refusal> {
     let mut errors = Vec::new();
-    for (name, needed) in [(PROXY_CONTAINER, true), (LOGS_CONTAINER, logs)] {
+    for (name, needed) in [(PROXY_CONTAINER, true), (LOGS_CONTAINER, logs), (INIT_CONTAINER, redirect)] {
         if needed && pod.container(name).is_some() {
             errors.push(format!("the pod has a container {name} of its own; rename it"));
         }
@@ -148,11 +164,11 @@ fn refuse_taken_names(pod: Pod, shared: bool, logs: bool) -> Result<(), Refusal>
 fn sidecar_config(
     profile: String,
     effective: &Effective,
-    takeover: &Takeover,
+    intercepted: &Intercepted,
     probes: &Probes,
     token: &str,
 ) -> SidecarConfig {
-    let inbound = takeover.moved.iter().map(|port| {
+    let inbound = intercepted.takeover.ports.iter().map(|port| {
         let InboundSpec { tls, timeouts, limits, request_headers, response_headers, overrides, .. } =
             ports::spec_of(effective, port).cloned().unwrap_or_default();
         Inbound {
@@ -174,9 +190,9 @@ fn sidecar_config(
         token: token.to_owned(),
         log_level: effective.profile.proxy.log_level,
         access_log: effective.profile.proxy.access_log,
-        interception: config::Interception::Ports,
+        interception: intercepted.chosen.mode,
         inbound: inbound.collect(),
-        upstreams: Vec::new(),
+        upstreams: intercepted.upstreams.configured.clone(),
         probes: probes.answered.clone(),
         logs: logs::sources(&effective.profile.logs),
     }
@@ -196,7 +212,7 @@ fn proxy(
     let container = proxy_container::container(&ProxyContainer {
         settings: context.settings,
         resources,
-        moved: &takeover.moved,
+        moved: takeover.moved(),
         secrets,
         native: placement.native,
         user,
@@ -204,6 +220,18 @@ fn proxy(
     });
     let of_placement = native::warnings(pod, effective.profile.native_sidecars, placement, context.token);
     (container, [of_placement, of_resources, of_user.into_iter().collect()].concat())
+}
+
+/// The init container, where there are rules to write.
+fn init(context: &Context, effective: &Effective, intercepted: &Intercepted, proxy: &Value) -> Option<Value> {
+    let redirected = intercepted.redirected.as_ref()?;
+    Some(init_container::container(&InitContainer {
+        settings: context.settings,
+        resources: proxy["resources"].clone(),
+        redirected,
+        skip: &effective.profile.skip,
+        user: user::choose(context.namespace).0,
+    }))
 }
 
 /// The log adapter's container, where there are logs.
@@ -240,11 +268,12 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         containers: Vec::new(),
         volumes: vec![CONFIG_VOLUME.to_owned()],
         sidecars: plan.placement.clone(),
+        interception: Some(plan.intercepted.chosen.choice()),
         ..Report::default()
     };
     let mut edit = Edit::new(pod);
     edit_containers(&mut edit, &mut report, pod, &plan);
-    let Plan { effective, takeover, config, .. } = plan;
+    let Plan { effective, intercepted, config, .. } = &plan;
     let config_volume = proxy_container::config_volume();
     report.rendered.insert(CONFIG_VOLUME.to_owned(), rendered::fields(&config_volume));
     edit.append("/spec/volumes", config_volume);
@@ -260,13 +289,7 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         edit.append("/spec/volumes", volume);
         report.volumes.push(SHARED_VOLUME.to_owned());
     }
-    let list = if plan.placement.native { INIT_CONTAINERS } else { CONTAINERS };
-    for (index, container) in [Some(plan.proxy), plan.adapter].into_iter().flatten().enumerate() {
-        let name = container["name"].as_str().unwrap_or_default();
-        report.containers.push(name.to_owned());
-        report.rendered.insert(name.to_owned(), rendered::fields(&container));
-        edit.insert_item(list, index, container);
-    }
+    add_containers(&mut edit, &mut report, pod, &plan);
     let default_container = pod.annotations().find(|(key, _)| *key == DEFAULT_CONTAINER_ANNOTATION);
     if let (None, Some(app)) = (default_container, pod.containers().next()) {
         edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
@@ -279,18 +302,38 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
         edit.insert("/metadata/labels", FINISH_LABEL, "true".into());
     }
     edit.insert("/metadata/annotations", CONFIG_ANNOTATION, json_text(&config).into());
-    report.ports = takeover.moved;
+    report.ports = intercepted.takeover.moved().to_vec();
     report.logs = logs::described(&effective.profile.logs);
     let told_by_hand = native::must_be_finished(pod, &plan.placement) && context.token.is_empty();
     let of_logs = logs::warnings(&effective.profile.logs, told_by_hand);
     report.warnings =
-        [effective.warnings.clone(), takeover.warnings, plan.probes.warnings, plan.warnings, of_logs]
+        [effective.warnings.clone(), intercepted.warnings(), plan.probes.warnings, plan.warnings, of_logs]
             .concat();
     // By now every list and map that had to be created is known, the annotations' own included.
     report.created.clone_from(&edit.created);
     report.nulls.clone_from(&edit.nulls);
     edit.insert("/metadata/annotations", STATUS_ANNOTATION, json_text(&report).into());
     (edit.finish(), report)
+}
+
+fn add_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {
+    let native = plan.placement.native;
+    let mut add = |list: &str, index: usize, container: &Value| {
+        let name = container["name"].as_str().unwrap_or_default();
+        report.containers.push(name.to_owned());
+        report.rendered.insert(name.to_owned(), rendered::fields(container));
+        edit.insert_item(list, index, container.clone());
+    };
+    // Beside plain containers, the user's init containers run before there is a proxy: the rules come when they have ended.
+    let of_user = pod.containers().filter(|container| container.is_init()).count();
+    if let Some(init) = &plan.init {
+        add(INIT_CONTAINERS, if native { 0 } else { of_user }, init);
+    }
+    let first = usize::from(native && plan.init.is_some());
+    let list = if native { INIT_CONTAINERS } else { CONTAINERS };
+    for (index, container) in [Some(&plan.proxy), plan.adapter.as_ref()].into_iter().flatten().enumerate() {
+        add(list, first + index, container);
+    }
 }
 
 /// What stood in the place of ours.
@@ -302,13 +345,14 @@ fn replaced(pod: Pod, map: &str, ours: [&str; 2]) -> BTreeMap<String, Value> {
 fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {
     let pointers: HashMap<_, _> = pod.containers().map(|found| (found.name, found.pointer)).collect();
     let pointer = |name: &str| pointers[name];
-    for port in &plan.takeover.moved {
+    for port in plan.intercepted.takeover.moved() {
         edit.remove(&format!("{}/ports/{}/name", pointer(&port.container), port.index));
     }
     for change in &plan.probes.changes {
         change.apply(edit, &pointer(&change.record.container).to_string());
         report.probes.push(change.record.clone());
     }
+    report.variables = plan.intercepted.upstreams.apply(edit, pod, plan.placement.native);
     for (container, mount) in &plan.mounts {
         edit.append(&format!("{}/volumeMounts", container.pointer), shared_volume::mount(mount));
         report.mounts.push(format!("{}:{}", mount.container, mount.path));

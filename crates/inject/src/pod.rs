@@ -86,7 +86,7 @@ impl<'a> Pod<'a> {
             if let Some(what) = container.too_long() {
                 return malformed(&what);
             }
-            for list in ["ports", "volumeMounts"] {
+            for list in ["ports", "volumeMounts", "env"] {
                 if !is_list_or_absent(container.json.get(list)) {
                     return malformed(&format!("{list} of container {} is no list", container.name));
                 }

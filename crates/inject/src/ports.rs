@@ -1,15 +1,16 @@
-//! Named-port take-over: which ports the proxy takes, and where it listens for them.
+//! Which ports come to the proxy, and by which of its own.
 //!
 //! A Service whose `targetPort` is a name follows the container port of that name, in app containers and native
 //! sidecars alike (from Kubernetes 1.33 on: kubernetes#128850). Moving the name from the app's port to the proxy's brings the traffic to the proxy with no
 //! privilege and no change to the Service.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use outrigger_api::Reason;
-use outrigger_api::config::Protocol;
+use outrigger_api::config::{Interception, Protocol};
 use outrigger_api::names::{
-    ADMIN_PORT, ADMIN_PORT_NAME, FIRST_LISTEN_PORT, LOGS_ADMIN_PORT, LOGS_ADMIN_PORT_NAME,
+    ADMIN_PORT, ADMIN_PORT_NAME, FIRST_LISTEN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, LOGS_ADMIN_PORT_NAME,
+    OUTBOUND_PORT,
 };
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, ProtocolSpec};
@@ -19,29 +20,89 @@ use crate::overrides::Effective;
 use crate::pod::{Container, ContainerPort, Pod};
 
 /// Containers of Linkerd, Istio, Kuma, Consul and Dapr, whose ports are for those alone.
-const PROXIES_OF_OTHERS: [&str; 5] =
+pub(crate) const PROXIES_OF_OTHERS: [&str; 5] =
     ["linkerd-proxy", "istio-proxy", "kuma-sidecar", "consul-dataplane", "daprd"];
 
-/// The ports to take over, and what the user should know about the others.
+/// The ports that come to the proxy, and what the user should know about the others.
 pub(crate) struct Takeover {
-    pub(crate) moved: Vec<MovedPort>,
+    /// Those that are declared. With redirection they keep their names, and the proxy has one port for all.
+    pub(crate) ports: Vec<MovedPort>,
+    pub(crate) taken: Taken,
     pub(crate) warnings: Vec<String>,
 }
 
-pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal> {
-    let declared: BTreeSet<u16> =
-        pod.containers().flat_map(Container::tcp_ports).map(|port| port.number).collect();
-    let collision = |message: String| Refusal::rejected(Reason::PortCollision, message);
-    let has_logs = !effective.profile.logs.is_empty();
-    let mut reserved = [Some(ADMIN_PORT), has_logs.then_some(LOGS_ADMIN_PORT)].into_iter().flatten();
-    if let Some(port) = reserved.find(|port| declared.contains(port)) {
-        return Err(collision(format!(
-            "port {port} is the sidecar's admin port and a container of the pod declares it; use another"
-        )));
+/// Every port whose traffic comes to the proxy, declared or not.
+pub(crate) enum Taken {
+    These(HashSet<u16>),
+    AllBut(HashSet<u16>),
+}
+
+impl Taken {
+    pub(crate) fn contains(&self, port: u16) -> bool {
+        match self {
+            Self::These(ports) => ports.contains(&port),
+            Self::AllBut(ports) => !ports.contains(&port),
+        }
     }
-    let mut free = (FIRST_LISTEN_PORT..=u16::MAX).filter(|port| !declared.contains(port));
+}
+
+impl Takeover {
+    /// The ports whose name moves.
+    pub(crate) fn moved(&self) -> &[MovedPort] {
+        // A name leaves its port only for another one.
+        let is_redirected = self.ports.first().is_some_and(|port| port.listen == INBOUND_PORT);
+        if is_redirected { &[] } else { &self.ports }
+    }
+
+    /// Whether nothing comes to the proxy.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(&self.taken, Taken::These(ports) if ports.is_empty())
+    }
+}
+
+/// Refuses a pod that declares a port of ours.
+pub(crate) fn refuse_ours(pod: Pod, effective: &Effective, mode: Interception) -> Result<(), Refusal> {
+    let declared = declared(pod);
+    let has_logs = !effective.profile.logs.is_empty();
+    let redirect = mode == Interception::Redirect;
+    let reserved = [
+        (ADMIN_PORT, "the sidecar's admin port", true),
+        (LOGS_ADMIN_PORT, "the sidecar's admin port", has_logs),
+        (INBOUND_PORT, "where the proxy takes what comes in", redirect),
+        (OUTBOUND_PORT, "where the proxy takes what goes out", redirect),
+    ];
+    match reserved.into_iter().find(|(port, _, needed)| *needed && declared.contains(port)) {
+        None => Ok(()),
+        Some((port, what, _)) => Err(collision(format!(
+            "port {port} is {what} and a container of the pod declares it; use another"
+        ))),
+    }
+}
+
+fn collision(message: String) -> Refusal {
+    Refusal::rejected(Reason::PortCollision, message)
+}
+
+fn declared(pod: Pod) -> BTreeSet<u16> {
+    pod.containers().flat_map(Container::tcp_ports).map(|port| port.number).collect()
+}
+
+/// The ports that listeners of the proxy may have, in their order.
+pub(crate) fn free(pod: Pod) -> impl Iterator<Item = u16> {
+    let declared = declared(pod);
+    (FIRST_LISTEN_PORT..=u16::MAX).filter(move |port| !declared.contains(port))
+}
+
+/// Named-port take-over. `free`: the ports that the proxy may listen on.
+pub(crate) fn plan(
+    pod: Pod,
+    effective: &Effective,
+    free: &mut impl Iterator<Item = u16>,
+) -> Result<Takeover, Refusal> {
+    let has_logs = !effective.profile.logs.is_empty();
     let carriers = carriers(pod);
-    let mut takeover = Takeover { moved: Vec::new(), warnings: Vec::new() };
+    let mut takeover =
+        Takeover { ports: Vec::new(), taken: Taken::These(HashSet::new()), warnings: Vec::new() };
     for container in pod.containers().filter(|container| container.is_long_running()) {
         if PROXIES_OF_OTHERS.contains(&container.name) {
             takeover.warnings.push(of_another_mesh(container.name));
@@ -75,7 +136,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
                     .warnings
                     .push(format!("hostPort {host_port} of port {name} reaches the app directly"));
             }
-            takeover.moved.push(MovedPort {
+            takeover.ports.push(MovedPort {
                 container: container.name.to_owned(),
                 index: port.index,
                 name: name.to_owned(),
@@ -87,6 +148,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> Result<Takeover, Refusal>
             });
         }
     }
+    takeover.taken = Taken::These(takeover.ports.iter().map(|port| port.port).collect());
     Ok(takeover)
 }
 
@@ -104,9 +166,9 @@ fn carriers(pod: Pod<'_>) -> HashMap<&str, Vec<&str>> {
 }
 
 /// The first entry that matches the port, unless it is to be left alone.
-fn wanted<'a>(effective: &'a Effective, port: ContainerPort) -> Option<&'a InboundSpec> {
+pub(crate) fn wanted<'a>(effective: &'a Effective, port: ContainerPort) -> Option<&'a InboundSpec> {
     let matches = |port_ref: &PortRef| port_ref.matches(port.name, port.number);
-    if effective.skip_inbound.iter().any(matches) {
+    if effective.profile.skip.inbound_ports.iter().any(matches) {
         return None;
     }
     effective.profile.inbound.iter().find(|spec| matches(&spec.port))
@@ -137,8 +199,9 @@ pub(crate) fn why_none(pod: Pod, effective: &Effective, takeover: &Takeover) -> 
     let selected = list(&mut effective.profile.inbound.iter().map(|spec| &spec.port));
     let mut why =
         format!("the pod declares {}; the profile and annotations select {selected}", declared.join(", "));
-    if !effective.skip_inbound.is_empty() {
-        why = format!("{why}, and skip {}", list(&mut effective.skip_inbound.iter()));
+    let skipped = &effective.profile.skip.inbound_ports;
+    if !skipped.is_empty() {
+        why = format!("{why}, and skip {}", list(&mut skipped.iter()));
     }
     why
 }
@@ -149,7 +212,7 @@ fn described(port: ContainerPort) -> String {
 }
 
 /// By the port's name, as `appProtocol`-less Services are read by Istio and others: `http`, `http-web`.
-fn resolve(spec: &InboundSpec, name: &str) -> Protocol {
+pub(crate) fn resolve(spec: &InboundSpec, name: &str) -> Protocol {
     let is = |protocol: &str| name == protocol || name.starts_with(&format!("{protocol}-"));
     match spec.protocol {
         ProtocolSpec::Http => Protocol::Http,
@@ -161,7 +224,7 @@ fn resolve(spec: &InboundSpec, name: &str) -> Protocol {
     }
 }
 
-fn of_another_mesh(container: &str) -> String {
+pub(crate) fn of_another_mesh(container: &str) -> String {
     format!(
         "container {container} is the proxy of another mesh: its ports are left alone. Two proxies in one pod see each other's \
          traffic; leave one out"

@@ -11,8 +11,9 @@ use outrigger_api::probe::{HttpProbe, Probe, ProbeAction, ProbeKind, Scheme};
 use serde_json::{Value, json};
 
 use crate::edit::Edit;
-use crate::outcome::{MovedPort, ReplacedProbe};
+use crate::outcome::ReplacedProbe;
 use crate::pod::{Container, Pod};
+use crate::ports::{Taken, Takeover};
 
 /// What asks a port.
 const ACTIONS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
@@ -37,10 +38,10 @@ pub(crate) struct Change {
     with: Value,
 }
 
-/// The ports that moved, to be looked up.
+/// The ports that come to the proxy, to be looked up.
 struct Moved<'a> {
-    ports: HashSet<u16>,
-    /// By the port's name, which no two of them share.
+    taken: &'a Taken,
+    /// By the name of a port that lost it; no two of them share one.
     containers: HashMap<&'a str, &'a str>,
 }
 
@@ -55,11 +56,15 @@ struct Asked<'a> {
 
 /// `rewrite`: whether they may go through the proxy at all. `native`: whether the proxy is a native sidecar; a plain container
 /// starts after the user's native sidecars, whose probes it so can't answer.
-pub(crate) fn plan(pod: Pod, moved: &[MovedPort], rewrite: bool, native: bool) -> Probes {
+pub(crate) fn plan(pod: Pod, takeover: &Takeover, rewrite: bool, native: bool) -> Probes {
     let mut probes = Probes::default();
     let moved = Moved {
-        ports: moved.iter().map(|moved| moved.port).collect(),
-        containers: moved.iter().map(|moved| (moved.name.as_str(), moved.container.as_str())).collect(),
+        taken: &takeover.taken,
+        containers: takeover
+            .moved()
+            .iter()
+            .map(|moved| (moved.name.as_str(), moved.container.as_str()))
+            .collect(),
     };
     for container in pod.containers().filter(|container| container.is_long_running()) {
         let may_rewrite = rewrite && (native || !container.is_init());
@@ -84,9 +89,8 @@ fn may_ask(kind: ProbeKind, action: &str) -> bool {
 impl Probes {
     /// Keeps answering a probe that others have made to ask another place since: they may ask the proxy in their turn, as
     /// Istio's agent does, which would get a 404.
-    pub(crate) fn keep(&mut self, pod: Pod, answered: Vec<Probe>, moved: &[MovedPort]) {
+    pub(crate) fn keep(&mut self, pod: Pod, answered: Vec<Probe>, taken: &Taken) {
         let planned: HashSet<_> = self.answered.iter().map(Probe::path).collect();
-        let ports: HashSet<_> = moved.iter().map(|moved| moved.port).collect();
         let containers: HashMap<_, _> =
             pod.containers().enumerate().map(|(place, found)| (found.name, (place, found.json))).collect();
         let kept = answered.into_iter().filter(|probe| {
@@ -96,7 +100,7 @@ impl Probes {
             };
             let handler = || containers.get(probe.container.as_str())?.1.pointer(probe.kind.field());
             !planned.contains(&probe.path())
-                && ports.contains(&port)
+                && taken.contains(port)
                 && handler().is_some_and(|handler| handler["httpGet"].is_object())
         });
         let before = self.answered.len();
@@ -123,7 +127,7 @@ impl Probes {
             self.warnings.extend(asked.undeclared());
             return;
         };
-        if !moved.ports.contains(&port) {
+        if !moved.taken.contains(port) {
             return;
         }
         let host = asked.what["host"].as_str().filter(|host| !host.is_empty());

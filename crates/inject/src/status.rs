@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::owned::{OUR_ANNOTATIONS, OUR_CONTAINERS, OUR_LABELS, OUR_VOLUMES, is_our_volume};
 use crate::secrets::MAX_SECRETS;
-use crate::{Report, UninjectError, probes, remains};
+use crate::{Report, UninjectError, probes, remains, upstreams};
 
 /// Reads it, or what can be told where it is gone. People copy annotations, and write them: a status that lists what injection
 /// never adds, changes or creates is refused whole. What a sound one lists is taken out or put back only where the pod
@@ -28,6 +28,7 @@ fn not_ours(report: &Report) -> Option<String> {
         rendered,
         ports,
         probes,
+        variables,
         mounts,
         created,
         nulls,
@@ -51,6 +52,10 @@ fn not_ours(report: &Report) -> Option<String> {
         let found = probes.iter().find(|probe| !probes::is_sound(probe) || !theirs(&probe.container))?;
         Some(format!("{} of container {:?}", found.field, found.container))
     };
+    let variable = || {
+        let found = variables.iter().find(|set| !upstreams::is_sound(set) || !theirs(&set.container))?;
+        Some(format!("variable {:?} of container {:?}", found.name, found.container))
+    };
     let mount = || {
         let sound = |mount: &str| mount.split_once(':').is_some_and(|(container, _)| theirs(container));
         mounts.iter().find(|mount| !sound(mount)).map(|mount| format!("mount {mount:?}"))
@@ -67,6 +72,7 @@ fn not_ours(report: &Report) -> Option<String> {
         .or_else(label)
         .or_else(port)
         .or_else(probe)
+        .or_else(variable)
         .or_else(mount)
         .or_else(list)
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::owned::{OUR_ANNOTATIONS, OUR_LABELS};
 use crate::pod::Pod;
-use crate::{MovedPort, Report, probes, status};
+use crate::{MovedPort, Report, probes, status, upstreams};
 
 /// Why a pod could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,11 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
     for probe in &report.probes {
         if let Some(container) = containers.get_mut(probe.container.as_str()) {
             probes::restore(container, probe);
+        }
+    }
+    for set in &report.variables {
+        if let Some(container) = containers.get_mut(set.container.as_str()) {
+            upstreams::restore(container, set);
         }
     }
     for mount in &report.mounts {

@@ -103,8 +103,14 @@ fn assert_services_lead_where_they_did(scenario: &Scenario, patched: &Value) {
 fn a_forged_status_takes_nothing(scenario: &Scenario, patched: &Value, dice: &mut Dice) {
     let mut forged = patched.clone();
     forged::forge(&mut forged, dice);
-    let ours =
-        ["outrigger-proxy", "outrigger-logs", "outrigger-config", "outrigger-shared", "outrigger-secret-0"];
+    let ours = [
+        "outrigger-init",
+        "outrigger-proxy",
+        "outrigger-logs",
+        "outrigger-config",
+        "outrigger-shared",
+        "outrigger-secret-0",
+    ];
     let names = |pod: &Value| {
         let lists = ["containers", "initContainers", "volumes"].map(|list| pod["spec"][list].clone());
         let all = lists.iter().filter_map(Value::as_array).flatten().map(|item| item["name"].clone());

@@ -285,13 +285,14 @@ fn a_forged_status_reaches_nothing_of_the_users() {
         let port = json!({"container": container, "index": 1, "name": name, "port": 9999, "listen": 1, "protocol": "tcp"});
         json!({"ports": [port]})
     };
+    let variable = |container: &str, value: &str, was: Option<Value>| json!({"variables": [{"container": container, "name": "API_URL", "value": value, "was": was}]});
     let forgeries = [
         json!({"containers": ["app"]}),
         json!({"volumes": ["data"]}),
         // A user may call things so.
         json!({"containers": ["outrigger-x"]}),
         json!({"volumes": ["outrigger-data"]}),
-        json!({"containers": ["outrigger-logs", "outrigger-logs", "outrigger-logs", "outrigger-logs", "outrigger-logs"]}),
+        json!({"containers": ["outrigger-logs", "outrigger-logs", "outrigger-logs", "outrigger-logs", "outrigger-logs", "outrigger-logs"]}),
         json!({"rendered": {"app": {"image": "0"}}}),
         // This one was a panic: the app took the name of a container of ours.
         probe("app", "/name", "outrigger-x".into()),
@@ -305,6 +306,10 @@ fn a_forged_status_reaches_nothing_of_the_users() {
         probe("outrigger-logs", "/readinessProbe/httpGet", json!({})),
         port("app", ""),
         port("outrigger-logs", "http"),
+        variable("outrigger-logs", "127.0.0.1:15200", None),
+        variable("app", "postgres://db", None),
+        variable("app", "http://127.0.0.1:80", None),
+        variable("app", "127.0.0.1:15200", Some(json!({"name": "OTHER", "value": "x"}))),
         json!({"mounts": ["app"]}),
         json!({"mounts": ["outrigger-logs:/shared"]}),
         json!({"replacedLabels": {"app": "x"}}),

@@ -1,4 +1,4 @@
-//! What the cluster can do: the versions of its API server and of its oldest kubelet.
+//! What the cluster can do: the versions of its API server, of its oldest kubelet and of its oldest Linux.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -44,6 +44,7 @@ struct Status {
 #[serde(rename_all = "camelCase", default)]
 struct NodeInfo {
     kubelet_version: String,
+    kernel_version: String,
 }
 
 impl Resource for SlimNode {
@@ -91,7 +92,7 @@ pub async fn server_version(client: Client, known: Known, known_once: Condition)
     }
 }
 
-/// Watches the kubelets' versions, for ever.
+/// Watches the nodes' versions, for ever.
 pub async fn oldest_node(client: Client, known: Known, synced: Condition, metrics: Metrics) {
     let api: Api<SlimNode> = Api::all(client);
     let config = watcher::Config::default().page_size(PAGE);
@@ -112,17 +113,26 @@ pub async fn oldest_node(client: Client, known: Known, synced: Condition, metric
         if listing {
             continue;
         }
-        set(&known, |cluster| &mut cluster.oldest_node, nodes.values().min().copied(), "oldest node");
+        let oldest = |version: fn(&Versions) -> Option<Version>| nodes.values().filter_map(version).min();
+        set(&known, |cluster| &mut cluster.oldest_node, oldest(|node| node.kubelet), "oldest node");
+        set(&known, |cluster| &mut cluster.oldest_kernel, oldest(|node| node.kernel), "oldest Linux");
         synced.set(true);
     }
 }
 
-/// A kubelet that gives no version yet is none.
-fn insert(nodes: &mut HashMap<String, Version>, node: &SlimNode) {
-    match node.status.node_info.kubelet_version.parse() {
-        Ok(version) => nodes.insert(node.name_any(), version),
-        Err(_) => nodes.remove(&node.name_any()),
-    };
+/// A node's.
+#[derive(Clone, Copy, Debug)]
+struct Versions {
+    kubelet: Option<Version>,
+    kernel: Option<Version>,
+}
+
+/// A kubelet that has just joined gives no versions yet.
+fn insert(nodes: &mut HashMap<String, Versions>, node: &SlimNode) {
+    let info = &node.status.node_info;
+    let versions =
+        Versions { kubelet: info.kubelet_version.parse().ok(), kernel: info.kernel_version.parse().ok() };
+    nodes.insert(node.name_any(), versions);
 }
 
 fn set(
@@ -136,7 +146,7 @@ fn set(
         let before = std::mem::replace(field(&mut caches.settings.cluster), version);
         if before != version {
             let version = version.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
-            tracing::info!(whose, version, "version of Kubernetes");
+            tracing::info!(whose, version, "version known");
         }
         before != version
     });

@@ -79,6 +79,7 @@ fn each_way_to_stay_without_sidecar_has_its_remedy() {
         web["spec"]["template"]["metadata"]["annotations"] = json!({"outrigger.dev/log-level": "loud"});
     });
     explain("nothing to intercept", &|web| {
+        web["spec"]["template"]["metadata"]["annotations"] = json!({"outrigger.dev/interception": "ports"});
         web["spec"]["template"]["spec"]["containers"][0]["ports"] = Value::Null;
     });
     assert_snapshot!(said);

@@ -153,7 +153,7 @@ pub(crate) fn injected_pod(name: &str, profile: &Value) -> Value {
         sidecar_image: SIDECAR.into(),
         image_pull_policy: Some("IfNotPresent".into()),
         version: env!("CARGO_PKG_VERSION").into(),
-        cluster: Cluster { server: Some(version), oldest_node: Some(version) },
+        cluster: Cluster { server: Some(version), oldest_node: Some(version), ..Cluster::default() },
     };
     let context =
         Context { namespace: &namespace, profiles: &profiles, settings: &settings, token: "secret" };

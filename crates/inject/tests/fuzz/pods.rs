@@ -23,6 +23,14 @@ pub(crate) fn profile(dice: &mut Dice) -> Value {
     if dice.once_in(4) {
         spec["inbound"] = json!([{"port": dice.word(&["http", "metrics"]), "protocol": "http"}, {}]);
     }
+    if dice.once_in(3) {
+        spec["interception"] = "redirect".into();
+        spec["skip"] = json!({"inboundPorts": [dice.word(&["http", "metrics", "8080", "*"])]});
+    }
+    if dice.once_in(3) {
+        let env = dice.word(&["API_URL", "A", "MODE"]);
+        spec["upstreams"] = json!([{"name": "api", "host": "api", "port": 80, "env": env}, {"name": "db", "host": "db", "port": 5432}]);
+    }
     if dice.once_in(4) {
         let path = dice.word(&["/var/log/app", "/srv", "/srv/www/logs", "/v/"]);
         let mut logs = vec![json!({"container": "app0", "path": path})];

@@ -29,6 +29,8 @@ struct ClusterFile {
     server: Option<String>,
     #[serde(default)]
     oldest_node: Option<String>,
+    #[serde(default)]
+    oldest_kernel: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,10 +79,14 @@ impl Scenario {
     }
 
     fn new(file: File) -> Self {
-        let (labels, annotations) = match file.namespace {
+        let (mut labels, annotations) = match file.namespace {
             Some(namespace) => (namespace.labels, namespace.annotations),
             None => (BTreeMap::from([("outrigger.dev/inject".into(), "enabled".into())]), BTreeMap::new()),
         };
+        // Most cases are about named ports.
+        labels
+            .entry("pod-security.kubernetes.io/enforce".to_owned())
+            .or_insert_with(|| "restricted".to_owned());
         let mut profiles = Profiles::new("outrigger-system");
         let specs =
             file.profiles.unwrap_or_else(|| BTreeMap::from([("outrigger-system/default".into(), json!({}))]));
@@ -99,6 +105,7 @@ impl Scenario {
                 cluster: Cluster {
                     server: file.cluster.server.map(|version| version.parse().unwrap()),
                     oldest_node: file.cluster.oldest_node.map(|version| version.parse().unwrap()),
+                    oldest_kernel: file.cluster.oldest_kernel.map(|version| version.parse().unwrap()),
                 },
             },
         }

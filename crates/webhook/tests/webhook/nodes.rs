@@ -29,7 +29,10 @@ async fn oldest_node_is_known_as_nodes_come_go_and_are_upgraded() {
     let tasks = [tokio::spawn(watch), tokio::spawn(server)];
     until("both are known", async || readiness.missing().is_empty()).await;
     let minor = |minor| Some(Version { major: 1, minor });
-    assert_eq!(known.read().settings.cluster, Cluster { server: minor(34), oldest_node: minor(33) });
+    assert_eq!(
+        known.read().settings.cluster,
+        Cluster { server: minor(34), oldest_node: minor(33), oldest_kernel: None }
+    );
 
     let oldest = async |wanted| {
         until("the oldest node", async || known.read().settings.cluster.oldest_node == minor(wanted)).await;
