@@ -74,7 +74,7 @@ pub fn writer_pod(name: &str, lines: Option<u32>) -> Value {
 }
 
 /// A container of the demo's image, fit for Pod Security `restricted`.
-fn demo_container(args: &[&str]) -> Value {
+pub fn demo_container(args: &[&str]) -> Value {
     json!({
         "image": DEMO_IMAGE,
         // It was put on the node by hand: a pull would hide that somebody forgot to.

@@ -60,7 +60,10 @@ impl Namespace {
         let client = cluster::client().await;
         let labels: serde_json::Map<_, _> =
             labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-        let manifest = json!({"metadata": {"generateName": "e2e-", "labels": labels}});
+        // Most tests are about named ports; those of redirection say so.
+        let annotations = json!({"outrigger.dev/interception": "ports"});
+        let manifest =
+            json!({"metadata": {"generateName": "e2e-", "labels": labels, "annotations": annotations}});
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
         let created = namespaces.create(&PostParams::default(), &from_json(manifest)).await.unwrap();
         let namespace = Self { client, name: created.name_any() };

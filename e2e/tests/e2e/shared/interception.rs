@@ -1,0 +1,290 @@
+//! How traffic comes to the proxy: redirected by the kernel, or by ports, and calls of the app as well as calls to it.
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+use kube::api::PostParams;
+use outrigger_api::config::Interception;
+use outrigger_api::names;
+use outrigger_e2e::injected::{assert_injected, config};
+use outrigger_e2e::manifest::{demo_container, fetch_job, server_deployment, server_pod, service, with};
+use outrigger_e2e::namespace::{DEADLINE, is_ready, summary};
+use outrigger_e2e::{Namespace, eventually, metrics};
+use serde_json::{Value, json};
+
+use super::in_namespace;
+use crate::ENABLED;
+
+const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
+const INTERCEPTION: &str = "outrigger.dev/interception";
+const REQUESTS: &str = "outrigger_http_requests_total";
+
+/// A Service for the pods labelled `app: <pods>`, by a port's number.
+fn service_by_number(name: &str, pods: &str) -> Value {
+    let mut by_number = service(pods);
+    by_number["metadata"]["name"] = name.into();
+    by_number["spec"]["ports"][0]["targetPort"] = 8080.into();
+    by_number
+}
+
+/// A pod that calls this URL so often (not one with the pod's own name, which is its hostname), beside a server that stays, so that its proxy can be asked what it has counted.
+fn calling_pod(name: &str, url: &str, count: u32) -> Value {
+    let count = count.to_string();
+    let call = demo_container(&["fetch", url, "--count", &count, "--concurrency", "4", "--wait", "30"]);
+    let mut pod = server_pod(name);
+    pod["spec"]["restartPolicy"] = "Never".into();
+    pod["spec"]["containers"].as_array_mut().unwrap().push(with(call, json!({"name": "call"})));
+    pod
+}
+
+/// Waits until its calls are made, and fails unless each got a 200.
+async fn has_called(ns: &Namespace, name: &str) -> Pod {
+    eventually(&format!("{name} to have called"), DEADLINE, || async {
+        let pod = ns.api::<Pod>().get(name).await?;
+        let status = pod.status.clone().unwrap_or_default();
+        let call = status.container_statuses.into_iter().flatten().find(|status| status.name == "call");
+        let ended = call.and_then(|call| call.state?.terminated).with_context(|| summary(&pod))?;
+        assert_eq!(ended.exit_code, 0, "the calls failed: {ended:?}");
+        Ok(pod)
+    })
+    .await
+}
+
+/// Waits until these pods have counted so many, all together.
+async fn assert_counted(ns: &Namespace, pods: &[Pod], selector: &str, wanted: u64) {
+    eventually(&format!("{wanted} to be counted"), DEADLINE, || async {
+        let counted = metrics::sum_over(&ns.client, pods, &format!("{REQUESTS}{selector}")).await?;
+        ensure!(counted == wanted, "{counted} of {wanted}: {selector}");
+        Ok(())
+    })
+    .await;
+}
+
+/// Creates a profile named `web`, which the namespace's pods get.
+async fn use_profile(ns: &Namespace, interception: &str, spec: Value) {
+    ns.annotate(INTERCEPTION, interception).await;
+    ns.create_profile("web", spec).await.unwrap();
+    ns.annotate(names::PROFILE_ANNOTATION, "web").await;
+    // The webhook hears of both a moment later.
+    eventually("the webhook to know the profile", DEADLINE, || async {
+        let pod = ns.dry_run(server_pod("probe")).await?;
+        ensure!(config(&pod).profile.ends_with("/web"), "{}", config(&pod).profile);
+        Ok(())
+    })
+    .await;
+}
+
+fn upstream(name: &str, env: Option<&str>) -> Value {
+    with(json!({"name": name, "host": name, "port": 80}), json!({"env": env}))
+}
+
+#[tokio::test]
+async fn redirected_calls_are_counted_exactly_on_both_sides_by_number_and_by_name() {
+    in_namespace(&[ENABLED], |ns| async move {
+        use_profile(&ns, "redirect", json!({"upstreams": [upstream("web", None)]})).await;
+        ns.create::<Service>(service("web")).await.unwrap();
+        ns.create::<Service>(service_by_number("by-number", "web")).await.unwrap();
+        ns.create::<Deployment>(server_deployment("web", 2)).await.unwrap();
+        let servers = ns.rolled_out("web").await;
+        for pod in &servers {
+            assert_injected(pod);
+            assert_eq!(config(pod).interception, Interception::Redirect);
+        }
+        ns.create::<Pod>(calling_pod("names", "http://web/", 300)).await.unwrap();
+        ns.create::<Pod>(calling_pod("numbers", "http://by-number/", 200)).await.unwrap();
+        let by_name = has_called(&ns, "names").await;
+        let by_number = has_called(&ns, "numbers").await;
+        assert_counted(&ns, &servers, r#"{direction="inbound",port="http"}"#, 500).await;
+        assert_counted(&ns, &[by_name], r#"{direction="outbound",port="80",upstream="web"}"#, 300).await;
+        assert_counted(&ns, &[by_number], r#"{direction="outbound",port="80",upstream="_other"}"#, 200).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_by_ports_are_counted_exactly_on_both_sides() {
+    in_namespace(&[ENABLED, RESTRICTED], |ns| async move {
+        use_profile(&ns, "auto", json!({"upstreams": [upstream("web", Some("WEB_URL"))]})).await;
+        ns.create::<Service>(service("web")).await.unwrap();
+        ns.create::<Deployment>(server_deployment("web", 2)).await.unwrap();
+        let servers = ns.rolled_out("web").await;
+        for pod in &servers {
+            assert_eq!(config(pod).interception, Interception::Ports, "the namespace allows no more");
+        }
+        ns.create::<Pod>(calling_pod("caller", "$(WEB_URL)/", 300)).await.unwrap();
+        let caller = has_called(&ns, "caller").await;
+        assert_counted(&ns, &servers, r#"{direction="inbound",port="http"}"#, 300).await;
+        assert_counted(&ns, &[caller], r#"{direction="outbound",port="80",upstream="web"}"#, 300).await;
+    })
+    .await;
+}
+
+/// Its Service is reached at the node, which sends it back. The calls begin before the Service leads anywhere, so they are tried again.
+#[tokio::test]
+async fn a_redirected_pod_calls_itself_through_its_service() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.annotate(INTERCEPTION, "redirect").await;
+        let early = json!({"spec": {"publishNotReadyAddresses": true}});
+        ns.create::<Service>(with(service_by_number("itself", "self"), early)).await.unwrap();
+        let again = json!({"metadata": {"labels": {"app": "self"}}, "spec": {"restartPolicy": "OnFailure"}});
+        ns.create::<Pod>(with(calling_pod("self", "http://itself/", 50), again)).await.unwrap();
+        eventually("the pod to have called itself", DEADLINE, || async {
+            let pod = ns.api::<Pod>().get("self").await?;
+            let status = pod.status.clone().unwrap_or_default();
+            let call = status.container_statuses.into_iter().flatten().find(|status| status.name == "call");
+            let ended = call.and_then(|call| call.state?.terminated).with_context(|| summary(&pod))?;
+            ensure!(ended.exit_code == 0, "{ended:?}");
+            let counted = |direction: &str| {
+                let selector = format!(r#"{REQUESTS}{{direction="{direction}",code="200"}}"#);
+                let (client, pods) = (ns.client.clone(), vec![pod.clone()]);
+                async move { metrics::sum_over(&client, &pods, &selector).await }
+            };
+            let (out, back) = (counted("outbound").await?, counted("inbound").await?);
+            ensure!(out >= 50 && out == back, "{out} went out, {back} came in");
+            Ok(())
+        })
+        .await;
+    })
+    .await;
+}
+
+/// The rules are there before any other container, and so must be the proxy.
+#[tokio::test]
+async fn a_users_init_container_calls_a_service_through_the_proxy() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.annotate(INTERCEPTION, "redirect").await;
+        ns.create::<Service>(service("web")).await.unwrap();
+        ns.create::<Pod>(with(server_pod("web"), json!({"metadata": {"labels": {"app": "web"}}})))
+            .await
+            .unwrap();
+        ns.pod_ready("web").await;
+        let mut pod = server_pod("worker");
+        let call = demo_container(&["fetch", "http://web/", "--count", "20", "--wait", "30"]);
+        pod["spec"]["initContainers"] = json!([with(call, json!({"name": "warm"}))]);
+        ns.create::<Pod>(pod).await.unwrap();
+        let worker = ns.pod_ready("worker").await;
+        let inits: Vec<_> =
+            worker.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).collect();
+        let inits: Vec<_> = inits.iter().map(|container| container.name.as_str()).collect();
+        assert_eq!(inits, [names::INIT_CONTAINER, names::PROXY_CONTAINER, "warm"]);
+        assert_counted(&ns, &[worker], r#"{direction="outbound",port="80"}"#, 20).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redirected_job_completes() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.annotate(INTERCEPTION, "redirect").await;
+        ns.create::<Service>(service_by_number("web", "web")).await.unwrap();
+        ns.create::<Pod>(with(server_pod("web"), json!({"metadata": {"labels": {"app": "web"}}})))
+            .await
+            .unwrap();
+        ns.pod_ready("web").await;
+        ns.create::<Job>(fetch_job("fetch", "http://web/", 10)).await.unwrap();
+        ns.job_completed("fetch").await;
+        assert_injected(&ns.pods("job-name=fetch").await.unwrap()[0]);
+    })
+    .await;
+}
+
+/// As in `ports` mode: the app waits a moment before it ends, clients keep their connections open.
+#[tokio::test]
+async fn a_rollout_of_redirected_pods_fails_no_request() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.annotate(INTERCEPTION, "redirect").await;
+        let mut web = with(
+            server_deployment("web", 2),
+            json!({"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 0}}}}),
+        );
+        let app = &mut web["spec"]["template"]["spec"]["containers"][0];
+        app["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 3}}});
+        ns.create::<Service>(service_by_number("web", "web")).await.unwrap();
+        ns.create::<Deployment>(web).await.unwrap();
+        ns.rolled_out("web").await;
+
+        let mut load = fetch_job("load", "http://web/", 1500);
+        let args = load["spec"]["template"]["spec"]["containers"][0]["args"].as_array_mut().unwrap();
+        args.push(json!("--rate=100"));
+        ns.create::<Job>(load).await.unwrap();
+        eventually("the load to begin", DEADLINE, || async {
+            let pods = ns.pods("job-name=load").await?;
+            ensure!(pods.iter().any(is_ready), "{} pods", pods.len());
+            Ok(())
+        })
+        .await;
+        ns.restart("web").await;
+        ns.rolled_out("web").await;
+        ns.job_completed("load").await;
+    })
+    .await;
+}
+
+/// A server that speaks first, with the client of its own making, through two proxies that know nothing of it.
+#[tokio::test]
+async fn a_database_that_speaks_first_is_reached() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.annotate(INTERCEPTION, "redirect").await;
+        let database = |name: &str, command: Value| {
+            let container = demo_container(&[]);
+            let security = json!({"runAsUser": 1000});
+            let image = json!({"name": name, "image": "outrigger/database:dev", "command": command, "securityContext": security});
+            with(container, with(image, json!({"args": null})))
+        };
+        let command = json!(["/usr/local/bin/mariadbd", "--no-defaults", "--datadir=/data", "--socket=/data/socket",
+            "--tmpdir=/data", "--skip-grant-tables", "--skip-log-bin", "--lc-messages-dir=/usr/share/mysql", "--bind-address=0.0.0.0"]);
+        let server = with(database("database", command), json!({
+            // Without a name, as most have it.
+            "ports": [{"containerPort": 3306}],
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            "readinessProbe": {"tcpSocket": {"port": 3306}, "periodSeconds": 1},
+        }));
+        ns.create::<Pod>(json!({
+            "metadata": {"name": "db", "labels": {"app": "db"}},
+            "spec": {"containers": [server], "volumes": [{"name": "data", "emptyDir": {}}], "terminationGracePeriodSeconds": 5},
+        }))
+        .await
+        .unwrap();
+        ns.create::<Service>(json!({
+            "metadata": {"name": "db"},
+            "spec": {"selector": {"app": "db"}, "ports": [{"port": 3306}]},
+        }))
+        .await
+        .unwrap();
+        let db = ns.pod_ready("db").await;
+
+        let query = json!(["/usr/local/bin/mariadb", "--no-defaults", "--host=db", "--user=root", "--skip-ssl",
+            "--connect-timeout=20", "--execute=select 6*7"]);
+        let job = json!({
+            "metadata": {"name": "query"},
+            "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [database("query", query)]}}},
+        });
+        ns.api::<Job>().create(&PostParams::default(), &outrigger_e2e::namespace::from_json(job)).await.unwrap();
+        ns.job_completed("query").await;
+        let answer = ns.logs_of("job-name=query").await;
+        assert!(answer.contains("42"), "{answer}");
+        let closed = r#"outrigger_tcp_connections_closed_total{direction="inbound",port="3306",reason=""}"#;
+        eventually("the query to be counted", DEADLINE, || async {
+            let counted = metrics::sum_over(&ns.client, std::slice::from_ref(&db), closed).await?;
+            ensure!(counted == 1, "{counted} connections");
+            Ok(())
+        })
+        .await;
+    })
+    .await;
+}
+
+/// What can't be redirected does not start without being so: the rules need what the namespace forbids.
+#[tokio::test]
+async fn redirect_where_it_is_forbidden_leaves_no_pod_that_goes_past_the_proxy() {
+    in_namespace(&[ENABLED, RESTRICTED], |ns| async move {
+        let asked = json!({"metadata": {"annotations": {INTERCEPTION: "redirect"}}});
+        let refused = ns.create::<Pod>(with(server_pod("web"), asked)).await;
+        let message = refused.expect_err("the capability is not allowed").to_string();
+        assert!(message.contains("NET_ADMIN"), "{message}");
+        assert!(ns.pods("").await.unwrap().iter().all(|pod| pod.name_any() != "web"));
+    })
+    .await;
+}
