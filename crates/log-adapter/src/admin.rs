@@ -1,7 +1,6 @@
 //! The admin server, on a thread of its own.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use outrigger_runtime::admin::{self, Admin, Forbidden, Loopback};
 use outrigger_runtime::bearer::bears;
+use outrigger_runtime::bind;
 use outrigger_runtime::log::LogControl;
 use outrigger_runtime::readiness::Readiness;
 use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
@@ -37,14 +37,15 @@ pub struct Served {
     pub stop: Arc<Stop>,
 }
 
-/// Serves on a thread of its own, for as long as the process lives. Signals are caught from here on.
-pub fn spawn(listener: TcpListener, served: Served) -> io::Result<()> {
+/// Serves on a thread of its own, for as long as the process lives. Signals are caught before the port is open: who can reach us can
+/// stop us.
+pub fn spawn(port: u16, served: Served) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (trigger, shutdown) = shutdown::channel();
     // Before anything is written: a first process without a handler would not even be told.
     let listener = runtime.block_on(async {
         shutdown::on_signal(trigger.clone())?;
-        tokio::net::TcpListener::from_std(listener)
+        tokio::net::TcpListener::from_std(bind::dual_stack(port)?)
     })?;
     let serve = move || runtime.block_on(serve(served, listener, trigger, shutdown));
     std::thread::Builder::new().name("admin".to_owned()).spawn(serve)?;

@@ -4,8 +4,9 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::glob;
 use crate::identity::Inode;
@@ -13,6 +14,8 @@ use crate::identity::Inode;
 /// Directories below the deepest that a pattern names are looked into as well: `logrotate` may move files there (`olddir`), and
 /// they are to be read to their end.
 const DEEPER: usize = 2;
+/// How far apart two changes may be and have the same time: the kernel's clock ticks a hundred times a second at the least.
+const TICK: Duration = Duration::from_millis(10);
 /// What rotation compresses is no text any more.
 const COMPRESSED: [&str; 6] = [".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip"];
 
@@ -21,7 +24,8 @@ const COMPRESSED: [&str; 6] = [".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip"];
 pub(crate) struct Found {
     /// Below the source's directory, with slashes.
     pub(crate) name: String,
-    pub(crate) path: PathBuf,
+    /// Where it lies below that directory, without links.
+    place: PathBuf,
     pub(crate) inode: Inode,
     pub(crate) size: u64,
     /// Nanoseconds since the epoch.
@@ -35,19 +39,12 @@ pub(crate) struct Found {
 pub(crate) struct Listing {
     pub(crate) files: Vec<Found>,
     pub(crate) directories: Vec<PathBuf>,
-}
-
-impl Listing {
-    /// Whether the same files have the same names in both.
-    pub(crate) fn has_same_names(&self, other: &Self) -> bool {
-        let names = |listing: &Self| {
-            let mut names: Vec<_> =
-                listing.files.iter().map(|found| (found.name.clone(), found.inode.ino)).collect();
-            names.sort_unstable();
-            names
-        };
-        names(self) == names(other)
-    }
+    /// Directories that could not be read, and why.
+    pub(crate) closed: Vec<(PathBuf, io::Error)>,
+    /// Whether a directory changed while it was read. A file that is renamed then may stand in the list twice, or not at all.
+    pub(crate) is_blurred: bool,
+    /// How long it took.
+    pub(crate) took: Duration,
 }
 
 /// Lists the regular files below `directory`, symbolic links to files included; oldest first. A directory that does not exist
@@ -59,12 +56,13 @@ pub(crate) fn list(directory: &Path, patterns: &[String]) -> io::Result<Listing>
         Some(depth) if !patterns.iter().any(|pattern| pattern.contains("**")) => depth + DEEPER,
         _ => usize::MAX,
     };
-    let mut listing = Listing::default();
+    let (mut listing, began) = (Listing::default(), Instant::now());
     match walk(directory, directory, "", depth, patterns, &mut listing) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => result?,
     }
     listing.files.sort_by(|a, b| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
+    listing.took = began.elapsed();
     Ok(listing)
 }
 
@@ -77,6 +75,9 @@ fn walk(
     listing: &mut Listing,
 ) -> io::Result<()> {
     listing.directories.push(directory.to_owned());
+    // Before it is read: what changes in the same tick after that can't be seen.
+    let before = changed(directory)?;
+    let is_past = before.is_none_or(is_past);
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         // A name that is not UTF-8 could not stand in the output.
@@ -85,36 +86,55 @@ fn walk(
         let kind = entry.file_type()?;
         if kind.is_dir() {
             // Links to directories are not followed: they may lead in circles.
-            if depth > 0 {
-                ignore_vanished(walk(root, &path, &format!("{name}/"), depth - 1, patterns, listing))?;
+            if depth > 0
+                && let Err(error) = walk(root, &path, &format!("{name}/"), depth - 1, patterns, listing)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                // One that is closed to us, or too deep, while the others are still of interest.
+                listing.closed.push((path, error));
             }
         } else if kind.is_file() || kind.is_symlink() {
-            let Some(path) = within(root, path, kind.is_symlink()) else { continue };
-            let Ok(metadata) = fs::metadata(&path) else { continue };
+            let Some(place) = within(root, &path, kind.is_symlink()) else { continue };
+            let Ok(metadata) = fs::metadata(root.join(&place)) else { continue };
             if metadata.is_file() && !COMPRESSED.iter().any(|suffix| name.ends_with(suffix)) {
                 let matches = patterns.iter().any(|pattern| glob::matches(pattern, &name));
-                listing.files.push(found(name, path, &metadata, matches));
+                listing.files.push(found(name, place, &metadata, matches));
             }
         }
     }
+    listing.is_blurred |= !is_past || changed(directory)? != before;
     Ok(())
 }
 
-/// The path without links; none where one leads out of the directory. An app could else have us print what only we may read.
-fn within(root: &Path, path: PathBuf, is_link: bool) -> Option<PathBuf> {
+/// When a name in the directory changed last; none where the file system does not say.
+fn changed(directory: &Path) -> io::Result<Option<SystemTime>> {
+    Ok(fs::metadata(directory)?.modified().ok())
+}
+
+/// Whether what changes from now on has another time.
+fn is_past(time: SystemTime) -> bool {
+    // One in the future is of a clock that was set back: other times come from now on.
+    time.elapsed().map_or(true, |age| age >= TICK)
+}
+
+/// The path without links, from `root` on; none where one leads out of it. An app could else have us print what only we may read.
+fn within(root: &Path, path: &Path, is_link: bool) -> Option<PathBuf> {
     if !is_link {
-        return Some(path);
+        return path.strip_prefix(root).ok().map(Path::to_owned);
     }
     let target = fs::canonicalize(path).ok()?;
-    target.starts_with(fs::canonicalize(root).ok()?).then_some(target)
+    target.strip_prefix(fs::canonicalize(root).ok()?).ok().map(Path::to_owned)
 }
 
 impl Found {
-    /// Opens it. What has become a link or a pipe since it was listed is not followed, nor waited for; where the name is another
-    /// file's by now, it is not found.
-    pub(crate) fn open(&self) -> io::Result<File> {
+    /// Opens it, below the directory that was listed. What has become a link or a pipe since then is not followed, nor waited for, and no
+    /// directory that has become a link leads out; where the name is another file's by now, it is not found.
+    pub(crate) fn open(&self, directory: &Path) -> io::Result<File> {
+        let root =
+            rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = File::from(rustix::fs::open(&self.path, flags, Mode::empty())?);
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let file = File::from(rustix::fs::openat2(root, &self.place, flags, Mode::empty(), within)?);
         if Inode::of(&file.metadata()?) == self.inode {
             Ok(file)
         } else {
@@ -123,20 +143,10 @@ impl Found {
     }
 }
 
-/// A directory below may go, or be closed to us, while the others are still of interest.
-fn ignore_vanished(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
-            Ok(())
-        }
-        result => result,
-    }
-}
-
-fn found(name: String, path: PathBuf, metadata: &Metadata, matches: bool) -> Found {
+fn found(name: String, place: PathBuf, metadata: &Metadata, matches: bool) -> Found {
     Found {
         name,
-        path,
+        place,
         inode: Inode::of(metadata),
         size: metadata.len(),
         modified: modified(metadata),
@@ -153,7 +163,11 @@ pub(crate) fn modified(metadata: &Metadata) -> i64 {
 /// Not `app.log.lock`: only numbers and dates, and what people add by hand.
 pub(crate) fn is_rotated_name(original: &str, name: &str) -> bool {
     let (directory, base) = original.rsplit_once('/').map_or(("", original), |(d, b)| (d, b));
-    let Some(below) = name.strip_prefix(directory) else { return false };
+    let below = match directory {
+        "" => Some(name),
+        _ => name.strip_prefix(directory).and_then(|below| below.strip_prefix('/')),
+    };
+    let Some(below) = below else { return false };
     let file = below.rsplit_once('/').map_or(below, |(_, file)| file);
     let (stem, extension) = base.rfind('.').map_or((base, ""), |dot| base.split_at(dot));
     let inserted = || file.strip_prefix(stem).and_then(|rest| rest.strip_suffix(extension));
@@ -181,7 +195,62 @@ fn is_rotation(added: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
     use super::*;
+
+    /// What no list had was never read, or read twice.
+    #[test]
+    fn files_that_are_renamed_are_all_in_a_list_that_is_not_blurred() {
+        const FILES: usize = 300;
+        let directory = std::env::temp_dir().join(format!("outrigger-logs-renames-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = |number: usize| directory.join(format!("a.log.{number}"));
+        (0..FILES).for_each(|number| fs::write(path(number), "").unwrap());
+        let (done, names) = (AtomicBool::new(false), ["*".to_owned()]);
+        let blurred = std::thread::scope(|scope| {
+            // As logrotate does it, from the last on.
+            scope.spawn(|| {
+                for first in 0..50 {
+                    (first..first + FILES)
+                        .rev()
+                        .for_each(|number| fs::rename(path(number), path(number + 1)).unwrap());
+                }
+                done.store(true, Relaxed);
+            });
+            let mut blurred = 0;
+            loop {
+                let was_done = done.load(Relaxed);
+                let listing = list(&directory, &names).unwrap();
+                assert!(listing.is_blurred || listing.files.len() == FILES, "{}", listing.files.len());
+                blurred += u32::from(listing.is_blurred);
+                if was_done && !listing.is_blurred {
+                    return blurred;
+                }
+            }
+        });
+        assert!(blurred > 0);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// An app that swaps the two at the right time would have had us print any file that we may read.
+    #[test]
+    fn directory_that_becomes_a_link_leads_nowhere() {
+        let root = std::env::temp_dir().join(format!("outrigger-logs-link-{}", std::process::id()));
+        let (logs, outside) = (root.join("logs"), root.join("outside"));
+        fs::create_dir_all(logs.join("d")).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("a.log"), "secret").unwrap();
+        fs::hard_link(outside.join("a.log"), logs.join("d/a.log")).unwrap();
+        let listing = list(&logs, &["**/*.log".to_owned()]).unwrap();
+        let [found] = &listing.files[..] else { unreachable!("{:?}", listing.files) };
+        assert!(found.open(&logs).is_ok());
+        fs::remove_dir_all(logs.join("d")).unwrap();
+        std::os::unix::fs::symlink(&outside, logs.join("d")).unwrap();
+        // The very same file, by its inode.
+        assert!(found.open(&logs).is_err());
+        fs::remove_dir_all(&root).unwrap();
+    }
 
     #[test]
     fn names_of_rotated_files_are_known() {
@@ -191,6 +260,8 @@ mod tests {
             ("app.log", "old/app.log.2", true),
             ("sub/app.log", "sub/app.log.1", true),
             ("sub/app.log", "app.log.1", false),
+            ("sub/app.log", "subway/app.log.1", false),
+            ("sub/app.log", "sub/old/app.log.1", true),
             ("app.log", "app.log", false),
             ("app.log", "app-20261121.log", true),
             ("app.log", "app.2026-11-21.0.log", true),

@@ -235,12 +235,14 @@ impl Followed {
             (self.size, self.modified) = known;
             return Ok(Look::Begun);
         }
+        // Zeros at the end are not written yet, whatever follows them later.
+        let written = read - pump.input[..read].iter().rev().take_while(|byte| **byte == 0).count();
         // Behind a whole chunk there is more: its last line has its end there.
-        let flush = if read == CHUNK { Flush::No } else { flush };
+        let flush = if written == CHUNK { Flush::No } else { flush };
         self.flushed = flush;
         let before = self.offset;
         let input = std::mem::take(&mut pump.input);
-        let result = self.take(&input[..read], source, pump, flush);
+        let result = self.take(&input[..written], source, pump, flush);
         pump.input = input;
         result.map_err(LookError::Write)?;
         if self.offset == before && read == CHUNK {
@@ -266,13 +268,13 @@ impl Followed {
 
     /// Writes out the events in `read`, which begins at our offset.
     fn take(&mut self, read: &[u8], source: &Source, pump: &mut Pump, flush: Flush) -> io::Result<()> {
-        // Zeros at the end are not written yet, whatever follows them later.
-        let read = &read[..read.len() - read.iter().rev().take_while(|byte| **byte == 0).count()];
+        // Ours only when what was read so far is out: a write that fails leaves both as they were.
+        let mut carry = self.carry;
         let (start, mut at, mut confirmed) = (self.offset, 0, 0);
         let observed = now();
         let clock = Clock { utc_offset: source.config.utc_offset, now: observed.seconds };
         loop {
-            let event = match source.framer.step(read, at, flush, &mut self.carry) {
+            let event = match source.framer.step(read, at, flush, &mut carry) {
                 Step::Event(event) => event,
                 Step::Skip(next) => {
                     at = next;
@@ -296,21 +298,23 @@ impl Followed {
             source.metrics.count(marks);
             at = event.next;
             if pump.output.len() >= BATCH {
-                self.write_out(&read[confirmed..at], pump, source)?;
+                self.write_out(&read[confirmed..at], carry, pump, source)?;
                 confirmed = at;
             }
         }
-        if at > confirmed { self.write_out(&read[confirmed..at], pump, source) } else { Ok(()) }
+        if at > confirmed { self.write_out(&read[confirmed..at], carry, pump, source) } else { Ok(()) }
     }
 
-    /// Writes the lines that came of `taken`; only when the sink has them does the file count as read so far.
-    fn write_out(&mut self, taken: &[u8], pump: &mut Pump, source: &Source) -> io::Result<()> {
+    /// Writes the lines that came of `taken`, which ends at `carry` in a line; only when the sink has them does the file count as read so
+    /// far.
+    fn write_out(&mut self, taken: &[u8], carry: Carry, pump: &mut Pump, source: &Source) -> io::Result<()> {
         let written = sink::write_all(&mut pump.sink, &pump.output);
         pump.output.clear();
         written?;
         // Of the bytes that were read and not of the file, which may have been cut meanwhile.
         self.head = self.head.extended(self.offset, taken);
         self.offset += taken.len() as u64;
+        self.carry = carry;
         self.tail = Print::before(self.offset, taken);
         pump.unconfirmed += taken.len() as u64;
         source.metrics.bytes.fetch_add(taken.len() as u64, Relaxed);

@@ -14,7 +14,7 @@ use crate::tail::Tailer;
 /// it, in nanoseconds: what is copied to be cut is cut soon.
 const COPYING: i64 = 5_000_000_000;
 /// How often a directory is listed again because files in it are being renamed.
-pub(crate) const RENAMES: usize = 100;
+const RENAMES: usize = 10;
 
 impl Tailer {
     /// Finds the files again that the checkpoint knows.
@@ -45,7 +45,7 @@ impl Tailer {
                 Ok(None) => {
                     // Truncated while nobody looked.
                     if found.name == entry.name && !entry.copy {
-                        let file = found.open().ok();
+                        let file = self.open(source, found).ok();
                         if let Some(followed) =
                             file.and_then(|file| self.follow(source, found, &found.name, file))
                         {
@@ -57,7 +57,7 @@ impl Tailer {
                 // Who forgets it for that would read it again from its start.
                 Err(error) => {
                     if error.kind() != io::ErrorKind::NotFound {
-                        self.unreadable(source, &found.path, &error);
+                        self.unreadable(source, &self.sources[source].directory.join(&found.name), &error);
                     }
                     self.remembered.push(entry);
                 }
@@ -77,7 +77,7 @@ impl Tailer {
 
     /// The file of an entry, if it is what it was.
     fn resume(&self, source: usize, found: &Found, entry: &Entry) -> io::Result<Option<Followed>> {
-        let file = found.open()?;
+        let file = self.open(source, found)?;
         let same = found.size >= entry.offset && entry.head.matches(&file)? && entry.tail.matches(&file)?;
         if !same {
             return Ok(None);
@@ -99,12 +99,12 @@ impl Tailer {
             if self.is_known(found.inode) {
                 continue;
             }
-            let file = match found.open() {
+            let file = match self.open(source, found) {
                 Ok(file) => file,
                 // The next list tells what it is called now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    self.unreadable(source, &found.path, &error);
+                    self.unreadable(source, &self.sources[source].directory.join(&found.name), &error);
                     continue;
                 }
             };
@@ -151,7 +151,8 @@ impl Tailer {
 
     /// Whether a file is a copy of one that is followed. None where it is too early to tell.
     fn is_copy(&self, source: usize, found: &Found, file: &File) -> Option<bool> {
-        let young = nanos_now() - found.modified < COPYING;
+        // A time in the future is of a clock that was set back. At the end there is no later look that could tell.
+        let young = (0..COPYING).contains(&(nanos_now() - found.modified)) && !self.last_scan;
         let originals = self.files.iter().filter(|original| {
             original.source == source && !original.copy && is_rotated_name(&original.name, &found.name)
         });
@@ -244,7 +245,9 @@ impl Tailer {
     pub(crate) fn adopt_missed(&mut self, source: usize, listing: &Listing, name: &str, since: i64) {
         let rotated = |found: &Found| {
             let is_missed = !found.matches && found.modified >= since && is_rotated_name(name, &found.name);
-            is_missed && !self.is_known(found.inode)
+            // A file of the same name that is nearer has it.
+            let before = || name_before(&found.name, |name| self.sources[source].means(name));
+            is_missed && before().is_none_or(|before| before == name) && !self.is_known(found.inode)
         };
         for (found, file) in self.opened(source, listing, rotated) {
             if self.is_copy(source, &found, &file) != Some(false) {
@@ -267,7 +270,7 @@ impl Tailer {
         let open = |listing: &Listing| -> io::Result<Vec<(Found, File)>> {
             let mut opened = Vec::new();
             for found in listing.files.iter().filter(|found| wanted(found)) {
-                match found.open() {
+                match self.open(source, found) {
                     Ok(file) => opened.push((found.clone(), file)),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
                     Err(_) => {}

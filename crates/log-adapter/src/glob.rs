@@ -1,23 +1,28 @@
 //! File patterns: `*` and `?` within a name, `**/` for any depth.
 
-/// Whether `path`, relative to the source's directory, is meant by `pattern`.
+/// Whether `path`, relative to the source's directory, is meant by `pattern`. On a mismatch the last `**` takes one directory more, so the
+/// time is at worst the product of both lengths.
 pub fn matches(pattern: &str, path: &str) -> bool {
-    match pattern.split_once('/') {
-        Some(("**", rest)) => {
-            let mut below = Some(path);
-            while let Some(here) = below {
-                if matches(rest, here) {
-                    return true;
-                }
-                below = here.split_once('/').map(|(_, deeper)| deeper);
+    let (parts, names): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
+    let (mut p, mut n, mut deep) = (0, 0, None);
+    while let Some(name) = names.get(n) {
+        match parts.get(p) {
+            // The last part means the file.
+            Some(&"**") if p + 1 < parts.len() => {
+                deep = Some((p, n));
+                p += 1;
             }
-            false
+            Some(part) if matches_name(part.as_bytes(), name.as_bytes()) => (p, n) = (p + 1, n + 1),
+            _ => match deep {
+                Some((at, taken)) => {
+                    deep = Some((at, taken + 1));
+                    (p, n) = (at + 1, taken + 1);
+                }
+                None => return false,
+            },
         }
-        Some((first, rest)) => path.split_once('/').is_some_and(|(name, deeper)| {
-            matches_name(first.as_bytes(), name.as_bytes()) && matches(rest, deeper)
-        }),
-        None => !path.contains('/') && matches_name(pattern.as_bytes(), path.as_bytes()),
     }
+    p == parts.len()
 }
 
 /// How many directories deep a file of this pattern can lie; none for any.
@@ -65,6 +70,13 @@ mod tests {
             ("**/*.log", "c.log", true),
             ("a/**/c.log", "a/b/b/c.log", true),
             ("a/**/c.log", "b/c.log", false),
+            ("**/a/**/b/*.log", "x/a/y/a/z/b/c.log", true),
+            ("**/a/**/b/*.log", "x/b/y/b/a/c.log", false),
+            ("**/**/*.log", "c.log", true),
+            ("**/**/*.log", "a/c.log", true),
+            ("a/*.log", "a/b/c.log", false),
+            ("a/**", "a/b", true),
+            ("a/**", "a/b/c", false),
             ("*a*b*", "xxaxxbxx", true),
             ("*a*b", "ab_", false),
             ("app.log", "app.log", true),
@@ -72,6 +84,14 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, path), wanted, "{pattern} {path}");
         }
+    }
+
+    /// With each `**` tried at each depth it would take years.
+    #[test]
+    fn many_deep_patterns_take_no_longer_than_one() {
+        let path = "a/".repeat(200) + "b.txt";
+        assert!(!matches(&("**/a/".repeat(40) + "*.log"), &path));
+        assert!(matches(&("**/a/".repeat(40) + "*.txt"), &path));
     }
 
     #[test]

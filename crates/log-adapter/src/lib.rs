@@ -23,6 +23,7 @@ mod identity;
 mod level;
 pub mod metrics;
 mod multiline;
+mod open_files;
 pub mod output;
 pub mod record;
 mod sink;

@@ -11,10 +11,9 @@ use outrigger_api::names::{CONFIG_DIR, CONFIG_FILE, LOGS_ADMIN_PORT, LOGS_DIR};
 use outrigger_logs::admin::{self, Served};
 use outrigger_logs::config::{self, LoadError, Watched};
 use outrigger_logs::metrics::Metrics;
-use outrigger_logs::source::Pod;
+use outrigger_logs::source::{self, Pod};
 use outrigger_logs::stdout;
 use outrigger_logs::tail::{TailError, Tailer};
-use outrigger_runtime::bind;
 use outrigger_runtime::log::{self, Format};
 
 /// Follows the log files of an app and writes their lines to stdout as JSON.
@@ -80,8 +79,6 @@ fn run(args: Args) -> anyhow::Result<()> {
     let config = config::load(&args.config)?;
     let level = args.log_level.as_deref().unwrap_or(config.log_level.as_str());
     let log = log::init(level, args.log_format)?;
-    let listener = bind::dual_stack(args.admin_port)
-        .map_err(|error| anyhow::anyhow!("failed to listen on admin port {}: {error}", args.admin_port))?;
     let pod = Pod { name: args.pod, namespace: args.namespace };
     let metrics = Arc::new(Metrics::default());
     let mut tailer = Tailer::new(config.logs, &pod, args.checkpoint, stdout()?, Arc::clone(&metrics))?;
@@ -91,9 +88,16 @@ fn run(args: Args) -> anyhow::Result<()> {
     let token = Arc::new(Mutex::new(config.token));
     let stop = tailer.stop();
     let served = Served { metrics: Arc::clone(&metrics), token: Arc::clone(&token), log: log.clone(), stop };
-    admin::spawn(listener, served)?;
+    admin::spawn(args.admin_port, served)
+        .map_err(|error| anyhow::anyhow!("failed to listen on admin port {}: {error}", args.admin_port))?;
     tailer.run(&pod, || match watched.changed()? {
         Ok(config) => {
+            // All or nothing: the token of a config whose sources are refused would lock out who has read the last good one.
+            if let Err(error) = source::check(&config.logs) {
+                metrics.config_refused.store(true, Relaxed);
+                tracing::error!(%error, "the last good config stays");
+                return None;
+            }
             metrics.config_refused.store(false, Relaxed);
             *token.lock().unwrap_or_else(PoisonError::into_inner) = config.token;
             if args.log_level.is_none() {

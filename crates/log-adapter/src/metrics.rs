@@ -39,7 +39,7 @@ pub struct SourceMetrics {
     pub rotations: AtomicU64,
     /// Files that can't be opened, now.
     pub unreadable: AtomicU64,
-    /// Bytes known to have been lost: truncated away before they were read.
+    /// Bytes known to have been lost: truncated or deleted before they were read.
     pub lost: AtomicU64,
     open: Mutex<Vec<Arc<Progress>>>,
 }

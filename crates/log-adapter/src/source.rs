@@ -46,15 +46,24 @@ pub struct SourceError {
     error: regex::Error,
 }
 
+/// Whether all of them can be used.
+pub fn check(sources: &[LogSource]) -> Result<(), SourceError> {
+    sources.iter().try_for_each(|source| compile(source).map(|_| ()))
+}
+
+fn compile(config: &LogSource) -> Result<(Option<Parser>, Rule), SourceError> {
+    let fault = |field| {
+        let (path, container) = (config.path.clone(), config.container.clone());
+        move |error| SourceError { field, path, container, error }
+    };
+    let parser = Parser::new(config.format, config.pattern.as_deref()).map_err(fault("pattern"))?;
+    let rule = Rule::new(config.multiline, config.format, config.start.as_deref()).map_err(fault("start"))?;
+    Ok((parser, rule))
+}
+
 impl Source {
     pub(crate) fn new(config: LogSource, pod: &Pod, metrics: &Metrics) -> Result<Self, SourceError> {
-        let fault = |field| {
-            let (path, container) = (config.path.clone(), config.container.clone());
-            move |error| SourceError { field, path, container, error }
-        };
-        let parser = Parser::new(config.format, config.pattern.as_deref()).map_err(fault("pattern"))?;
-        let rule =
-            Rule::new(config.multiline, config.format, config.start.as_deref()).map_err(fault("start"))?;
+        let (parser, rule) = compile(&config)?;
         let limit = match config.max_line_bytes {
             0 => DEFAULT_LINE_BYTES,
             most => most.min(MAX_LINE_BYTES),

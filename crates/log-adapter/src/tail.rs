@@ -12,15 +12,15 @@ use outrigger_api::logs::LogSource;
 
 use crate::checkpoint::{self, CheckpointError, Entry};
 use crate::complaints::Complaints;
-use crate::discover::{self, Listing};
+use crate::discover::{self, Found, Listing};
 use crate::followed::{Followed, Look, LookError, Pump};
-use crate::generations::RENAMES;
 use crate::metrics::Metrics;
+use crate::open_files;
 use crate::source::{Pod, Source, SourceError};
 use crate::wake::{self, Wake};
 
 /// How often directories are listed and every file is looked at, whatever inotify says. Longer where listing takes long: see
-/// [`Tailer::pause`].
+/// [`Tailer::scan`].
 const SCAN: Duration = Duration::from_secs(1);
 /// Pause between two rounds while files are written to: lines that come one by one are written out together, and cost a
 /// hundredth of the wake-ups.
@@ -32,6 +32,10 @@ const CHECKPOINT_TIME: Duration = Duration::from_millis(100);
 /// How long a file that has lost its name must be quiet before it is closed: apps write to it until they open the new one.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// How often a directory is listed again while names in it change, and how long after: a rotation of thousands of files takes less.
+const RENAMES: u32 = 50;
+const A_RENAME: Duration = Duration::from_millis(2);
+/// How long all files must be quiet at a stop, for what the kernel still has to tell.
 const QUIET_STOP: Duration = Duration::from_millis(500);
 
 /// Why following ended.
@@ -67,6 +71,10 @@ pub struct Tailer {
     /// How long all files must be quiet before a stop is done.
     quiet_stop: Duration,
     next_scan: Instant,
+    /// Whether nothing is looked at once more after this scan.
+    pub(crate) last_scan: bool,
+    /// How many files may be open at a time.
+    most_open: usize,
 }
 
 /// Asks a [`Tailer`] to read everything to its end and then to return.
@@ -113,6 +121,8 @@ impl Tailer {
             quiet_stop: QUIET_STOP,
             stop: Arc::new(Stop { requested: AtomicBool::new(false), wake: handle }),
             next_scan: Instant::now(),
+            last_scan: false,
+            most_open: open_files::most(),
         })
     }
 
@@ -149,6 +159,7 @@ impl Tailer {
                 quiet_since = Instant::now();
             }
             if self.stop.requested.load(Relaxed) && quiet_since.elapsed() >= self.quiet_stop {
+                self.last_scan = true;
                 self.scan()?;
                 while self.round(true)? {}
                 self.save();
@@ -231,7 +242,7 @@ impl Tailer {
 
     /// Lists every source's directory: new files are followed, those that lost their name are noticed.
     fn scan(&mut self) -> Result<(), TailError> {
-        let began = Instant::now();
+        let mut took = Duration::ZERO;
         for file in &mut self.files {
             self.has_news |= file.learn();
         }
@@ -244,10 +255,14 @@ impl Tailer {
                     continue;
                 }
             };
+            took += listing.took;
             for directory in &listing.directories {
                 self.wake.watch(directory);
             }
             self.sources[index].unreadable = 0;
+            for (directory, error) in &listing.closed {
+                self.unreadable(index, directory, error);
+            }
             self.recall(index, &listing);
             self.notice_renames(index, &listing);
             self.close_finished(index, &listing)?;
@@ -263,29 +278,32 @@ impl Tailer {
         if std::mem::take(&mut self.has_news) {
             self.save();
         }
-        // So that a directory of a hundred thousand files costs no more than a hundredth of a CPU.
-        self.next_scan = Instant::now() + SCAN.max(began.elapsed() * 100);
+        // So that to list a hundred thousand files costs no more than a hundredth of a CPU, as long as no name changes.
+        self.next_scan = Instant::now() + SCAN.max(took * 100);
         Ok(())
     }
 
-    /// Lists a source's directory. Where a file is not there that was, again until nothing has changed meanwhile: one that is renamed may
-    /// stand in neither place, and who forgets it reads it again.
+    /// Lists a source's directory, again where names change meanwhile: who forgets a file that stands in neither place reads it twice, and a
+    /// generation that is in no list may never be read, when younger ones are known.
     pub(crate) fn list(&self, source: usize) -> io::Result<Listing> {
         let Source { directory, config, .. } = &self.sources[source];
         let mut listing = discover::list(directory, &config.files)?;
-        let closed = self.files.iter().filter(|file| file.source == source && file.open.is_none());
-        let remembered = self.remembered.iter().filter(|entry| entry.directory == *directory);
-        let mut known = closed.map(|file| file.inode).chain(remembered.map(|entry| entry.inode));
-        if known.all(|inode| listing.files.iter().any(|found| found.inode == inode)) {
-            return Ok(listing);
-        }
         for _ in 0..RENAMES {
-            let before = std::mem::replace(&mut listing, discover::list(directory, &config.files)?);
-            if before.has_same_names(&listing) {
+            if !listing.is_blurred {
                 break;
             }
+            std::thread::sleep(A_RENAME);
+            listing = discover::list(directory, &config.files)?;
         }
         Ok(listing)
+    }
+
+    /// Opens a file that was found. Some descriptors are left: without a checkpoint everything would come twice.
+    pub(crate) fn open(&self, source: usize, found: &Found) -> io::Result<File> {
+        if self.files.iter().filter(|file| file.open.is_some()).count() >= self.most_open {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        found.open(&self.sources[source].directory)
     }
 
     /// Files that have lost their names. What was made and rotated away since, before anybody saw it, is read as well.

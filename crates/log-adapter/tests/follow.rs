@@ -270,6 +270,57 @@ fn after_a_crash_doubled_lines_have_the_offset_that_they_had() {
     assert!(doubled * 12 <= 2 << 20, "{doubled} lines came twice");
 }
 
+/// The rest of a chunk is zeros, and nothing will follow what is held back.
+#[test]
+fn last_event_of_a_file_that_was_made_longer_comes_too() {
+    for (format, first, held) in [
+        (
+            "log4j",
+            "2026-11-21 12:00:00,123 [main] INFO  c.e.App - one",
+            "2026-11-21 12:00:01,123 [main] INFO  c.e.App - two",
+        ),
+        ("text", "one", "half"),
+    ] {
+        let room = Room::new("longer");
+        room.configure(&json!({"format": format, "files": ["*.log"]}));
+        let end = if format == "text" { "" } else { "\n" };
+        let mut file = fs::File::create(room.log("a.log")).unwrap();
+        file.write_all(format!("{first}\n{held}{end}").as_bytes()).unwrap();
+        file.set_len(1 << 20).unwrap();
+        let lines = room.start().end("TERM");
+        assert_eq!(lines.len(), 2, "{format}: {lines:?}");
+    }
+}
+
+/// What looks like the beginning of another file may be a copy of it. At the end nobody looks again.
+#[test]
+fn stop_writes_what_it_could_not_tell_yet() {
+    let room = Room::new("young");
+    room.append("app.log", "banner\nrest\n");
+    let adapter = room.start();
+    adapter.wait_for(&["banner", "rest"]);
+    room.append("app-1.log", "banner\n");
+    let lines = adapter.end("TERM");
+    assert_eq!(lines.len(), 3, "{lines:?}");
+}
+
+#[test]
+fn directory_that_is_too_deep_hides_no_other() {
+    let room = Room::new("deep");
+    // From the innermost on: no path may be as long as the whole.
+    let inner = |number: u32| room.root.join(number.to_string());
+    fs::create_dir(inner(0)).unwrap();
+    for number in 0..20 {
+        fs::create_dir(inner(number + 1)).unwrap();
+        fs::rename(inner(number), inner(number + 1).join("d".repeat(250))).unwrap();
+    }
+    fs::rename(inner(20), room.log("deep")).unwrap();
+    let adapter = room.start();
+    room.append("a.log", "one\n");
+    adapter.wait_for(&["one"]);
+    assert!(adapter.metric("outrigger_log_unreadable_files") > 0);
+}
+
 #[test]
 fn stop_writes_everything_first_half_a_line_too() {
     let room = Room::new("stop");

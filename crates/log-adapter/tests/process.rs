@@ -13,9 +13,11 @@ fn reader_that_does_not_read_costs_no_memory_and_no_line() {
     let line = "x".repeat(106);
     room.append("a.log", format!("{line}\n").repeat(200_000));
     let mut adapter = room.start_unread();
-    let full = || adapter.metric("outrigger_log_lag_bytes") < 21 << 20 && adapter.status("VmHWM") > 0;
-    support::wait_until("the pipe is full", full);
-    let lag = adapter.metric("outrigger_log_lag_bytes");
+    let mut lag = u64::MAX;
+    support::wait_until("the pipe is full", || {
+        let before = std::mem::replace(&mut lag, adapter.metric("outrigger_log_lag_bytes"));
+        lag > 0 && lag == before
+    });
     room.append("a.log", "200000\n".repeat(100_000));
     support::wait_until("the lag has grown", || adapter.metric("outrigger_log_lag_bytes") >= lag + 700_000);
     assert!(adapter.get("/live", "").contains("200 OK"));
@@ -24,6 +26,53 @@ fn reader_that_does_not_read_costs_no_memory_and_no_line() {
     adapter.read();
     support::wait_until("all is written", || adapter.metric("outrigger_log_lag_bytes") == 0);
     assert_eq!(adapter.end("TERM").len(), 300_000);
+}
+
+/// What of a batch was not written out is written again, from its first line on.
+#[test]
+fn output_that_breaks_loses_no_line() {
+    let room = Room::new("broken");
+    room.append("a.log", format!("first\nsecond\n{}", "x".repeat(70_000)));
+    let mut adapter = room.start_unread();
+    drop(adapter.stdout.take());
+    assert!(!adapter.child.wait().unwrap().success());
+    room.append("a.log", "x\nlast\n");
+    let adapter = room.start();
+    support::wait_until("the last line is there", || {
+        adapter.messages().last().is_some_and(|last| last == "last")
+    });
+    assert_eq!(adapter.messages()[..2], ["first", "second"]);
+}
+
+/// Each descriptor was a file's, and none was left for the checkpoint.
+#[test]
+fn more_files_than_may_be_open_come_once_all_the_same() {
+    let room = Room::new("many");
+    for number in 0..60 {
+        room.append(&format!("{number}.log"), format!("{number}\n"));
+    }
+    let start = || {
+        let mut limited = std::process::Command::new("prlimit");
+        let command = room.command(0);
+        limited.arg("--nofile=100:100").arg(command.get_program()).args(command.get_args());
+        limited.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let checkpoint = room.root.join("checkpoint.json");
+    let known =
+        || std::fs::read_to_string(&checkpoint).is_ok_and(|text| text.matches("\"offset\":").count() >= 36);
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        let adapter = start();
+        support::wait_until("the checkpoint is written", known);
+        let pid = adapter.id().to_string();
+        assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
+        let output = adapter.wait_with_output();
+        lines.extend(String::from_utf8(output.unwrap().stdout).unwrap().lines().map(support::message));
+    }
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert!(lines.len() == all && all >= 36, "{all} lines, {} of them different", lines.len());
 }
 
 #[test]
