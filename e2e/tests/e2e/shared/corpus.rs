@@ -68,6 +68,12 @@ async fn compare(name: &str, golden: Golden, report: Report) {
         labels: BTreeMap::from([(ENABLED.0.to_owned(), ENABLED.1.to_owned())]),
         ..GoldenNamespace::default()
     });
+    // Where a golden file says what its namespace enforces, that decides how traffic is intercepted.
+    let enforced = place.labels.get("pod-security.kubernetes.io/enforce").cloned();
+    if enforced.as_ref().is_some_and(|level| level != "privileged") {
+        println!("{name} is not compared: its namespace refuses it");
+        return;
+    }
     let labels: Vec<_> = place.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let (name, pod) = (name.to_owned(), complete(golden.pod));
     let (profiles, annotations) = (golden.profiles.unwrap_or_default(), place.annotations);
@@ -84,6 +90,9 @@ async fn compare(name: &str, golden: Golden, report: Report) {
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
                 created => drop(created.unwrap()),
             }
+        }
+        if enforced.is_some() {
+            ns.annotate("outrigger.dev/interception", "auto").await;
         }
         for (key, value) in &annotations {
             ns.annotate(key, value).await;
