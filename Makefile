@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance bench bench-soak bench-admission bench-logs bench-inject torture-logs fuzz-logs
+.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance bench bench-soak bench-admission bench-logs bench-collector bench-inject torture-logs fuzz-logs
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -59,6 +59,9 @@ bench-admission: ## what an admission costs
 
 bench-logs: ## what the log adapter costs, beside rsyslog
 	@bench/logs/run
+
+bench-collector: ## what the collector costs that watches 2,000 sidecars
+	@bench/collector/run
 
 bench-inject: ## what the injection alone costs, without TLS and the network
 	cargo bench --locked -p outrigger-inject --bench inject

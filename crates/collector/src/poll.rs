@@ -37,6 +37,8 @@ const ASKED: usize = 64;
 const SUSPECTS: usize = 64;
 /// The longest document that is read. A proxy with a hundred routes has 60 kB.
 const LONGEST: usize = 256 * 1024;
+/// What a connection reads at a time: each keeps its buffer, and there are thousands.
+const BUFFER: usize = 16 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +193,7 @@ async fn connect(address: SocketAddr) -> Result<Connection, PollError> {
     let stream = TcpStream::connect(address).await.map_err(PollError::Connect)?;
     let _ = stream.set_nodelay(true);
     let (sender, connection) =
-        http1::Builder::new().max_buf_size(64 * 1024).handshake(TokioIo::new(stream)).await?;
+        http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(async move {
         // It ends with the sender; why, the next question tells.
         let _ = connection.await;

@@ -224,6 +224,16 @@ impl Stats {
         Ok(stats)
     }
 
+    /// What figures of the whole pod are made of: a tenth of the memory, where several are kept of each pod.
+    pub(crate) fn without_routes(&self) -> Self {
+        Self {
+            inbound: self.inbound.clone(),
+            outbound: self.outbound.clone(),
+            resources: self.resources.clone(),
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, port: PortDocument) {
         let http = port.http.unwrap_or_default();
         let totals = Totals {

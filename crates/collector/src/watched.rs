@@ -95,7 +95,7 @@ impl Watched {
             self.minutes.clear();
         }
         if self.bases.is_empty() {
-            self.bases.push_back((now, stats.clone()));
+            self.bases.push_back((now, stats.without_routes()));
             self.minutes.push_back((now, stats.clone()));
         }
         self.trouble = None;
@@ -115,7 +115,7 @@ impl Watched {
         if self.minutes.back().is_none_or(|(at, _)| latest.0.duration_since(*at) >= MINUTE) {
             self.minutes.push_back(latest.clone());
         }
-        self.bases.push_back(latest);
+        self.bases.push_back((latest.0, latest.1.without_routes()));
         keep(&mut self.bases, BASES);
         keep(&mut self.minutes, 2);
         figures

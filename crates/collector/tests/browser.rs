@@ -11,10 +11,10 @@ use std::time::Duration;
 use support::{Collector, FAST, Load, SLOW, Sidecar, eventually, pod, within};
 use webdriver::Browser;
 
-/// Four pods of `api` and one of `frontend`; of the four, the third is slow.
+/// Four pods of `api` and one of `frontend`, which calls them; of the four, the third is slow.
 fn four_and_one() -> (Collector, Vec<Sidecar>) {
     let api = [FAST, FAST, SLOW, FAST].map(Sidecar::start);
-    let sidecars: Vec<_> = api.into_iter().chain([Sidecar::start(FAST)]).collect();
+    let sidecars: Vec<_> = api.into_iter().chain([Sidecar::start(Load { calls: "api", ..FAST })]).collect();
     let pods: Vec<_> = (0..5)
         .map(|number| pod(if number < 4 { "api" } else { "frontend" }, number, sidecars[number].address))
         .collect();
@@ -65,6 +65,13 @@ fn the_mesh_leads_to_the_pod_by_the_keyboard_in_both_themes_and_on_a_phone() {
     browser.open(&collector.url);
     eventually("the service is slow", || browser.texts(".service.slow .who a") == ["api"]);
     eventually("curves are drawn", || browser.value("!!document.querySelector('.spark path[d*=L]')") == true);
+    eventually("who calls whom is drawn", || {
+        let edges = browser.value(
+            "[...document.querySelectorAll('.edge')].map((edge) => edge.getAttribute('aria-label')).join()",
+        );
+        let edges = edges.as_str().unwrap();
+        edges.starts_with("frontend calls api: 40/s") && edges.ends_with("circuit open")
+    });
     let ground = || browser.value("getComputedStyle(document.body).backgroundColor");
     let light = ground();
     browser.picture("mesh-light");

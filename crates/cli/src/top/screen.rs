@@ -48,11 +48,11 @@ impl Screen {
     #[expect(clippy::unused_self, reason = "there is something to draw on while it is open")]
     pub(super) fn show(&self, text: &str) -> anyhow::Result<()> {
         // Each line to its end, and what was below: no flicker, as clearing first would make.
-        let lines = text.replace('\n', "\x1b[K\r\n");
+        let lines = text.replace('\n', "\x1b[K\n");
         write("\x1b[H")?;
         let mut out = AutoStream::auto(std::io::stdout());
         out.write_all(lines.as_bytes())
-            .and_then(|()| out.write_all(b"\r\nq: quit\x1b[K"))
+            .and_then(|()| out.write_all(b"\nq: quit\x1b[K"))
             .context("failed to draw")?;
         write("\x1b[J")
     }

@@ -29,9 +29,11 @@ pub(crate) struct Load {
     pub(crate) milliseconds: u64,
     pub(crate) errors_of_100: u64,
     pub(crate) routes: usize,
+    /// The upstream that its app calls as often as it is called, whose circuit is open; empty for none.
+    pub(crate) calls: &'static str,
 }
 
-pub(crate) const FAST: Load = Load { rate: 40, milliseconds: 12, errors_of_100: 0, routes: 3 };
+pub(crate) const FAST: Load = Load { rate: 40, milliseconds: 12, errors_of_100: 0, routes: 3, calls: "" };
 pub(crate) const SLOW: Load = Load { milliseconds: 320, rate: 9, ..FAST };
 
 struct Counted {
@@ -119,13 +121,18 @@ impl Counted {
         let memory =
             json!({"of": "pod", "usageBytes": 30 << 20, "workingSetBytes": 24 << 20, "limitBytes": 64 << 20});
         let cpu = json!({"of": "pod", "usageSeconds": self.seconds / 10.0, "limitCores": 0.5, "throttledSeconds": 0});
-        json!({"version": 1, "time": "2026-01-01T10:00:00Z", "lastErrors": failures,
-            "resources": {"cpu": cpu, "memory": memory},
-            "ports": [{"port": "http", "direction": "inbound",
-                "http": {"requests": self.requests, "codeClasses": {"2xx": self.requests - self.errors, "5xx": self.errors},
-                    "errors": {}, "inFlight": 1, "requestBodyBytes": 0, "responseBodyBytes": self.requests * 700,
-                    "duration": duration, "routes": routes},
-                "tcp": {"connectionsOpened": 0, "connectionsOpen": 0, "readBytes": 0, "writtenBytes": 0}}]})
+        let http = json!({"requests": self.requests, "codeClasses": {"2xx": self.requests - self.errors, "5xx": self.errors},
+            "errors": {}, "inFlight": 1, "requestBodyBytes": 0, "responseBodyBytes": self.requests * 700,
+            "duration": duration, "routes": routes});
+        let tcp = json!({"connectionsOpened": 0, "connectionsOpen": 0, "readBytes": 0, "writtenBytes": 0});
+        let mut ports = vec![json!({"port": "http", "direction": "inbound", "http": http, "tcp": tcp})];
+        if !self.load.calls.is_empty() {
+            let breaker = json!({"state": "open", "opened": 1, "rejected": 0, "wouldReject": 0});
+            ports.push(json!({"port": "8080", "direction": "outbound", "upstream": self.load.calls, "http": http, "tcp": tcp,
+                "breaker": breaker}));
+        }
+        json!({"version": 1, "time": "2026-01-01T10:00:00Z", "lastErrors": failures, "ports": ports,
+            "resources": {"cpu": cpu, "memory": memory}})
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod corpus;
+mod dashboard;
 mod interception;
 mod lifecycle;
 mod logs;
