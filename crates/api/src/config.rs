@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::auth::AuthSpec;
 use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::logs::LogSource;
 use crate::names::ADMIN_PORT;
@@ -68,6 +69,9 @@ pub struct Inbound {
     /// TLS, which ends at the proxy. Each Secret is found in a directory of its name, in [`crate::names::SECRETS_DIR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// Who may ask what. Each Secret is found as those of `tls` are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSpec>,
     /// How long is waited.
     #[serde(default, skip_serializing_if = "TimeoutsSpec::is_empty")]
     pub timeouts: TimeoutsSpec,

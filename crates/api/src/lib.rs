@@ -2,6 +2,7 @@
 //!
 //! Types, defaults and validation only: no I/O, no async runtime, no Kubernetes client.
 
+pub mod auth;
 pub mod cidr;
 pub mod circuit_breaker;
 pub mod config;

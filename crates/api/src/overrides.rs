@@ -210,7 +210,7 @@ impl OverrideSpec {
     }
 }
 
-fn is_path(text: &str) -> bool {
+pub(crate) fn is_path(text: &str) -> bool {
     text.starts_with('/')
         && text.len() <= 256
         && text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'?' && byte != b'#')

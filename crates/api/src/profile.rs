@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Fault;
+use crate::auth::AuthSpec;
 use crate::faults;
 use crate::logs::LogSpec;
 use crate::names::is_label;
@@ -260,6 +261,10 @@ pub struct InboundSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "TlsSpec"))]
     pub tls: Option<TlsSpec>,
+    /// Who may ask what. Default: everybody everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "AuthSpec"))]
+    pub auth: Option<AuthSpec>,
     /// How long is waited.
     #[serde(skip_serializing_if = "TimeoutsSpec::is_empty")]
     pub timeouts: TimeoutsSpec,
@@ -523,6 +528,7 @@ pub(crate) fn too_many(field: &str, entries: usize) -> Option<Fault> {
 impl InboundSpec {
     fn check(&self, at: &str) -> Vec<Fault> {
         let mut faults: Vec<_> = self.tls.iter().flat_map(|tls| tls.check(&format!("{at}.tls"))).collect();
+        faults.extend(self.auth.iter().flat_map(|auth| auth.check(&format!("{at}.auth"))));
         faults.extend(self.limits.check(&format!("{at}.limits")));
         faults.extend(self.request_headers.check(&format!("{at}.requestHeaders")));
         faults.extend(self.response_headers.check(&format!("{at}.responseHeaders")));

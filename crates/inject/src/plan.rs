@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use json_patch::Patch;
 use outrigger_api::Reason;
-use outrigger_api::config::{self, Inbound, SidecarConfig};
+use outrigger_api::config::{self, Inbound, Protocol, SidecarConfig};
 use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
     INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER,
@@ -81,6 +81,7 @@ pub(crate) fn plan(
     probes.warn_of_strays(pod);
     let config = sidecar_config(profile_id, &effective, &intercepted, &probes, context.token);
     let secrets = secrets::plan(&config)?;
+    refuse_auth_of_bytes(&config)?;
     let (proxy, warnings) = proxy(pod, context, &effective, takeover, &placement, &secrets);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);
     let init = init(context, &effective, &intercepted, &proxy);
@@ -169,7 +170,7 @@ fn sidecar_config(
     token: &str,
 ) -> SidecarConfig {
     let inbound = intercepted.takeover.ports.iter().map(|port| {
-        let InboundSpec { tls, timeouts, limits, request_headers, response_headers, overrides, .. } =
+        let InboundSpec { tls, auth, timeouts, limits, request_headers, response_headers, overrides, .. } =
             ports::spec_of(effective, port).cloned().unwrap_or_default();
         Inbound {
             name: port.name.clone(),
@@ -177,6 +178,7 @@ fn sidecar_config(
             target: port.port,
             protocol: port.protocol,
             tls,
+            auth,
             timeouts,
             limits,
             request_headers,
@@ -196,6 +198,21 @@ fn sidecar_config(
         probes: probes.answered.clone(),
         logs: logs::sources(&effective.profile.logs),
     }
+}
+
+/// What is no HTTP has no request to ask for a credential: to pass it on would be to let everybody in.
+fn refuse_auth_of_bytes(config: &SidecarConfig) -> Result<(), Refusal> {
+    let open =
+        config.inbound.iter().filter(|inbound| inbound.auth.is_some() && inbound.protocol != Protocol::Http);
+    let errors: Vec<_> = open
+        .map(|inbound| {
+            format!(
+                "port {} has auth in the profile and is not taken for HTTP: give it protocol: http, or an entry without auth",
+                inbound.name
+            )
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::InvalidProfile, errors }) }
 }
 
 /// The proxy's container, and what the user should know about it.

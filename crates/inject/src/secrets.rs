@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use outrigger_api::Reason;
+use outrigger_api::auth::AuthSpec;
 use outrigger_api::config::SidecarConfig;
 use outrigger_api::names::{SECRET_VOLUME_PREFIX, SECRETS_DIR};
 use outrigger_api::tls::TlsSpec;
@@ -15,8 +16,10 @@ pub(crate) const MAX_SECRETS: usize = 64;
 
 /// The Secrets of a sidecar config, each once and in order, so that each keeps its volume from one admission to the next.
 pub(crate) fn plan(config: &SidecarConfig) -> Result<Vec<String>, Refusal> {
-    let named = config.inbound.iter().flat_map(|inbound| &inbound.tls).flat_map(TlsSpec::secrets);
-    let secrets: Vec<_> = named.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect();
+    let of_tls = config.inbound.iter().flat_map(|inbound| &inbound.tls).flat_map(TlsSpec::secrets);
+    let of_auth = config.inbound.iter().flat_map(|inbound| &inbound.auth).flat_map(AuthSpec::secrets);
+    let secrets: Vec<_> =
+        of_tls.chain(of_auth).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect();
     if secrets.len() > MAX_SECRETS {
         let message = format!("the profile names {} Secrets: at most {MAX_SECRETS}", secrets.len());
         return Err(Refusal::rejected(Reason::InvalidProfile, message));

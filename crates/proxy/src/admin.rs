@@ -93,7 +93,7 @@ mod tests {
         let loaded = crate::config::parse(Path::new("config.json"), text).unwrap();
         let app = router(Exposed {
             ports: Ports::default(),
-            live: Live::new(&loaded, Vec::new()),
+            live: Live::new(&loaded, crate::secrets::Served::default()),
             trigger,
             leaving: Arc::default(),
         });

@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::access_log::Dropped;
+use crate::auth::Decision;
 use crate::grpc::Code;
 use crate::http2::Ended;
 use crate::identify::Detected;
@@ -48,6 +49,7 @@ impl Collector for ProxyCollector {
         families.requests()?;
         families.http2()?;
         families.ports = all;
+        families.auth()?;
         families.handshakes()?;
         families.circuits()?;
         families.relayed()?;
@@ -166,6 +168,16 @@ impl Families<'_> {
             let labels =
                 |(method, class)| vec![("method", Method::label(method)), ("code_class", CLASSES[class])];
             durations.into_iter().map(|(key, durations)| (labels(key), durations)).collect()
+        })
+    }
+
+    fn auth(&mut self) -> Result<(), Error> {
+        self.counter(("auth_decisions", "Requests that need a credential, by how they were judged"), |port| {
+            let counts = port.auth.iter().zip(Decision::ALL);
+            let all: Vec<_> =
+                counts.map(|(count, (_, result))| (vec![("result", result)], count.get())).collect();
+            // A port that needs none has none.
+            if all.iter().all(|(_, count)| *count == 0) { Vec::new() } else { all }
         })
     }
 

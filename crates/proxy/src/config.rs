@@ -15,7 +15,7 @@ pub struct Loaded {
     pub path: PathBuf,
     /// The document as it stands there.
     pub text: String,
-    /// Fields that this version does not know, by their path: `inbound.0.auth`.
+    /// Fields that this version does not know, by their path: `inbound.0.quota`.
     pub ignored: Vec<String>,
 }
 
@@ -93,9 +93,9 @@ mod tests {
     #[test]
     fn fields_of_a_newer_version_are_named_and_ignored() {
         let text = r#"{"version":2,"profile":"a/b","token":"t","newer":{"deep":1},
-            "inbound":[{"name":"x","listen":1,"target":2,"protocol":"tcp","auth":[]}]}"#;
+            "inbound":[{"name":"x","listen":1,"target":2,"protocol":"tcp","quota":[]}]}"#;
         let loaded = parse(Path::new("config.json"), text.to_owned()).unwrap();
-        assert_eq!(loaded.ignored, ["newer", "inbound.0.auth"]);
+        assert_eq!(loaded.ignored, ["newer", "inbound.0.quota"]);
         assert_eq!(loaded.config.inbound.len(), 1);
     }
 

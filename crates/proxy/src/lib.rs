@@ -12,6 +12,7 @@
 mod access_log;
 mod admin;
 mod answer;
+mod auth;
 mod breaker;
 mod bucket;
 mod buffer;
@@ -56,6 +57,7 @@ mod reload;
 mod request;
 mod routes;
 mod seat;
+mod secrets;
 mod series;
 mod serve;
 mod sockets;

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use serde::Serialize;
 
 use crate::config::Loaded;
-use crate::tls::Certificate;
+use crate::secrets::{Certificate, Credentials, Served};
 
 /// The config in force and, where the file holds one that was refused, why. Clones share it.
 #[derive(Clone, Debug)]
@@ -28,9 +28,9 @@ pub(crate) struct Running {
     hash: String,
     since: Timestamp,
     ignored_fields: Vec<String>,
-    /// Those that are served.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    certificates: Vec<Certificate>,
+    /// Of Secrets.
+    #[serde(flatten)]
+    served: Served,
     /// Why the document that is in the file now is not in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<Refused>,
@@ -43,18 +43,18 @@ struct Refused {
 }
 
 impl Live {
-    pub(crate) fn new(loaded: &Loaded, certificates: Vec<Certificate>) -> Self {
-        Self(Arc::new(Mutex::new(Running::by(loaded, certificates))))
+    pub(crate) fn new(loaded: &Loaded, served: Served) -> Self {
+        Self(Arc::new(Mutex::new(Running::by(loaded, served))))
     }
 
     /// Another config is in force.
-    pub(crate) fn replace(&self, loaded: &Loaded, certificates: Vec<Certificate>) {
-        *self.lock() = Running::by(loaded, certificates);
+    pub(crate) fn replace(&self, loaded: &Loaded, served: Served) {
+        *self.lock() = Running::by(loaded, served);
     }
 
-    /// What is served by TLS has changed.
-    pub(crate) fn set_certificates(&self, certificates: Vec<Certificate>) {
-        self.lock().certificates = certificates;
+    /// What is served of Secrets has changed.
+    pub(crate) fn set_served(&self, served: Served) {
+        self.lock().served = served;
     }
 
     /// The file's new document is not used. Returns whether that, or its cause, is new.
@@ -96,13 +96,13 @@ impl Live {
 }
 
 impl Running {
-    fn by(loaded: &Loaded, certificates: Vec<Certificate>) -> Self {
+    fn by(loaded: &Loaded, served: Served) -> Self {
         Self {
             config: loaded.config.clone(),
             hash: loaded.hash(),
             since: Timestamp::now(),
             ignored_fields: loaded.ignored.clone(),
-            certificates,
+            served,
             refused: None,
         }
     }
@@ -130,7 +130,8 @@ impl Collector for ConfigCollector {
         let help = "Hash of the config in force: pods with the same one run by the same";
         let mut info = encoder.encode_descriptor("config_info", help, None, MetricType::Gauge)?;
         ConstGauge::new(1).encode(info.encode_family(&[("hash", running.hash.as_str())])?)?;
-        certificates(&mut encoder, &running.certificates)
+        certificates(&mut encoder, &running.served.certificates)?;
+        credentials(&mut encoder, &running.served.credentials)
     }
 }
 
@@ -151,6 +152,19 @@ fn certificates(encoder: &mut DescriptorEncoder, served: &[Certificate]) -> Resu
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for Certificate { port, secret, refused, .. } in served {
         let labels = [("direction", "inbound"), ("port", port), ("secret", secret)];
+        ConstGauge::new(u64::from(refused.is_none())).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn credentials(encoder: &mut DescriptorEncoder, served: &[Credentials]) -> Result<(), std::fmt::Error> {
+    let (name, help) = (
+        "auth_keys_last_reload_success",
+        "1 if the keys that a port's Secrets hold are in force, 0 if they were refused",
+    );
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for Credentials { port, refused } in served {
+        let labels = [("direction", "inbound"), ("port", port)];
         ConstGauge::new(u64::from(refused.is_none())).encode(family.encode_family(&labels)?)?;
     }
     Ok(())

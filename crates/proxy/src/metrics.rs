@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::auth::Decision;
 use crate::breaker::{Cause, State};
 use crate::counter::Counter;
 use crate::failures::Failures;
@@ -79,6 +80,8 @@ pub(crate) struct PortMetrics {
     pub(crate) handshakes: [Counter; Handshake::ALL.len()],
     /// Answers of the app that were changed by their status.
     pub(crate) overridden: Counter,
+    /// Requests that need a credential, by [`Decision`].
+    pub(crate) auth: [Counter; Decision::ALL.len()],
     /// Circuit breakers.
     pub(crate) circuit: Circuits,
     /// Calls by gRPC that have ended.
@@ -207,6 +210,7 @@ impl PortMetrics {
             idle_closed: Counter::default(),
             handshakes: Default::default(),
             overridden: Counter::default(),
+            auth: Default::default(),
             circuit: Circuits::default(),
             grpc: ByCode::default(),
             http2: Http2::default(),

@@ -1,10 +1,11 @@
 //! Counting: each request once, when its answer has ended or was given up.
 
-use std::cell::Cell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use crate::access_log::{Context, Line, Noted};
@@ -13,6 +14,7 @@ use crate::breaker::Permit;
 use crate::circuit;
 use crate::failures::Failure;
 use crate::grpc::Code;
+use crate::headers::Edits;
 use crate::method::Method;
 use crate::overrides::{Change, Rules};
 use crate::own_time::Clock;
@@ -52,6 +54,8 @@ pub(crate) struct Exchange {
     pub(crate) rules: Option<Rules>,
     /// That of the circuit breaker, which is told how it ended.
     pub(crate) permit: Cell<Option<Permit>>,
+    /// What the app is told of who asks.
+    pub(crate) identity: RefCell<Option<Box<Edits>>>,
 }
 
 impl Exchange {
@@ -94,6 +98,7 @@ impl Exchange {
             noted: None,
             rules: None,
             permit: Cell::new(None),
+            identity: RefCell::default(),
         }
     }
 
@@ -117,6 +122,16 @@ impl Exchange {
     /// The answer's status is known.
     pub(crate) fn answered(&self, code: u16) {
         self.code.set(code);
+    }
+
+    /// What is done to its headers, where the client's certificate has this subject; `None` where nothing is.
+    pub(crate) fn request_edits(&self, subject: Option<&HeaderValue>) -> Option<Cow<'_, Edits>> {
+        let of_port = self.port.request_edits(subject);
+        match (of_port, self.identity.take()) {
+            (of_port, None) => of_port,
+            (None, Some(identity)) => Some(Cow::Owned(*identity)),
+            (Some(edits), Some(identity)) => Some(Cow::Owned(edits.then(&identity))),
+        }
     }
 
     /// Our answer to it, for this reason.

@@ -1,12 +1,14 @@
-//! What stands between a request and the app, in its order: the port's TLS, its limits, the circuit breaker.
+//! What stands between a request and the app, in its order: the port's TLS, who asks, limits, the circuit breaker.
 
 use std::cell::RefCell;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use outrigger_api::tls::PlainHttp;
 use outrigger_api::traffic::{LimitsSpec, RateSpec};
 
 use crate::answer::OwnAnswer;
+use crate::auth::{Auth, Decision, Denied};
 use crate::bucket::Bucket;
 use crate::observe::Exchange;
 use crate::port::Spec;
@@ -65,13 +67,35 @@ impl Guard {
     }
 }
 
+/// What a request gets that has no good credential, or one that does not allow it.
+fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -> Option<OwnAnswer> {
+    // There are some as long as the port asks for credentials; without, nobody could have a good one.
+    let keys = exchange.port.keys();
+    let now = Timestamp::now().as_second();
+    let judged = keys.map_or(Err(Denied::Missing), |keys| auth.judge(&keys, request, now));
+    exchange.port.metrics.auth[Decision::of(&judged) as usize].add(1);
+    match judged {
+        Ok((_, edits)) => {
+            exchange.identity.replace(Some(Box::new(edits)));
+            None
+        }
+        Err(Denied::Forbidden) => Some(exchange.own(Reason::Forbidden)),
+        Err(denied) => {
+            let answer = exchange.own(Reason::Unauthenticated);
+            Some(answer.with("WWW-Authenticate", auth.challenge(denied)))
+        }
+    }
+}
+
 /// What a request is answered that may not go on; `None` where it may.
 pub(crate) fn refusal(request: &Request<'_>, is_tls: bool, exchange: &Exchange) -> Option<OwnAnswer> {
-    let port = &exchange.port;
-    if let Some(guard) = &port.guard
-        && let Some(answer) = guard.plain(request, is_tls, exchange).or_else(|| guard.limit(exchange))
-    {
-        return Some(answer);
+    let (port, guard) = (&exchange.port, exchange.port.guard.as_ref());
+    let plain = guard.and_then(|guard| guard.plain(request, is_tls, exchange));
+    let refused = plain
+        .or_else(|| authenticate(port.auth.as_ref()?, request, exchange))
+        .or_else(|| guard?.limit(exchange));
+    if refused.is_some() {
+        return refused;
     }
     match port.circuit.as_ref()?.ask() {
         Ok(permit) => {

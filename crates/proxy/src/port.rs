@@ -11,6 +11,7 @@ use http::HeaderValue;
 use outrigger_api::config::{Inbound, Protocol, Upstream};
 
 use crate::access_log::AccessLog;
+use crate::auth::{Auth, Keys};
 use crate::circuit::Circuit;
 use crate::headers::Edits;
 use crate::host::LocalHost;
@@ -23,9 +24,10 @@ use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::routes::WorkersRoutes;
+use crate::secrets::{self, Material, Place};
 use crate::series::WorkersSeries;
 use crate::target::Target;
-use crate::tls::{self, Terminator, Terminators};
+use crate::tls::Terminator;
 
 /// Between two warnings with the same reason.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
@@ -45,7 +47,11 @@ pub(crate) struct Port {
     /// What stands in the place of a `Host` that names a listener of ours.
     pub(crate) local_host: Option<LocalHost>,
     leaving: Arc<AtomicBool>,
-    terminators: Rc<RefCell<Terminators>>,
+    material: Rc<RefCell<Material>>,
+    /// Of an app's port.
+    place: Option<Place>,
+    /// What credentials it asks for.
+    pub(crate) auth: Option<Box<Auth>>,
     /// The request header that tells the subject of a client's certificate.
     subject_header: Option<String>,
     /// What the config does to the headers of each request.
@@ -111,8 +117,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) access_log: Rc<AccessLog>,
     pub(crate) leaving: Arc<AtomicBool>,
-    /// What handshakes go by, of all ports. Apart from the ports, as a new certificate changes nothing else.
-    pub(crate) terminators: Rc<RefCell<Terminators>>,
+    /// What all ports make of Secrets. Apart from the ports, as a new certificate changes nothing else.
+    pub(crate) material: Rc<RefCell<Material>>,
 }
 
 fn subject_header(spec: &Spec) -> Option<String> {
@@ -130,7 +136,12 @@ impl Port {
             guard: Guard::of(&spec).map(Box::new),
             circuit: spec.upstream().and_then(|upstream| Circuit::of(upstream, &metrics)).map(Box::new),
             answers: spec.inbound().and_then(Answers::of).map(Box::new),
-            terminators: Rc::clone(&shared.terminators),
+            material: Rc::clone(&shared.material),
+            place: spec.inbound().map(secrets::place),
+            auth: spec
+                .inbound()
+                .and_then(|inbound| inbound.auth.as_ref())
+                .map(|auth| Box::new(Auth::new(auth))),
             target,
             spec,
             limits,
@@ -166,7 +177,12 @@ impl Port {
 
     /// What handshakes go by now; `None` where there is no TLS.
     pub(crate) fn terminator(&self) -> Option<Arc<Terminator>> {
-        self.terminators.borrow().get(&tls::place(self.spec.inbound()?)).map(Arc::clone)
+        self.material.borrow().terminators.get(&self.place?).map(Arc::clone)
+    }
+
+    /// What credentials are judged by now.
+    pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
+        self.material.borrow().keys.get(&self.place?).map(Arc::clone)
     }
 
     /// What is done to the answer to this request; `None` where nothing is.

@@ -28,8 +28,8 @@ use crate::live::{ConfigCollector, Live};
 use crate::metrics::Ports;
 use crate::probe::{self, Prober};
 use crate::reload::{Change, Watch};
+use crate::secrets::{SecretError, Secrets};
 use crate::sockets;
-use crate::tls::{Secrets, TlsError};
 use crate::worker::Worker;
 
 /// Why a proxy can't run.
@@ -55,7 +55,7 @@ pub enum ProxyError {
     },
     /// A Secret does not hold what its port needs.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Secret(#[from] SecretError),
 }
 
 impl ProxyError {
@@ -125,9 +125,9 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let config = &proxy.loaded.config;
     let access_log = proxy.access_log.unwrap_or(config.access_log);
     let secrets = Secrets::new(proxy.secrets).of(&config.inbound)?;
-    let certificates = secrets.certificates(&config.inbound);
-    let terminators = secrets.in_force();
-    let first = Change { config: config.clone(), sockets: proxy.sockets.served, terminators, access_log };
+    let served_secrets = secrets.served(&config.inbound);
+    let material = secrets.in_force();
+    let first = Change { config: config.clone(), sockets: proxy.sockets.served, material, access_log };
     let (worker, changes) = mpsc::unbounded_channel();
 
     let (ports, dropped, served) = (Ports::default(), Arc::<Dropped>::default(), Drain::default());
@@ -141,7 +141,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let readiness = Readiness::default();
     let listening = readiness.condition("listeners");
     let leaving = Arc::new(AtomicBool::new(false));
-    let live = Live::new(&proxy.loaded, certificates);
+    let live = Live::new(&proxy.loaded, served_secrets);
     let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     metrics.own().register_collector(Box::new(ProxyCollector {
         ports: ports.clone(),

@@ -48,11 +48,15 @@ pub(crate) enum Reason {
     RateLimited,
     /// The circuit breaker keeps requests from a failing upstream.
     CircuitOpen,
+    /// The request has no good credential.
+    Unauthenticated,
+    /// Its credential does not allow it.
+    Forbidden,
 }
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -73,6 +77,8 @@ impl Reason {
         Self::TooManyRequests,
         Self::RateLimited,
         Self::CircuitOpen,
+        Self::Unauthenticated,
+        Self::Forbidden,
     ];
 
     /// Header of the answers that we give in the app's place.
@@ -100,6 +106,8 @@ impl Reason {
             Self::TooManyRequests => "too_many_requests",
             Self::RateLimited => "rate_limited",
             Self::CircuitOpen => "circuit_open",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
         }
     }
 
@@ -113,6 +121,8 @@ impl Reason {
             | Self::ProtocolError => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyConnections | Self::TooManyRequests | Self::CircuitOpen => {
@@ -156,6 +166,8 @@ impl Reason {
             (Self::TooManyRequests, _) => "as many requests are under way as there may be",
             (Self::RateLimited, _) => "more requests came than there may be in a time",
             (Self::CircuitOpen, _) => "the upstream has failed too often and is left alone for a while",
+            (Self::Unauthenticated, _) => "it takes a good credential",
+            (Self::Forbidden, _) => "the credential does not allow this",
             (Self::PlainHttp, _) => "this port speaks TLS: use https",
             (Self::BadRequest, _) => "the request is not HTTP, or can be read in two ways",
             (Self::HeadTooLarge, _) => "the request's head exceeds 64 KiB or 1,000 headers",

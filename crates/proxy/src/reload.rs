@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{self, LoadError, Loaded};
 use crate::live::Live;
+use crate::secrets::{Material, SecretError, Secrets};
 use crate::sockets;
-use crate::tls::{Secrets, Terminators, TlsError};
 
 /// Between two looks at the file. It is read whole each time, a few kilobytes from memory: inotify sees no change of
 /// what a symbolic link leads to, which is how the kubelet changes it, and a time stamp can miss one.
@@ -25,8 +25,8 @@ pub(crate) struct Change {
     pub(crate) config: SidecarConfig,
     /// For those that it does not serve yet, by the port that they listen on.
     pub(crate) sockets: Vec<(u16, TcpListener)>,
-    /// For those that speak TLS.
-    pub(crate) terminators: Terminators,
+    /// What the ports go by that need Secrets.
+    pub(crate) material: Material,
     pub(crate) access_log: AccessLog,
 }
 
@@ -47,7 +47,7 @@ enum ReloadError {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Secret(#[from] SecretError),
     #[error("failed to listen on port {port} for {name}: {error}")]
     Bind { port: u16, name: String, error: io::Error },
 }
@@ -90,7 +90,7 @@ impl Watch {
         }
         // Without a worker there is nothing to serve: the proxy stops.
         let _ = self.worker.send(change);
-        self.live.replace(loaded, self.secrets.certificates(&loaded.config.inbound));
+        self.live.replace(loaded, self.secrets.served(&loaded.config.inbound));
         tracing::info!(hash = loaded.hash(), ignored = ?loaded.ignored, "config taken");
     }
 
@@ -100,10 +100,10 @@ impl Watch {
             return;
         }
         let config = running.config.clone();
-        self.live.set_certificates(self.secrets.certificates(&config.inbound));
+        self.live.set_served(self.secrets.served(&config.inbound));
         let access_log = self.access_log.unwrap_or(config.access_log);
-        let terminators = self.secrets.in_force();
-        let _ = self.worker.send(Change { config, sockets: Vec::new(), terminators, access_log });
+        let material = self.secrets.in_force();
+        let _ = self.worker.send(Change { config, sockets: Vec::new(), material, access_log });
     }
 
     /// The file's document, with its Secrets read and its new sockets bound, if it is not the one in force.
@@ -126,7 +126,7 @@ impl Watch {
         let change = Change {
             config: loaded.config.clone(),
             sockets,
-            terminators: secrets.in_force(),
+            material: secrets.in_force(),
             access_log: self.access_log.unwrap_or(loaded.config.access_log),
         };
         Ok(Some((loaded, secrets, change)))

@@ -58,6 +58,23 @@ impl<'a> Headers<'a> {
     }
 }
 
+impl<'a> Headers<'a> {
+    /// All values of that name, which is given in lower case.
+    pub(crate) fn all(self, name: &str) -> Vec<&'a [u8]> {
+        match self {
+            Self::Lines(head) => {
+                let lines = head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+                    let colon = line.iter().position(|byte| *byte == b':')?;
+                    let (found, value) = (&line[..colon], &line[colon + 1..]);
+                    found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+                });
+                lines.collect()
+            }
+            Self::Map(headers) => headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect(),
+        }
+    }
+}
+
 impl<'a> Request<'a> {
     /// The host that the client named, with its port.
     pub(crate) fn host(&self) -> Option<&'a [u8]> {

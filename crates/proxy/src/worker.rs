@@ -77,7 +77,7 @@ impl Worker {
                 limits: self.limits,
                 access_log: Rc::clone(&access_log),
                 leaving: Arc::clone(&self.leaving),
-                terminators: Rc::default(),
+                material: Rc::default(),
             },
         };
         let cut = runtime.block_on(async {
@@ -110,9 +110,9 @@ impl Worker {
 impl Serving<'_> {
     /// Serves what this config asks for and nothing else. What stays the same is not touched.
     fn apply(&mut self, change: Change) -> io::Result<()> {
-        let Change { config, mut sockets, terminators, access_log } = change;
+        let Change { config, mut sockets, material, access_log } = change;
         let config = Rc::new(config);
-        self.shared.terminators.replace(terminators);
+        self.shared.material.replace(material);
         self.access_log.switch(access_log == api::AccessLog::Json);
         let wanted = sockets::wanted(&config);
         let (kept, given_up): (Vec<_>, Vec<_>) =

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use crate::headers::Edits;
-use crate::host::LocalHost;
+use http::HeaderValue;
+
 use crate::http1::head::RequestHead;
+use crate::observe::Exchange;
 use crate::overrides::Change;
 
 /// Makes the head of a request, at the beginning of `message`, that of the next connection, with what the port wants of its headers.
@@ -12,9 +13,10 @@ use crate::overrides::Change;
 pub(crate) fn request(
     message: &mut Vec<u8>,
     head: &RequestHead,
-    local_host: Option<&LocalHost>,
-    edits: Option<&Edits>,
+    exchange: &Exchange,
+    subject: Option<&HeaderValue>,
 ) -> usize {
+    let (local_host, edits) = (exchange.port.local_host.as_ref(), exchange.request_edits(subject));
     let (length, remove, added) = (head.length, &head.hop.remove, added(head));
     if local_host.is_none() && edits.is_none() {
         return rewrite(message, 0, length, remove, added);
@@ -24,7 +26,7 @@ pub(crate) fn request(
         Some(local) => local.edits(bytes, remove, added),
         None => (remove.clone(), added.to_vec()),
     };
-    if let Some(edits) = edits {
+    if let Some(edits) = &edits {
         remove.extend(edits.lines_to_remove(bytes));
         remove.sort_by_key(|line| line.start);
         remove.dedup();

@@ -68,8 +68,7 @@ pub(crate) async fn exchange(
         return own_answer(client, exchange, asked.method, keep, answer).await;
     }
 
-    let edits = port.request_edits(client.stream.subject());
-    let start = edit::request(message, head, port.local_host.as_ref(), edits.as_deref());
+    let start = edit::request(message, head, &exchange, client.stream.subject());
     let again = head.method.is_safe() && head.framing == Framing::None;
     let mut sent = match forward::send(port, &exchange, &message[start..], again).await {
         Ok(sent) => sent,

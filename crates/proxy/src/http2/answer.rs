@@ -20,7 +20,7 @@ pub(crate) fn send(
     let OwnAnswer { reason, status, sentence, headers, body } = answer;
     if asked.grpc {
         // Trailers only, as Envoy and Linkerd have it: to a gRPC client, another status is a server that is none.
-        let code = Code::of_status(*status);
+        let code = Code::of_status(reason.status());
         let message = format!("outrigger: {sentence} ({})", reason.as_str());
         let head = head(StatusCode::OK, *reason)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))

@@ -49,7 +49,7 @@ pub(crate) async fn exchange(
     if let Some(answer) = refusal(&head, stream, &exchange) {
         return own_answer(&mut respond, &exchange, asked, &answer);
     }
-    if let Some(edits) = port.request_edits(client.subject.as_ref()) {
+    if let Some(edits) = exchange.request_edits(client.subject.as_ref()) {
         edits.apply(head.headers_mut());
     }
 

@@ -1,17 +1,15 @@
 //! TLS that ends at the proxy, by `rustls`.
 //!
 //! `secret` reads what a Secret holds, `terminator` is what one port makes of it, `accept` one client's handshake and `session` the
-//! connection from then on, `subject` the name in a client's certificate. `watch` looks at the Secrets' files while the proxy runs.
+//! connection from then on, `subject` the name in a client's certificate.
 
 mod accept;
 mod secret;
 mod session;
 mod subject;
 mod terminator;
-mod watch;
 
 pub(crate) use accept::{Handshake, accept};
 pub(crate) use secret::TlsError;
 pub(crate) use session::Session;
 pub(crate) use terminator::Terminator;
-pub(crate) use watch::{Certificate, Secrets, Terminators, place};

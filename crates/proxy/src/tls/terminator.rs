@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, client};
 
+use crate::secrets::Held;
 use crate::tls::secret::{self, Served, TlsError};
 
 /// Sessions of TLS 1.2 that clients without tickets may resume, of one port. Each takes about 200 bytes.
@@ -33,13 +34,37 @@ pub(crate) struct Terminator {
     of_authorities: u64,
 }
 
-impl Terminator {
-    /// Reads the Secrets of a port, which lie in directories of their names. `None` where it has no TLS.
-    pub(crate) fn load(inbound: &Inbound, secrets: &Path) -> Option<Result<Self, TlsError>> {
+impl Held for Terminator {
+    type Error = TlsError;
+
+    fn load(inbound: &Inbound, secrets: &Path) -> Option<Result<Self, TlsError>> {
         let spec = inbound.tls.clone()?;
         Some(Self::read(spec, inbound.protocol != Protocol::Tcp, secrets))
     }
 
+    fn renewed(&self) -> Option<Result<Self, TlsError>> {
+        if fingerprint(&self.spec, &self.secrets) == self.fingerprint {
+            return None;
+        }
+        let renewed = Self::read(self.spec.clone(), self.http, &self.secrets);
+        Some(renewed.map(|mut renewed| {
+            // Clients go on with the sessions that they have, unless who they are was judged by other authorities.
+            if renewed.of_authorities == self.of_authorities {
+                let mut config = ServerConfig::clone(&renewed.config);
+                config.ticketer = Arc::clone(&self.config.ticketer);
+                config.session_storage = Arc::clone(&self.config.session_storage);
+                renewed.config = Arc::new(config);
+            }
+            renewed
+        }))
+    }
+
+    fn is_of(&self, inbound: &Inbound) -> bool {
+        inbound.tls.as_ref() == Some(&self.spec) && (inbound.protocol != Protocol::Tcp) == self.http
+    }
+}
+
+impl Terminator {
     fn read(spec: TlsSpec, http: bool, secrets: &Path) -> Result<Self, TlsError> {
         // Before the files are read: a change meanwhile is then found by the next look.
         let fingerprint = fingerprint(&spec, secrets);
@@ -71,29 +96,6 @@ impl Terminator {
         let of_authorities = of_authorities(&spec, secrets);
         let (config, secrets) = (Arc::new(config), secrets.to_owned());
         Ok(Self { config, not_after, spec, http, secrets, fingerprint, of_authorities })
-    }
-
-    /// The same port by what its Secrets hold now; `None` where that is what they held.
-    pub(crate) fn renewed(&self) -> Option<Result<Self, TlsError>> {
-        if fingerprint(&self.spec, &self.secrets) == self.fingerprint {
-            return None;
-        }
-        let renewed = Self::read(self.spec.clone(), self.http, &self.secrets);
-        Some(renewed.map(|mut renewed| {
-            // Clients go on with the sessions that they have, unless who they are was judged by other authorities.
-            if renewed.of_authorities == self.of_authorities {
-                let mut config = ServerConfig::clone(&renewed.config);
-                config.ticketer = Arc::clone(&self.config.ticketer);
-                config.session_storage = Arc::clone(&self.config.session_storage);
-                renewed.config = Arc::new(config);
-            }
-            renewed
-        }))
-    }
-
-    /// Whether it is what this port asks for.
-    pub(crate) fn is_of(&self, inbound: &Inbound) -> bool {
-        inbound.tls.as_ref() == Some(&self.spec) && (inbound.protocol != Protocol::Tcp) == self.http
     }
 
     /// Whether the app is to know the subject of clients' certificates.

@@ -1,0 +1,226 @@
+//! Who may ask what. Decisions only: time is an argument, and keys come as they were read.
+//!
+//! `jwt` takes tokens apart, `keys` holds what they and API keys are judged by, `rules` says what the credential allows.
+
+mod jwt;
+mod keys;
+mod rules;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use outrigger_api::auth::AuthSpec;
+use serde_json::{Map, Value};
+
+use crate::headers::Edits;
+use crate::request::Request;
+use crate::routes::template;
+
+pub(crate) use keys::{Keys, KeysError};
+
+/// Tokens that were verified, and need not be again.
+const KNOWN: usize = 256;
+
+/// What a token or a key says of its bearer.
+type Claims = Map<String, Value>;
+
+/// What a port asks of requests.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    spec: AuthSpec,
+    /// Takes out what would be taken for ours.
+    strip: Edits,
+    known: RefCell<Known>,
+}
+
+/// Tokens by their SHA-256, as these keys have verified them.
+#[derive(Default)]
+struct Known {
+    keys: Option<Arc<Keys>>,
+    tokens: HashMap<[u8; 32], Rc<Claims>>,
+}
+
+/// Who has been here is nobody's business.
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").finish_non_exhaustive()
+    }
+}
+
+/// Why a request may not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// It has no credential.
+    Missing,
+    /// It has one that is not good, for this reason. Never a part of it.
+    Invalid(&'static str),
+    /// It has a good one, which does not allow this.
+    Forbidden,
+}
+
+/// How requests were judged: the `result` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Allowed,
+    Exempt,
+    Missing,
+    Invalid,
+    Forbidden,
+}
+
+impl Decision {
+    /// Each at its own number, with its label.
+    pub(crate) const ALL: [(Self, &str); 5] = [
+        (Self::Allowed, "allowed"),
+        (Self::Exempt, "exempt"),
+        (Self::Missing, "missing"),
+        (Self::Invalid, "invalid"),
+        (Self::Forbidden, "forbidden"),
+    ];
+
+    pub(crate) fn of(judged: &Result<(Self, Edits), Denied>) -> Self {
+        match judged {
+            Ok((decision, _)) => *decision,
+            Err(Denied::Missing) => Self::Missing,
+            Err(Denied::Invalid(_)) => Self::Invalid,
+            Err(Denied::Forbidden) => Self::Forbidden,
+        }
+    }
+}
+
+impl Auth {
+    pub(crate) fn new(spec: &AuthSpec) -> Self {
+        let mut strip = Edits::default();
+        for told in spec.jwt.iter().flat_map(|jwt| &jwt.claims_to_headers) {
+            strip.remove(&told.header);
+        }
+        if let Some(keys) = &spec.api_key {
+            strip.remove(&keys.header);
+            if let Some(name) = &keys.name_header {
+                strip.remove(name);
+            }
+        }
+        Self { spec: spec.clone(), strip, known: RefCell::default() }
+    }
+
+    /// Judges a request, at this time in seconds since the Unix epoch. One that may go on does so with these headers.
+    pub(crate) fn judge(
+        &self,
+        keys: &Arc<Keys>,
+        request: &Request<'_>,
+        now: i64,
+    ) -> Result<(Decision, Edits), Denied> {
+        let path = template::path(request.target);
+        if self.spec.exempt_paths.iter().any(|exempt| exempt.as_bytes() == path) {
+            return Ok((Decision::Exempt, self.strip.clone()));
+        }
+        let (claims, edits) = self.authenticate(keys, request, now)?;
+        if rules::allow(&self.spec.rules, request.method, path, &claims) {
+            Ok((Decision::Allowed, edits))
+        } else {
+            Err(Denied::Forbidden)
+        }
+    }
+
+    fn authenticate(
+        &self,
+        keys: &Arc<Keys>,
+        request: &Request<'_>,
+        now: i64,
+    ) -> Result<(Rc<Claims>, Edits), Denied> {
+        let mut edits = self.strip.clone();
+        if let Some(spec) = &self.spec.jwt
+            && let Some(token) = bearer(request)?
+        {
+            let claims = self.verified(keys, token)?;
+            jwt::check(&claims, spec, now).map_err(Denied::Invalid)?;
+            for told in &spec.claims_to_headers {
+                let value =
+                    claims.get(&told.claim).and_then(text).and_then(|text| HeaderValue::from_str(&text).ok());
+                if let Some(value) = value {
+                    edits.set(&told.header, value);
+                }
+            }
+            return Ok((claims, edits));
+        }
+        if let Some(spec) = &self.spec.api_key
+            && let Some(key) = one(request, &spec.header.to_ascii_lowercase())?
+        {
+            let name = keys.client(key).ok_or(Denied::Invalid("no such key"))?;
+            if let (Some(header), Ok(value)) = (&spec.name_header, HeaderValue::from_str(name)) {
+                edits.set(header, value);
+            }
+            let claims = Claims::from_iter([("sub".to_owned(), name.into())]);
+            return Ok((Rc::new(claims), edits));
+        }
+        Err(Denied::Missing)
+    }
+
+    /// The claims of a token whose signature is good.
+    fn verified(&self, keys: &Arc<Keys>, token: &[u8]) -> Result<Rc<Claims>, Denied> {
+        let mut known = self.known.borrow_mut();
+        if !known.keys.as_ref().is_some_and(|before| Arc::ptr_eq(before, keys)) {
+            *known = Known { keys: Some(Arc::clone(keys)), tokens: HashMap::new() };
+        }
+        let digest = keys::sha256(token);
+        if let Some(claims) = known.tokens.get(&digest) {
+            return Ok(Rc::clone(claims));
+        }
+        let claims = Rc::new(jwt::verify(token, keys).map_err(Denied::Invalid)?);
+        if known.tokens.len() >= KNOWN {
+            known.tokens.clear();
+        }
+        known.tokens.insert(digest, Rc::clone(&claims));
+        Ok(claims)
+    }
+
+    /// What a request without a good credential is told: RFC 9110 11.6.1, RFC 6750 3.
+    pub(crate) fn challenge(&self, denied: Denied) -> HeaderValue {
+        let mut challenges = Vec::new();
+        if self.spec.jwt.is_some() {
+            challenges.push(match denied {
+                Denied::Invalid(why) => {
+                    format!(r#"Bearer realm="outrigger", error="invalid_token", error_description="{why}""#)
+                }
+                Denied::Missing | Denied::Forbidden => r#"Bearer realm="outrigger""#.to_owned(),
+            });
+        }
+        if self.spec.api_key.is_some() {
+            challenges.push(r#"ApiKey realm="outrigger""#.to_owned());
+        }
+        HeaderValue::from_str(&challenges.join(", ")).unwrap_or(HeaderValue::from_static("Bearer"))
+    }
+}
+
+/// The token of `Authorization: Bearer`. Another scheme is no credential that is taken.
+fn bearer<'a>(request: &Request<'a>) -> Result<Option<&'a [u8]>, Denied> {
+    let Some(value) = one(request, "authorization")? else { return Ok(None) };
+    let Some((scheme, token)) = value.split_at_checked(b"Bearer ".len()) else { return Ok(None) };
+    Ok(scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii()))
+}
+
+/// The one value of a header. Of two, the app might take the other.
+fn one<'a>(request: &Request<'a>, name: &str) -> Result<Option<&'a [u8]>, Denied> {
+    match *request.headers.all(name) {
+        [] => Ok(None),
+        [value] => Ok(Some(value)),
+        _ => Err(Denied::Invalid("more than one credential")),
+    }
+}
+
+/// A claim as a header can tell it.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Array(list) => {
+            let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}
