@@ -1,5 +1,7 @@
 //! Records into JSON lines.
 
+use std::borrow::Cow;
+
 use outrigger_api::logs::LogSchema;
 
 use crate::cursor::Span;
@@ -12,8 +14,12 @@ use crate::time::Timestamp;
 /// The longest line that is written. Container runtimes cut at 16 KiB, which would leave two pieces that are no JSON:
 /// <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>
 pub const MAX_LINE: usize = 16 * 1024;
-/// What the text of one part may take of such a line; the rest is for the names of pod and file.
-const PART: usize = 12 * 1024;
+/// What a file's path may take of such a line, with its escapes: a name of control characters has six times its length.
+const MAX_SHOWN_PATH: usize = 8 * 1024;
+/// What the text of one part has at least, however long the names of pod and container are.
+const LEAST_PART: usize = 1024;
+/// What a writer keeps of its buffer from one event to the next: each file has one.
+const KEPT_SCRATCH: usize = 16 * 1024;
 
 /// What is to be said about an event beside what it says itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,14 +135,13 @@ impl Writer {
     /// A writer for one file.
     pub fn new(schema: LogSchema, origin: &Origin) -> Self {
         let names = names(schema);
-        let otel = schema == LogSchema::Otel;
         let mut text = Vec::new();
-        let path = if otel { "" } else { origin.path };
+        let mut path = Vec::new();
+        push_path(&mut path, origin.path);
         for (name, value) in [
             (names.namespace, origin.namespace),
             (names.pod, origin.pod),
             (names.container, origin.container),
-            ("log.file.path", path),
         ] {
             if !value.is_empty() {
                 text.push(b',');
@@ -145,12 +150,12 @@ impl Writer {
                 push_string(&mut text, value);
             }
         }
-        if otel {
+        let text = if schema == LogSchema::Otel {
             let resource = text.strip_prefix(b",").unwrap_or_default();
-            let mut path = Vec::new();
-            push_string(&mut path, origin.path);
-            text = [b",\"log.file.path\":", &path[..], b"},\"Resource\":{", resource, b"}"].concat();
-        }
+            [&path, &b"},\"Resource\":{"[..], resource, b"}"].concat()
+        } else {
+            [text, path].concat()
+        };
         Self { schema, origin: text, scratch: Vec::new() }
     }
 
@@ -172,6 +177,10 @@ impl Writer {
             out.truncate(start);
             self.write_parts(out, event);
         }
+        if self.scratch.capacity() > KEPT_SCRATCH {
+            self.scratch.clear();
+            self.scratch.shrink_to(KEPT_SCRATCH);
+        }
     }
 
     /// The event's own text, in parts that follow each other; its fields stand in the text.
@@ -179,26 +188,35 @@ impl Writer {
         let mut escaped = std::mem::take(&mut self.scratch);
         escaped.clear();
         write_text(&mut escaped, event.bytes, !event.marks.invalid_utf8);
+        // The longest that stands around a text.
+        let start = out.len();
+        self.write_part(out, event, b"", u32::MAX, true);
+        let room = MAX_LINE.saturating_sub(out.len() - start).max(LEAST_PART);
+        out.truncate(start);
         let mut rest = &escaped[..];
-        let mut part: u32 = 1;
+        let mut part = 1;
         while !rest.is_empty() {
-            let (text, after) = rest.split_at(whole_escapes(rest, PART));
-            self.head(out, event);
-            push_key(out, names(self.schema).message);
-            out.push(b'"');
-            out.extend_from_slice(text);
-            out.push(b'"');
-            self.open_fields(out);
-            push_key(out, "part");
-            push_number(out, part.into());
-            if after.is_empty() {
-                out.extend_from_slice(b",\"last_part\":true");
-            }
-            self.tail(out, event);
+            let (text, after) = rest.split_at(whole_escapes(rest, room));
+            self.write_part(out, event, text, part, after.is_empty());
             rest = after;
             part += 1;
         }
         self.scratch = escaped;
+    }
+
+    fn write_part(&mut self, out: &mut Vec<u8>, event: &Event, text: &[u8], part: u32, last: bool) {
+        self.head(out, event);
+        push_key(out, names(self.schema).message);
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+        self.open_fields(out);
+        push_key(out, "part");
+        push_number(out, part.into());
+        if last {
+            out.extend_from_slice(b",\"last_part\":true");
+        }
+        self.tail(out, event);
     }
 
     /// Time, level and trace.
@@ -281,27 +299,35 @@ impl Writer {
         push_comma(out);
         match key {
             Key::Known(_) => {}
-            Key::Json(span) => self.own_key(out, span.of(event.bytes), Vec::extend_from_slice),
-            Key::Text(span) => {
-                let utf8 = !event.marks.invalid_utf8;
-                self.own_key(out, span.of(event.bytes), |out, name| write_text(out, name, utf8));
+            Key::Json(span) => {
+                let name = span.of(event.bytes);
+                self.own_key(out, &without_escapes(name), |out| out.extend_from_slice(name));
             }
-            Key::Group(name) => self.own_key(out, name.as_bytes(), Vec::extend_from_slice),
+            Key::Text(span) => {
+                let (name, utf8) = (span.of(event.bytes), !event.marks.invalid_utf8);
+                self.own_key(out, name, |out| write_text(out, name, utf8));
+            }
+            Key::Group(name) => {
+                self.own_key(out, name.as_bytes(), |out| out.extend_from_slice(name.as_bytes()));
+            }
         }
         out.push(b':');
     }
 
-    /// A name from the line; with `_` before it where it is one of ours.
-    fn own_key(&self, out: &mut Vec<u8>, name: &[u8], write: impl FnOnce(&mut Vec<u8>, &[u8])) {
+    /// A name from the line; with one more `_` before it where it is one of ours, or one with `_` before it: so no two names
+    /// become the same one.
+    fn own_key(&self, out: &mut Vec<u8>, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         out.push(b'"');
         if self.is_taken(name) {
             out.push(b'_');
         }
-        write(out, name);
+        write(out);
         out.push(b'"');
     }
 
     fn is_taken(&self, name: &[u8]) -> bool {
+        let underscores = name.iter().take_while(|byte| **byte == b'_').count();
+        let name = &name[underscores..];
         if self.schema == LogSchema::Otel {
             return OURS.iter().any(|ours| ours.as_bytes() == name);
         }
@@ -346,6 +372,16 @@ fn names(schema: LogSchema) -> &'static Names {
         LogSchema::Ecs => &ECS,
         LogSchema::Otel => &OTEL,
     }
+}
+
+/// A name as a reader of the JSON will see it.
+fn without_escapes(name: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', name).is_none() {
+        return Cow::Borrowed(name);
+    }
+    let mut plain = Vec::new();
+    unescape(&mut plain, name);
+    Cow::Owned(plain)
 }
 
 /// How much of an escaped text fits into `most` bytes without cutting an escape or a character in two.
@@ -398,6 +434,22 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+fn push_path(out: &mut Vec<u8>, path: &str) {
+    if path.is_empty() {
+        return;
+    }
+    let mut text = Vec::new();
+    write_text(&mut text, path.as_bytes(), true);
+    let whole = whole_escapes(&text, MAX_SHOWN_PATH);
+    if whole < text.len() {
+        text.truncate(whole);
+        text.extend_from_slice("…".as_bytes());
+    }
+    for piece in [b",\"log.file.path\":\"", &text[..], b"\""] {
+        out.extend_from_slice(piece);
+    }
+}
+
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -423,4 +475,32 @@ fn push_hex(out: &mut Vec<u8>, number: u64) {
 fn push_nanos(out: &mut Vec<u8>, time: Timestamp) {
     let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
     out.extend_from_slice(nanos.to_string().as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each file kept a buffer as long as its longest event.
+    #[test]
+    fn one_long_event_holds_no_memory_after_it() {
+        let mut writer = Writer::new(LogSchema::Flat, &Origin::default());
+        let bytes = vec![b'\\'; 128 * 1024];
+        let whole = Span { start: 0, end: bytes.len() };
+        for message in [Value::Text(whole), Value::Escaped(whole)] {
+            let record = Record { message: Some(message), ..Record::default() };
+            let (generation, observed) = (Generation(1), Timestamp::default());
+            let event = Event {
+                bytes: &bytes,
+                record: &record,
+                marks: Marks::default(),
+                generation,
+                offset: 0,
+                observed,
+            };
+            let mut out = Vec::new();
+            writer.write(&mut out, &event);
+            assert!(out.len() > bytes.len() && writer.scratch.capacity() <= KEPT_SCRATCH);
+        }
+    }
 }

@@ -128,7 +128,29 @@ impl Known {
     }
 }
 
+impl Key {
+    /// Whether it is written as this; never for those that each schema names.
+    pub(crate) fn is(&self, name: &[u8], line: &[u8]) -> bool {
+        match self {
+            Self::Known(_) => false,
+            Self::Text(span) | Self::Json(span) => span.of(line) == name,
+            Self::Group(group) => group.as_bytes() == name,
+        }
+    }
+}
+
+/// Fields that a record keeps room for: each file has one, and one long line must not cost memory for good.
+pub(crate) const KEPT_FIELDS: usize = 64;
+
 impl Record {
+    /// Gives back what only the longest events need.
+    pub(crate) fn shrink(&mut self) {
+        if self.fields.capacity() > KEPT_FIELDS {
+            self.fields.clear();
+            self.fields.shrink_to(KEPT_FIELDS);
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.fields.clear();
         *self = Self { fields: std::mem::take(&mut self.fields), ..Self::default() };

@@ -86,9 +86,16 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year + era * 400 + i64::from(month <= 2), month, of_year - (153 * moon + 2) / 5 + 1)
 }
 
-/// The way back: `days_from_civil`.
+/// The way back, `days_from_civil`; none for a day that the calendar does not have.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=last).contains(&day) {
         return None;
     }
     let year = if month <= 2 { year - 1 } else { year };
@@ -144,7 +151,7 @@ impl Cursor<'_> {
         (nanos * 10_u32.pow(9 - u32::from(digits)), digits)
     }
 
-    /// `Z`, `+02:00`, `+0200` or `+02`: seconds east of UTC.
+    /// `Z`, `+02:00`, `+0200` or `+02`: seconds east of UTC, less than a day (RFC 3339 section 5.6).
     fn zone(&mut self) -> Option<i64> {
         let sign = match self.peek()? {
             b'Z' | b'z' => {
@@ -163,7 +170,7 @@ impl Cursor<'_> {
         };
         let _ = self.eat(b":");
         let minutes = self.number(2).unwrap_or(0);
-        Some(sign * (hours * 3600 + minutes * 60))
+        (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
     }
 
     /// `2026-11-21T12:00:00.123+01:00`, also with a blank or slashes, a comma, without a zone or with a blank before it.
@@ -218,12 +225,12 @@ impl Cursor<'_> {
 
     fn yearless(&mut self, month: i64, day: i64, clock: Clock) -> Option<Timestamp> {
         let (second, nanos, digits) = self.clock()?;
-        let (year, ..) = civil(clock.now.div_euclid(DAY));
-        let in_year = |year| Some(days(year, month, day)? * DAY + second - i64::from(clock.utc_offset));
-        let mut seconds = in_year(year)?;
-        if seconds > clock.now + DAY {
-            seconds = in_year(year - 1)?;
-        }
+        let offset = i64::from(clock.utc_offset);
+        let (year, ..) = civil((clock.now + offset).div_euclid(DAY));
+        let in_year = |year| Some(days(year, month, day)? * DAY + second - offset);
+        // From the next one, which the writer's clock may have reached first; eight, since February 29 may be as rare.
+        let years = (year - 8..=year + 1).rev();
+        let seconds = years.filter_map(in_year).find(|seconds| *seconds <= clock.now + DAY)?;
         Timestamp::new(seconds, nanos, digits)
     }
 
@@ -231,9 +238,10 @@ impl Cursor<'_> {
     pub(crate) fn time_of_day(&mut self, clock: Clock) -> Option<Timestamp> {
         let (second, nanos, digits) = self.clock()?;
         let offset = i64::from(clock.utc_offset);
-        let today = (clock.now + offset).div_euclid(DAY) * DAY;
-        let seconds = today + second - offset;
-        let seconds = if seconds > clock.now + SKEW { seconds - DAY } else { seconds };
+        let today = (clock.now + offset).div_euclid(DAY);
+        // From tomorrow, which the writer's clock may have reached first.
+        let days = [today + 1, today, today - 1].into_iter();
+        let seconds = days.map(|day| day * DAY + second - offset).find(|time| *time <= clock.now + SKEW)?;
         Timestamp::new(seconds, nanos, digits)
     }
 
@@ -317,6 +325,15 @@ mod tests {
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
             ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
             ("2026-13-21T12:00:00Z", "none"),
+            ("2026-02-29T12:00:00Z", "none"),
+            ("2100-02-29T12:00:00Z", "none"),
+            ("2026-04-31T12:00:00Z", "none"),
+            ("2000-02-29T12:00:00Z", "2000-02-29T12:00:00Z"),
+            ("Feb 29 12:00:00", "2024-02-29T12:00:00Z"),
+            ("2026-11-21T12:00:00+99:99", "none"),
+            ("2026-11-21T12:00:00+24:00", "none"),
+            ("2026-11-21T12:00:00+0060", "none"),
+            ("2026-11-21T12:00:00-23:59", "2026-11-22T11:59:00Z"),
             ("2026-11-21T12:00:00Zebra", "none"),
             ("soon", "none"),
             ("", "none"),
@@ -331,5 +348,22 @@ mod tests {
         assert_eq!(written("2026-11-21 12:00:00", clock), "2026-11-21T10:00:00Z");
         assert_eq!(written("2026-11-21 12:00:00Z", clock), "2026-11-21T12:00:00Z");
         assert_eq!(written("13:59:00", clock), "2026-11-21T11:59:00Z");
+    }
+
+    /// They were a year, or a day, off where the local date was ahead of that of UTC, or the writer's clock of the reader's.
+    #[test]
+    fn what_is_left_out_of_a_time_is_right_at_new_year() {
+        // 2026-12-31T23:30:00Z.
+        let ahead = Clock { utc_offset: 3600, now: 1_798_759_800 };
+        assert_eq!(written("Jan  1 00:29:59", ahead), "2026-12-31T23:29:59Z");
+        assert_eq!(written("Dec 31 23:59:59", ahead), "2026-12-31T22:59:59Z");
+        assert_eq!(written("00:29:59", ahead), "2026-12-31T23:29:59Z");
+        let behind = Clock { utc_offset: -3600, now: ahead.now + 3600 };
+        assert_eq!(written("Dec 31 23:29:59", behind), "2027-01-01T00:29:59Z");
+        let last_second = Clock { utc_offset: 0, now: 1_798_761_599 };
+        assert_eq!(written("Jan  1 00:00:00", last_second), "2027-01-01T00:00:00Z");
+        assert_eq!(written("00:00:00", last_second), "2027-01-01T00:00:00Z");
+        let mut klog = Cursor::new(b"0101 00:00:00.5");
+        assert_eq!(klog.klog_time(last_second).map(|time| time.seconds), Some(last_second.now + 1));
     }
 }

@@ -180,6 +180,74 @@ fn schemas_name_the_same_things_their_own_way() {
     }
 }
 
+/// They came out twice, and readers took the app's for ours or refused the line.
+#[test]
+fn no_name_comes_twice_however_the_line_writes_it() {
+    let line = r#"{"time":"soon","_time":1,"__time":2,"t\u0069me":3,"l\u006fg.offset":4,"\u005flog.offset":5,"_id":6}"#;
+    let out = String::from_utf8(lines(LogFormat::Json, LogSchema::Flat, line.as_bytes())).unwrap();
+    let fields: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&fields["time"], &fields["log.offset"]), (&"2026-11-21T12:00:00Z".into(), &4711.into()));
+    assert_eq!((&fields["__time"], &fields["___time"], &fields["_id"]), (&1.into(), &2.into(), &6.into()));
+    assert_eq!((&fields["_log.offset"], &fields["__log.offset"]), (&4.into(), &5.into()));
+    // "time" and "t\u0069me" are one name twice in the line already.
+    assert_eq!(fields["_time"], 3);
+    let line = br#"l\u006fg.offset=1 _level=x"#;
+    let fields: Value = serde_json::from_slice(&lines(LogFormat::Logfmt, LogSchema::Flat, line)).unwrap();
+    assert_eq!((&fields[r"l\u006fg.offset"], &fields["__level"]), (&"1".into(), &"x".into()));
+}
+
+/// ECS' nested `log` became the message, and a `message` of null hid `msg`.
+#[test]
+fn message_is_what_reads_as_one() {
+    for (line, message, field) in [
+        (r#"{"log":{"level":"info"},"message":"a"}"#, "a", ("log", r#"{"level":"info"}"#)),
+        (r#"{"log":{"level":"info"},"msg":"a"}"#, "a", ("log", r#"{"level":"info"}"#)),
+        (r#"{"message":null,"msg":"b"}"#, "b", ("_message", "null")),
+        (r#"{"message":["x"],"msg":"b"}"#, "b", ("_message", r#"["x"]"#)),
+        (r#"{"log":"c","message":"d"}"#, "d", ("log", r#""c""#)),
+        (r#"{"log":"c","stream":"stdout"}"#, "c", ("stream", r#""stdout""#)),
+    ] {
+        let out = lines(LogFormat::Json, LogSchema::Flat, line.as_bytes());
+        let out: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (&out["message"], out[field.0].to_string()),
+            (&message.into(), field.1.to_owned()),
+            "{line}"
+        );
+    }
+}
+
+/// The line was told as a parse error.
+#[test]
+fn byte_order_mark_at_the_start_of_a_file_is_skipped() {
+    let bytes = b"\xef\xbb\xbf{\"msg\":\"a\"}";
+    for format in [LogFormat::Json, LogFormat::Auto] {
+        let mut converter = converter(format, LogSchema::Flat);
+        converter.decide(bytes, CLOCK);
+        let raw = Raw { bytes, generation: Generation(7), offset: 0, truncated: false, partial: false };
+        let mut out = Vec::new();
+        let observed = Timestamp { seconds: NOW, nanos: 0, digits: 0 };
+        assert!(!converter.convert(&mut out, raw, CLOCK, observed).parse_error);
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap()["message"], "a");
+    }
+}
+
+#[test]
+fn groups_called_as_traces_are_traces() {
+    let pattern = r"^(?P<trace_id>\w+)/(?P<span_id>\w+) (?P<message>.*)$";
+    let parser = Parser::new(LogFormat::Regex, Some(pattern)).unwrap().map(Rc::new);
+    let mut converter = Converter::new(parser, Writer::new(LogSchema::Otel, &Origin::default()));
+    let bytes = b"4bf9/00f0 text";
+    let raw = Raw { bytes, generation: Generation(7), offset: 0, truncated: false, partial: false };
+    let mut out = Vec::new();
+    converter.convert(&mut out, raw, CLOCK, Timestamp::default());
+    let out: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        (&out["TraceId"], &out["SpanId"], &out["Body"]),
+        (&"4bf9".into(), &"00f0".into(), &"text".into())
+    );
+}
+
 #[test]
 fn invalid_utf8_is_kept_and_marked() {
     let out = lines(LogFormat::Json, LogSchema::Flat, b"{\"msg\":\"caf\xe9\"}");
@@ -208,6 +276,33 @@ fn no_line_is_longer_than_a_runtime_takes_whole() {
         }
         assert_eq!(joined, event);
         assert!(out.split_inclusive('\n').all(|line| line.len() <= MAX_LINE));
+    }
+}
+
+/// A path of 4 KiB of control characters left no room for the text.
+#[test]
+fn no_path_makes_a_line_longer_than_a_runtime_takes_whole() {
+    let text = "x".repeat(40_000);
+    for path in ["/a".repeat(2000), "\u{1}".repeat(2000), format!("/{}", "\u{1}\"é".repeat(1300))] {
+        for schema in [LogSchema::Flat, LogSchema::Ecs, LogSchema::Otel] {
+            let origin = Origin { pod: "web-1", namespace: "shop", container: "app", path: &path };
+            let mut converter = Converter::new(Some(Rc::new(Parser::Text)), Writer::new(schema, &origin));
+            for event in ["", "short", &text] {
+                let bytes = event.as_bytes();
+                let raw =
+                    Raw { bytes, generation: Generation(7), offset: 0, truncated: false, partial: false };
+                let mut out = Vec::new();
+                converter.convert(&mut out, raw, CLOCK, Timestamp::default());
+                let out = String::from_utf8(out).unwrap();
+                assert!(!out.is_empty() && out.split_inclusive('\n').all(|line| line.len() <= MAX_LINE));
+                let messages = out.lines().map(|line| {
+                    let line: Value = serde_json::from_str(line).unwrap();
+                    let message = if schema == LogSchema::Otel { &line["Body"] } else { &line["message"] };
+                    message.as_str().unwrap().to_owned()
+                });
+                assert_eq!(messages.collect::<String>(), event);
+            }
+        }
     }
 }
 

@@ -140,7 +140,10 @@ fn try_one(dice: &mut Dice, pattern: &Rc<Parser>) -> bool {
         other => Parser::new(other, None).unwrap().map(Rc::new),
     };
     let schema = SCHEMAS[dice.below(SCHEMAS.len())];
-    let origin = Origin { pod: "web-1", namespace: "shop", container: "app", path: "/var/log/app.log" };
+    // A file's name may be long, and what it is made of six times as long in JSON.
+    let strange = if dice.once_in(20) { dice.below(4096) } else { 0 };
+    let path = format!("/var/log/{}app.log", PIECES[dice.below(PIECES.len())].repeat(strange));
+    let origin = Origin { pod: "web-1", namespace: "shop", container: "app", path: &path };
     let mut converter = Converter::new(parser, Writer::new(schema, &origin));
     let clock = Clock { utc_offset: 3600, now: NOW };
     if converter.is_undecided() {

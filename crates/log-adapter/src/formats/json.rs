@@ -27,6 +27,7 @@ pub(super) fn parse(line: &[u8], clock: Clock, record: &mut Record) -> Option<()
         at.eat(b"}")?;
     }
     blanks(&mut at);
+    wellknown::finish(record, line);
     at.rest().is_empty().then_some(())
 }
 
@@ -41,7 +42,8 @@ fn field(at: &mut Cursor, line: &[u8], clock: Clock, record: &mut Record) -> Opt
         _ => whole,
     };
     blanks(at);
-    wellknown::put(record, line, clock, name, Key::Json(name), text, Value::Json(whole));
+    let role = wellknown::role(name.of(line));
+    wellknown::put(record, line, clock, role, Key::Json(name), text, Value::Json(whole));
     Some(())
 }
 

@@ -14,7 +14,8 @@ pub(super) fn parse(line: &[u8], clock: Clock, record: &mut Record) -> Option<()
         if at.eat(b"=").is_some() {
             pairs += 1;
             let (text, value) = value(&mut at)?;
-            wellknown::put(record, line, clock, name, Key::Text(name), text, value);
+            let role = wellknown::role(name.of(line));
+            wellknown::put(record, line, clock, role, Key::Text(name), text, value);
         } else {
             record.fields.push((Key::Text(name), Value::True));
         }
@@ -23,6 +24,7 @@ pub(super) fn parse(line: &[u8], clock: Clock, record: &mut Record) -> Option<()
         }
         at.spaces();
     }
+    wellknown::finish(record, line);
     // A sentence is made of words too.
     (pairs > 0 && pairs * 2 > record.fields.iter().filter(|(_, value)| *value == Value::True).count())
         .then_some(())

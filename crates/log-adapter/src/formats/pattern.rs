@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use regex::bytes::{CaptureLocations, Regex};
 
-use super::wellknown::{self, Role};
+use super::wellknown;
 use crate::cursor::Span;
-use crate::level::Level;
 use crate::record::{Key, Record, Value};
-use crate::time::{self, Clock};
+use crate::time::Clock;
 
 /// An expression, ready to match.
 #[derive(Debug)]
@@ -38,30 +37,10 @@ impl Pattern {
         for (index, name) in &self.groups {
             // A group that took no part in the match is absent, not empty.
             let Some((start, end)) = locations.get(*index) else { continue };
-            put(record, event, clock, name, Span { start, end });
+            let (role, span) = (wellknown::role(name.as_bytes()), Span { start, end });
+            wellknown::put(record, event, clock, role, Key::Group(Rc::clone(name)), span, Value::Text(span));
         }
+        wellknown::finish(record, event);
         true
-    }
-}
-
-fn put(record: &mut Record, event: &[u8], clock: Clock, name: &Rc<str>, span: Span) {
-    let text = span.of(event);
-    let taken = match wellknown::role(name.as_bytes()) {
-        Role::Time if record.time.is_none() => {
-            record.time = time::parse_any(text, clock);
-            record.time.is_some()
-        }
-        Role::Level if record.level.is_none() => {
-            record.level = Level::parse(text).or_else(|| Level::from_number(text));
-            record.level.is_some()
-        }
-        Role::Message if record.message.is_none() => {
-            record.message = Some(Value::Text(span));
-            true
-        }
-        _ => false,
-    };
-    if !taken {
-        record.fields.push((Key::Group(Rc::clone(name)), Value::Text(span)));
     }
 }
