@@ -70,7 +70,7 @@ pub struct LogSpec {
                 "!self.matches('^/var/run/secrets/kubernetes[.]io/serviceaccount(/|$)')",
                 "the app's service account token is mounted there",
             ), rule(
-                "!self.matches('^/((dev|proc|sys)(/.*)?|(bin|etc|lib|lib64|sbin|usr)/?)$')",
+                "!self.matches('^/((dev|proc|sys)(/.*)?|(etc|usr|usr/local|(usr/(local/)?)?(bin|lib|lib64|libexec|sbin))/?)$')",
                 "the container needs what it has there",
             )])
         )
@@ -83,7 +83,7 @@ pub struct LogSpec {
             length(min = 1, max = MAX_FILES),
             inner(length(max = MAX_PATTERN)),
             extend("x-kubernetes-validations" = [rule(
-                "self.all(file, !file.matches('(^|/)([.][.])?(/|$)'))",
+                "self.all(file, !file.matches('(^|/)[.]?[.]?(/|$)'))",
                 "it takes names below the path, as *.log",
             )])
         )
@@ -91,7 +91,7 @@ pub struct LogSpec {
     pub files: Vec<String>,
     /// How their lines look.
     pub format: LogFormat,
-    /// With `format: regex`: the expression, with a named group for each field. `time`, `level` and `message` are understood.
+    /// With `format: regex`: the expression, with a named group for each field. They mean what they do in JSON: `time`, `level`, `message`, `trace_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "String", length(max = MAX_PATH)))]
     pub pattern: Option<String>,
@@ -272,7 +272,7 @@ impl LogSpec {
             let message = format!("{} entries: it takes 1 to {MAX_FILES}, as \"*.log\"", files.len());
             faults.push(("files", message));
         }
-        let is_below = |file: &str| file.split('/').all(|part| part != ".." && !part.is_empty());
+        let is_below = |file: &str| file.split('/').all(|part| !matches!(part, "" | "." | ".."));
         for file in files.iter().filter(|file| file.len() > MAX_PATTERN || !is_below(file)) {
             let message = format!(
                 "{file:?} can't be below {path}: it takes names of at most {MAX_PATTERN} bytes, as \"*.log\""
@@ -337,8 +337,16 @@ fn is_mountable(path: &str) -> bool {
 /// Whether no container would start with an empty directory there.
 fn is_needed(path: &str) -> bool {
     let kernel = ["/dev", "/proc", "/sys"];
-    let system = ["/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr"];
-    kernel.iter().any(|directory| is_below(path, directory)) || system.contains(&path.trim_end_matches('/'))
+    let system = ["/etc", "/usr", "/usr/local"];
+    // The same in each of the three places.
+    let programs = ["bin", "lib", "lib64", "libexec", "sbin"];
+    let directory = path.trim_end_matches('/');
+    let parent_and_name = directory.rsplit_once('/');
+    kernel.iter().any(|kernel| is_below(path, kernel))
+        || system.contains(&directory)
+        || parent_and_name.is_some_and(|(parent, name)| {
+            matches!(parent, "" | "/usr" | "/usr/local") && programs.contains(&name)
+        })
 }
 
 fn is_below(path: &str, directory: &str) -> bool {
@@ -425,6 +433,28 @@ mod tests {
         };
         assert_eq!(spec("(?P<message>.*)").check("x"), []);
         assert!(spec("(.*)").check("x")[0].message.contains("no named group"));
+    }
+
+    #[test]
+    fn logs_lie_in_no_directory_that_the_container_needs() {
+        let faults = |path: &str, file: &str| {
+            let (container, path) = ("app".to_owned(), path.to_owned());
+            LogSpec { container, path, files: vec![file.to_owned()], ..LogSpec::default() }.check("x").len()
+        };
+        let needed =
+            ["/bin", "/usr/", "/usr/bin", "/usr/sbin/", "/usr/lib64", "/usr/local", "/usr/local/lib"];
+        for path in needed.iter().chain(&["/usr/libexec", "/usr/local/sbin", "/etc", "/sys/x"]) {
+            assert_eq!(faults(path, "*.log"), 1, "{path}");
+        }
+        for path in ["/usr/local/app/logs", "/usr/lib/app/logs", "/opt/bin", "/usr/share/bin", "/library"] {
+            assert_eq!(faults(path, "*.log"), 0, "{path}");
+        }
+        for file in ["./a.log", "a/./b.log", "a/.", "../a", "a//b", ""] {
+            assert_eq!(faults("/var/log", file), 1, "{file}");
+        }
+        for file in [".a.log", "a/.b/c", "..a", "**/*.log"] {
+            assert_eq!(faults("/var/log", file), 0, "{file}");
+        }
     }
 
     #[test]

@@ -19,6 +19,13 @@ pub(crate) fn parse(value: &str, profile: &[LogSpec]) -> Result<Vec<LogSpec>, St
             .ok_or_else(|| format!("{item:?} names no container: it takes app=/var/log/app/*.log"))?;
         let (path, file) = split(files)
             .ok_or_else(|| format!("{files:?} is no file in a directory: it takes /var/log/app/*.log"))?;
+        // A directory would be taken for a file in the one above it, and hide that.
+        if !file.contains(['*', '?', '.']) {
+            let directory = files.trim_end_matches('/');
+            return Err(format!(
+                "{files:?} names a directory: it takes {directory}/*.log, or {directory}* for files of that name"
+            ));
+        }
         let below = |spec: &LogSpec| {
             let rest = files.strip_prefix(&spec.path)?.strip_prefix('/')?;
             (spec.container == container).then(|| rest.to_owned())
@@ -85,12 +92,16 @@ mod tests {
             ("app=/a/x.log, app=/a/*.err,web=/a/**/*.log", &["app /a x.log *.err", "web /a **/*.log"]),
             ("app=/a/b*/c.log", &["app /a b*/c.log"]),
             ("app=/a/*.log,app=/a/old/*.txt,app=/ab/*.log", &["app /a *.log old/*.txt", "app /ab *.log"]),
-            ("app=/a/old/*.txt,web=/a/b/x,app=/a/*.log", &["web /a/b x", "app /a *.log old/*.txt"]),
+            ("app=/a/old/*.txt,web=/a/b/x?,app=/a/*.log", &["web /a/b x?", "app /a *.log old/*.txt"]),
         ] {
             assert_eq!(shown(value).unwrap(), wanted, "{value}");
         }
         for wrong in ["/var/log/app/*.log", "app=*.log", "app=/*.log", "app="] {
             assert!(shown(wrong).is_err(), "{wrong}");
+        }
+        for directory in ["app=/var/log/app", "app=/var/log/app/", "app=/var/log/app.d/logs"] {
+            let fault = shown(directory).unwrap_err();
+            assert!(fault.contains("names a directory: it takes /var/log/app"), "{fault}");
         }
         // One annotation of 256 KiB kept every admission waiting for a minute.
         let many: Vec<_> = (0..=MAX_ENTRIES).map(|number| format!("app=/{number}/f")).collect();

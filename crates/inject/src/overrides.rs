@@ -190,7 +190,12 @@ fn parse_bool(value: &str) -> Result<bool, String> {
 
 /// A word of a fixed list, as the profile's own types know it.
 fn parse_word<T: DeserializeOwned>(value: &str) -> Result<T, String> {
-    serde_json::from_value(Value::from(value)).map_err(|error| error.to_string())
+    serde_json::from_value(Value::from(value)).map_err(|error| {
+        let error = error.to_string();
+        let Some((_, known)) = error.split_once(", expected ") else { return error };
+        let known = known.trim_start_matches("one of ").replace('`', "");
+        format!("{value:?} is not known: it takes {known}")
+    })
 }
 
 /// Annotations of ours without quotes around a number or a boolean. The API server never sends them; a manifest may.

@@ -39,7 +39,7 @@ pub(crate) fn plan(
             theirs.iter().filter_map(|theirs| Mounted::of_theirs(theirs, read_only)).chain(of_ours);
         if let Some(why) = taken.find_map(|taken| collision(container.name, &taken, &mount)) {
             reason.get_or_insert(Reason::MountCollision);
-            errors.push(format!("{why}; let the profile use another path"));
+            errors.push(format!("{why}; use another path"));
         }
         mounts.push((container, mount));
     }

@@ -39,7 +39,7 @@ fn long_lists_in_annotations_are_refused_before_they_are_worked_on() {
 #[test]
 fn what_is_said_about_a_pod_does_not_grow_with_it_many_times_over() {
     let containers: Vec<_> = (0..10_000).map(|number| json!({"name": format!("c{number}")})).collect();
-    let logs: Vec<_> = (0..64).map(|number| format!("nope=/a{number}/x")).collect();
+    let logs: Vec<_> = (0..64).map(|number| format!("nope=/a{number}/x.log")).collect();
     let mut pod = annotated("outrigger.dev/logs", &logs.join(","));
     pod["spec"]["containers"].as_array_mut().unwrap().extend(containers);
     let (reason, errors) = refused(pod);

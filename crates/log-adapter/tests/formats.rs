@@ -191,7 +191,7 @@ fn no_name_comes_twice_however_the_line_writes_it() {
     assert_eq!((&fields["_log.offset"], &fields["__log.offset"]), (&4.into(), &5.into()));
     // "time" and "t\u0069me" are one name twice in the line already.
     assert_eq!(fields["_time"], 3);
-    let line = br#"l\u006fg.offset=1 _level=x"#;
+    let line = br"l\u006fg.offset=1 _level=x";
     let fields: Value = serde_json::from_slice(&lines(LogFormat::Logfmt, LogSchema::Flat, line)).unwrap();
     assert_eq!((&fields[r"l\u006fg.offset"], &fields["__level"]), (&"1".into(), &"x".into()));
 }
