@@ -14,6 +14,7 @@ pub mod probe;
 pub mod profile;
 pub mod quantity;
 pub mod reason;
+pub mod shared_volume;
 pub mod skip;
 pub mod span;
 pub mod tls;
