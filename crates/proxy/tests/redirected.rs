@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use network::{Link, Namespace, PATIENCE, POD, WORLD};
+use network::{Link, Namespace, PATIENCE, POD, Program, WORLD};
 use outrigger_api::config::{Inbound, Interception, Protocol, SidecarConfig, Upstream};
 use outrigger_redirect::kernel;
 use outrigger_redirect::rules::Wanted;
@@ -24,14 +24,14 @@ const PROXY: u32 = 15180;
 /// A pod with a proxy, and rules that bring it all traffic.
 struct Pod {
     link: Link,
-    proxy: Child,
+    proxy: (Child, Program),
     config: ConfigFile,
 }
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        let _ = self.proxy.kill();
-        let _ = self.proxy.wait();
+        let _ = self.proxy.0.kill();
+        let _ = self.proxy.0.wait();
     }
 }
 
@@ -88,11 +88,11 @@ impl Pod {
     }
 }
 
-fn start(pod: &Namespace, config: &Path) -> Child {
-    let program = env!("CARGO_BIN_EXE_outrigger-proxy");
-    let mut command = pod.command_as(PROXY, program, &["--config", config.to_str().unwrap()]);
+fn start(pod: &Namespace, config: &Path) -> (Child, Program) {
+    let program = Program::of(env!("CARGO_BIN_EXE_outrigger-proxy"));
+    let mut command = pod.command_as(PROXY, program.path(), &["--config", config.to_str().unwrap()]);
     command.env("POD_IPS", POD.join(","));
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    (command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), program)
 }
 
 fn connect(from: &Namespace, address: &str, port: u16) -> std::io::Result<TcpStream> {
@@ -259,8 +259,8 @@ fn a_proxy_that_is_gone_cuts_traffic_off_and_lets_none_past() {
     web(&pod.link.pod, "::", 8080, "app");
     web(&pod.link.world, "::", 80, "world");
     assert!(get(&pod.link.world, POD[0], 8080, "shop").is_some());
-    pod.proxy.kill().unwrap();
-    pod.proxy.wait().unwrap();
+    pod.proxy.0.kill().unwrap();
+    pod.proxy.0.wait().unwrap();
     for (from, address, port) in [(&pod.link.world, POD[0], 8080), (&pod.link.pod, WORLD[0], 80)] {
         assert_eq!(get(from, address, port, "shop"), None, "{address} {port}");
     }

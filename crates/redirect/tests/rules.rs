@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Output;
 
-use support::{Link, Namespace, POD, WORLD};
+use support::{Link, Namespace, POD, Program, WORLD};
 
 const PROXY: u32 = 15180;
 
@@ -146,8 +146,8 @@ fn removing_leaves_what_others_wrote() {
 #[test]
 fn without_the_capability_it_says_what_is_missing_and_changes_nothing() {
     let link = Link::new();
-    let program = env!("CARGO_BIN_EXE_outrigger-redirect");
-    let output = link.pod.command_as(1001, program, &[]).output().unwrap();
+    let program = Program::of(env!("CARGO_BIN_EXE_outrigger-redirect"));
+    let output = link.pod.command_as(1001, program.path(), &[]).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(told.contains("NET_ADMIN"), "{told}");

@@ -6,7 +6,9 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -71,7 +73,7 @@ impl Namespace {
         self.command_as(0, program, args)
     }
 
-    /// The same, as another user.
+    /// The same, as another user: see [`Program`].
     pub fn command_as(&self, user: u32, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         let user = user.to_string();
@@ -121,5 +123,30 @@ impl Drop for Namespace {
         // Its input ends, and so does it.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
+    }
+}
+
+/// A program where every user may run it: the target directory may lie in a home that is closed to all but root. It goes with this.
+pub struct Program(PathBuf);
+
+impl Program {
+    pub fn of(path: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("outrigger-program-{}-{number}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        // A link and not a copy: what has just been written can't be run while another thread's child, about to start, has it open too.
+        std::fs::hard_link(path, &place).or_else(|_| std::fs::copy(path, &place).map(drop)).unwrap();
+        Self(place)
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
