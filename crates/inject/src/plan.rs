@@ -10,6 +10,7 @@ use outrigger_api::names::{
     INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER,
     SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION,
 };
+use outrigger_api::port::PortRef;
 use outrigger_api::probe::Probe;
 use outrigger_api::profile::{InboundSpec, SharedMount, SidecarProfileSpec};
 use serde_json::Value;
@@ -79,9 +80,10 @@ pub(crate) fn plan(
         probes.keep(pod, answered, &takeover.taken);
     }
     probes.warn_of_strays(pod);
-    let config = sidecar_config(profile_id, &effective, &intercepted, &probes, context.token);
+    let config = sidecar_config(pod, profile_id, &effective, &intercepted, &probes, context.token);
     let secrets = secrets::plan(&config)?;
     refuse_auth_of_bytes(&config)?;
+    refuse_open_ports(&effective, &intercepted)?;
     let (proxy, warnings) = proxy(pod, context, &effective, takeover, &placement, &secrets);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);
     let init = init(context, &effective, &intercepted, &proxy);
@@ -163,6 +165,7 @@ fn refuse_taken_names(pod: Pod, shared: bool, logs: bool, redirect: bool) -> Res
 }
 
 fn sidecar_config(
+    pod: Pod,
     profile: String,
     effective: &Effective,
     intercepted: &Intercepted,
@@ -171,7 +174,7 @@ fn sidecar_config(
 ) -> SidecarConfig {
     let inbound = intercepted.takeover.ports.iter().map(|port| {
         let InboundSpec { tls, auth, timeouts, limits, request_headers, response_headers, overrides, .. } =
-            ports::spec_of(effective, port).cloned().unwrap_or_default();
+            ports::spec_of(effective, pod, port).cloned().unwrap_or_default();
         Inbound {
             name: port.name.clone(),
             listen: port.listen,
@@ -210,6 +213,28 @@ fn refuse_auth_of_bytes(config: &SidecarConfig) -> Result<(), Refusal> {
                 "port {} has auth in the profile and is not taken for HTTP: give it protocol: http, or an entry without auth",
                 inbound.name
             )
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::InvalidProfile, errors }) }
+}
+
+/// The proxy knows of no port that is not declared, and passes on what the rules bring it for one: without what the profile asks.
+fn refuse_open_ports(effective: &Effective, intercepted: &Intercepted) -> Result<(), Refusal> {
+    if intercepted.redirected.is_none() {
+        return Ok(());
+    }
+    let takeover = &intercepted.takeover;
+    let is_open = |number: u16| {
+        takeover.taken.contains(number) && takeover.ports.iter().all(|known| known.port != number)
+    };
+    let guarded = effective.profile.inbound.iter().filter(|spec| spec.auth.is_some() || spec.tls.is_some());
+    let errors: Vec<_> = guarded
+        .filter_map(|spec| match spec.port {
+            PortRef::Number(number) if is_open(number) => Some(format!(
+                "port {number} has auth or tls in the profile, and no container declares it: declare it \
+                 (ports: [{{containerPort: {number}}}]), or it would be open"
+            )),
+            _ => None,
         })
         .collect();
     if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::InvalidProfile, errors }) }

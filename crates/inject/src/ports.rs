@@ -175,8 +175,13 @@ pub(crate) fn wanted<'a>(effective: &'a Effective, port: ContainerPort) -> Optio
 }
 
 /// What the profile says of a port that is taken over.
-pub(crate) fn spec_of<'a>(effective: &'a Effective, port: &MovedPort) -> Option<&'a InboundSpec> {
-    effective.profile.inbound.iter().find(|spec| spec.port.matches(Some(&port.name), port.port))
+pub(crate) fn spec_of<'a>(effective: &'a Effective, pod: Pod, port: &MovedPort) -> Option<&'a InboundSpec> {
+    // Not by the name that it is counted by: of two ports with one name, the second has another.
+    let container = pod.container(&port.container);
+    let declared =
+        container.into_iter().flat_map(Container::tcp_ports).find(|found| found.index == port.index);
+    let name = declared.and_then(|declared| declared.name).unwrap_or(&port.name);
+    effective.profile.inbound.iter().find(|spec| spec.port.matches(Some(name), port.port))
 }
 
 /// Why there is no port to take over: which are declared, and what was asked. A slip of the pen in a list of ports is

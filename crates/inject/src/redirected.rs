@@ -38,6 +38,13 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> (Takeover, Redirected) {
         Redirected { only: (!all).then(|| numbers(&selected)), skipped: numbers(&skipped) }
     };
     let mut takeover = Takeover { ports: Vec::new(), taken: redirected.taken(), warnings: Vec::new() };
+    let guards_all =
+        |spec: &InboundSpec| spec.port == PortRef::All && (spec.auth.is_some() || spec.tls.is_some());
+    if redirected.only.is_none() && effective.profile.inbound.iter().any(guards_all) {
+        takeover.warnings.push(
+            "the profile asks for auth or tls on every port: one that no container declares is open all the same".to_owned(),
+        );
+    }
     for container in containers() {
         if PROXIES_OF_OTHERS.contains(&container.name) {
             takeover.warnings.push(of_another_mesh(container.name));

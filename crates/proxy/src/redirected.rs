@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,7 @@ impl Redirected {
             let port = self.unknown();
             if port.may_warn(Reason::Loop) {
                 tracing::warn!(%client, direction = self.direction.as_str(), reason = Reason::Loop.as_str(),
-                    "refused a connection that was made to the proxy itself");
+                    "refused a connection that was made to the proxy itself, or to an address that the pod does not have");
             }
             Open::count(&port.metrics).end(Reason::Loop);
             return connect::reset(&stream);
@@ -124,13 +124,15 @@ impl Redirected {
     }
 
     /// Where the connection was going. None where it was made to the proxy itself: to serve it would be to call oneself, for
-    /// ever.
+    /// ever; and none where what came in was for an address that nobody outside can call the pod by. The rules see packets before the
+    /// kernel has judged them: a neighbour could reach the app's loopback, or have the pod call others for it.
     fn original(&self, stream: &TcpStream) -> Option<SocketAddr> {
         let local = stream.local_addr().ok()?;
         let original = original_destination(stream, local).ok()?;
         let ours = [INBOUND_PORT, OUTBOUND_PORT].contains(&original.port());
         let to_us = original == canonical(local) || (ours && self.direction == Direction::Inbound);
-        (!to_us).then_some(original)
+        let misled = self.direction == Direction::Inbound && !is_own(original.ip());
+        (!to_us && !misled).then_some(original)
     }
 
     /// Asks DNS about the upstreams that this may be a connection to, if none is known to be.
@@ -232,6 +234,11 @@ impl Redirected {
         let metrics = self.ports.of(labels, http);
         Port::new(spec, Target::Addresses(addresses), metrics, &self.shared)
     }
+}
+
+/// Whether the pod has this address, and others can call it there. Asked of the kernel: `POD_IPS` lacks those of further networks.
+fn is_own(address: IpAddr) -> bool {
+    !address.is_loopback() && UdpSocket::bind((address, 0)).is_ok()
 }
 
 impl Destination {

@@ -161,6 +161,18 @@ fn what_comes_in_is_served_by_where_it_was_going() {
     wait_until("all are counted", || counted(r#"port="web""#) == 2 && counted(r#"port="_other""#) == 2);
 }
 
+/// A neighbour that takes the pod for a gateway, or sends it what is for its loopback: the rules see that before the kernel drops it.
+#[test]
+fn what_is_for_an_address_that_the_pod_does_not_have_is_refused() {
+    let pod = Pod::new("redirected-foreign", Vec::new());
+    let route = ["route", "add", "203.0.113.9", "via", POD[0]];
+    assert!(pod.link.world.command("ip", &route).status().unwrap().success());
+    assert_eq!(get(&pod.link.world, "203.0.113.9", 8080, "shop"), None);
+    let refused =
+        || pod.metric("tcp_connections_closed_total", &[r#"direction="inbound""#, r#"reason="loop""#]);
+    wait_until("it is counted", || refused() == 1);
+}
+
 /// As without a proxy: what listens on loopback alone is not for others, and here they are told so.
 #[test]
 fn an_app_on_loopback_is_not_opened_to_the_world_and_says_why() {
