@@ -198,6 +198,10 @@ impl Model {
             }
             return;
         }
+        // What says nothing changes nothing, also where what was good has become too old meanwhile.
+        if outcome == Outcome::Nothing {
+            return;
+        }
         let in_a_row = tail
             .filter(|outcome| matches!(outcome, Outcome::Success | Outcome::Failure))
             .take_while(|outcome| *outcome == Outcome::Failure)
@@ -209,7 +213,6 @@ impl Model {
             (recent().count(), recent().filter(|(_, outcome)| *outcome == Outcome::Success).count());
         let share = all >= self.settings.min_requests as usize
             && (all - good) * 1000 >= all * usize::from(self.settings.failure_ratio);
-        // What says nothing changes nothing, and time alone makes no share worse here: it is judged with each outcome.
         if in_a_row >= self.settings.consecutive_failures as usize || share {
             self.change(now, Some((now, 1)), false);
         }

@@ -40,7 +40,7 @@ pub(crate) async fn turn_away(mut stream: TcpStream, direction: Direction) {
     // A client that takes longer, or is gone, misses nothing but the explanation.
     let _ = tokio::time::timeout(TURN_AWAY, async {
         // Clients do not expect an answer before they have asked.
-        stream.readable().await?;
+        stream.peek(&mut [0]).await?;
         stream.write_all(&http1::own_answer(&OwnAnswer::of(REASON, direction), true, true)).await?;
         http1::linger(Stream::Plain(stream)).await;
         Ok::<_, io::Error>(())

@@ -2,13 +2,14 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
 use crate::connect::{self, AppStream};
 use crate::identify::{Detected, Spoken, identify_any};
 use crate::port::Port;
+use crate::reason::Reason;
 use crate::seat::{Called, Seat};
 use crate::stream::Stream;
 use crate::tcp::{self, Open};
@@ -31,17 +32,20 @@ pub(crate) enum Found {
 /// Finds out what is spoken on a connection. What is not HTTP is relayed until it ends.
 pub(crate) async fn http_or_relay(stream: TcpStream, port: &Rc<Port>, seat: &Seat) -> Found {
     let mut server = None;
-    if tokio::time::timeout(SPEAKS_FIRST, stream.readable()).await.is_err() {
-        match tcp::call(port).await {
-            Ok(connected) => server = Some(connected),
+    // Not by its readiness: an accepted socket counts as readable until somebody has looked.
+    if tokio::time::timeout(SPEAKS_FIRST, stream.peek(&mut [0])).await.is_err() {
+        let started = Instant::now();
+        match connect::app(port).await {
+            Ok(connected) => server = Some((connected, started.elapsed())),
             Err(reason) => {
+                let _ = tcp::judge_call(port, reason, started.elapsed());
                 Open::count(&port.metrics).end(reason);
                 connect::reset(&stream);
                 return Found::Served;
             }
         }
     }
-    if let Some(connected) = &server {
+    if let Some((connected, _)) = &server {
         let first = {
             let mut first = pin!(first_to_speak(&stream, connected));
             let limit = seat.deadline(port.limits.idle);
@@ -61,7 +65,7 @@ pub(crate) async fn http_or_relay(stream: TcpStream, port: &Rc<Port>, seat: &Sea
     match spoken {
         Ok(Ok(Spoken::Http2)) => Found::Http2(stream),
         Ok(Ok(Spoken::Http1)) => {
-            if let Some(connected) = server {
+            if let Some((connected, _)) = server {
                 // For the first request.
                 port.pool.put(connected);
             }
@@ -84,10 +88,17 @@ async fn first_to_speak(client: &TcpStream, server: &AppStream) -> Side {
     }
 }
 
-async fn relay(stream: TcpStream, server: Option<AppStream>, port: &Rc<Port>) -> Found {
+async fn relay(stream: TcpStream, server: Option<(AppStream, Duration)>, port: &Rc<Port>) -> Found {
     port.metrics.detected[Detected::Tcp as usize].add(1);
     match server {
-        Some(server) => tcp::relay(Stream::Plain(stream), &[], server, &[], Open::count(&port.metrics)).await,
+        Some((server, took)) => {
+            if let Err(reason) = tcp::judge_call(port, Reason::None, took) {
+                Open::count(&port.metrics).end(reason);
+                connect::reset(&stream);
+                return Found::Served;
+            }
+            tcp::relay(Stream::Plain(stream), &[], server, &[], Open::count(&port.metrics)).await;
+        }
         None => tcp::serve(Stream::Plain(stream), port).await,
     }
     Found::Served

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
@@ -30,7 +30,7 @@ pub(crate) async fn serve(client: Stream, port: &Rc<Port>) {
 }
 
 /// Calls the app, if the circuit breaker lets it.
-pub(crate) async fn call(port: &Port) -> Result<AppStream, Reason> {
+async fn call(port: &Port) -> Result<AppStream, Reason> {
     let Some(circuit) = &port.circuit else { return connect::app(port).await };
     let (permit, started) = (circuit.ask().map_err(|answer| answer.reason)?, Instant::now());
     let called = connect::app(port).await;
@@ -39,6 +39,16 @@ pub(crate) async fn call(port: &Port) -> Result<AppStream, Reason> {
         circuit.report(permit, circuit::Ended { reason, status: 0, grpc: None }, started.elapsed());
     }
     called
+}
+
+/// What the circuit breaker says to a call that was made before it was known what for, and counts of it. Of HTTP it is not asked: that a
+/// connection came about is no answer to any request.
+pub(crate) fn judge_call(port: &Port, reason: Reason, took: Duration) -> Result<(), Reason> {
+    let Some(circuit) = &port.circuit else { return Ok(()) };
+    if let Some(permit) = circuit.ask().map_err(|answer| answer.reason)? {
+        circuit.report(permit, circuit::Ended { reason, status: 0, grpc: None }, took);
+    }
+    Ok(())
 }
 
 /// Relays until both sides have closed, or one has failed. When one side closes its half, so do we towards the other,

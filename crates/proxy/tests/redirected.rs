@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use network::{Link, Namespace, PATIENCE, POD, Program, WORLD};
 use outrigger_api::config::{Inbound, Interception, Protocol, SidecarConfig, Upstream};
@@ -225,9 +226,14 @@ fn a_server_that_speaks_first_is_heard() {
         let _ = std::io::copy(&mut stream.try_clone().unwrap(), &mut stream);
     });
     for address in WORLD {
+        // The first connection of all waits for the neighbour's hardware address.
+        connect(&pod.link.pod, address, 3306).unwrap().read_exact(&mut [0; 6]).unwrap();
         let mut stream = connect(&pod.link.pod, address, 3306).unwrap();
+        let connected = Instant::now();
         let mut greeting = [0; 6];
         stream.read_exact(&mut greeting).unwrap();
+        // It once waited a second for the client's first line.
+        assert!(connected.elapsed() < Duration::from_millis(900), "{:?}", connected.elapsed());
         assert_eq!(&greeting, b"hello!");
         stream.write_all(b"GET me\r\n").unwrap();
         let mut echo = [0; 8];
@@ -235,7 +241,7 @@ fn a_server_that_speaks_first_is_heard() {
         assert_eq!(&echo, b"GET me\r\n");
     }
     let opened = || pod.metric("tcp_connections_opened_total", &[r#"upstream="_other""#, r#"port="3306""#]);
-    wait_until("both are counted", || opened() == 2);
+    wait_until("all are counted", || opened() == 4);
 }
 
 #[test]
