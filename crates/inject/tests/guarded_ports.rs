@@ -8,7 +8,7 @@ use outrigger_inject::Outcome;
 use scenario::Scenario;
 use serde_json::{Value, json};
 
-fn outcome(containers: Value, inbound: Value) -> Outcome {
+fn outcome(containers: &Value, inbound: &Value) -> Outcome {
     let redirect = json!({"outrigger.dev/interception": "redirect"});
     let pod = json!({"metadata": {"annotations": redirect}, "spec": {"containers": containers}});
     let scenario = Scenario::with_profile(pod, &json!({"inbound": inbound}));
@@ -23,10 +23,10 @@ fn auth() -> Value {
 #[test]
 fn a_guarded_port_that_nobody_declares_is_refused() {
     let inbound = json!([{"port": 9090, "protocol": "http", "auth": auth()}]);
-    let refused = outcome(json!([{"name": "app"}]), inbound.clone());
+    let refused = outcome(&json!([{"name": "app"}]), &inbound);
     let Outcome::Rejected { errors, .. } = refused else { panic!("{refused:?}") };
     assert!(errors[0].contains("port 9090") && errors[0].contains("declare it"), "{errors:?}");
-    let declared = outcome(json!([{"name": "app", "ports": [{"containerPort": 9090}]}]), inbound);
+    let declared = outcome(&json!([{"name": "app", "ports": [{"containerPort": 9090}]}]), &inbound);
     assert!(matches!(declared, Outcome::Injected { .. }), "{declared:?}");
 }
 
@@ -34,7 +34,7 @@ fn a_guarded_port_that_nobody_declares_is_refused() {
 fn guards_of_every_port_come_with_a_warning() {
     let inbound = json!([{"port": "*", "protocol": "http", "auth": auth()}]);
     let injected =
-        outcome(json!([{"name": "app", "ports": [{"name": "http", "containerPort": 8080}]}]), inbound);
+        outcome(&json!([{"name": "app", "ports": [{"name": "http", "containerPort": 8080}]}]), &inbound);
     let Outcome::Injected { report, .. } = injected else { panic!("{injected:?}") };
     assert!(report.warnings.iter().any(|warning| warning.contains("no container declares")), "{report:?}");
 }
@@ -45,7 +45,7 @@ fn the_second_port_of_a_name_is_guarded_as_the_first() {
     let container =
         |name: &str, port: u16| json!({"name": name, "ports": [{"name": "http", "containerPort": port}]});
     let inbound = json!([{"port": "http", "auth": auth()}, {"port": "*"}]);
-    let injected = outcome(json!([container("one", 8080), container("two", 8081)]), inbound);
+    let injected = outcome(&json!([container("one", 8080), container("two", 8081)]), &inbound);
     let Outcome::Injected { patch, .. } = injected else { panic!("{injected:?}") };
     let patch = json!(patch).to_string();
     // The document stands in the patch as text.
