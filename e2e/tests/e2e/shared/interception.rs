@@ -1,11 +1,11 @@
 //! How traffic comes to the proxy: redirected by the kernel, or by ports, and calls of the app as well as calls to it.
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
-use kube::api::PostParams;
+use kube::api::{LogParams, PostParams};
 use outrigger_api::config::Interception;
 use outrigger_api::names;
 use outrigger_e2e::injected::{assert_injected, config};
@@ -272,6 +272,61 @@ async fn a_database_that_speaks_first_is_reached() {
             Ok(())
         })
         .await;
+    })
+    .await;
+}
+
+/// Each pod has an address and a name of its own, and the headless Service leads to all of them at once.
+#[tokio::test]
+async fn the_pods_of_a_statefulset_are_called_by_their_own_names() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.annotate(INTERCEPTION, "redirect").await;
+        let headless = json!({"spec": {"clusterIP": "None", "ports": [{"port": 8080, "targetPort": 8080}]}});
+        ns.create::<Service>(with(service("web"), headless)).await.unwrap();
+        let mut web = server_deployment("web", 2);
+        web["spec"]["serviceName"] = "web".into();
+        ns.create::<StatefulSet>(web).await.unwrap();
+        let (first, second) = (ns.pod_ready("web-0").await, ns.pod_ready("web-1").await);
+        ns.create::<Pod>(calling_pod("one", "http://web-0.web:8080/", 100)).await.unwrap();
+        has_called(&ns, "one").await;
+        assert_counted(&ns, std::slice::from_ref(&first), r#"{direction="inbound",port="http"}"#, 100).await;
+        ns.create::<Pod>(calling_pod("any", "http://web:8080/", 60)).await.unwrap();
+        let any = has_called(&ns, "any").await;
+        assert_counted(&ns, &[first, second], r#"{direction="inbound",port="http"}"#, 160).await;
+        assert_counted(&ns, &[any], r#"{direction="outbound",port="8080",upstream="_other"}"#, 60).await;
+    })
+    .await;
+}
+
+/// Without its rules no traffic would pass the proxy, so nothing of the pod starts.
+#[tokio::test]
+async fn a_pod_whose_rules_can_not_be_written_stays_not_ready_and_says_why() {
+    in_namespace(&[ENABLED], |ns| async move {
+        ns.annotate(INTERCEPTION, "redirect").await;
+        let mut pod = serde_json::to_value(ns.dry_run(server_pod("web")).await.unwrap()).unwrap();
+        pod["metadata"] = with(
+            json!({"name": "web", "labels": {"outrigger.dev/inject": "disabled"}}),
+            json!({"annotations": pod["metadata"]["annotations"]}),
+        );
+        // As a policy engine may take it away after us.
+        let init = &mut pod["spec"]["initContainers"][0];
+        assert_eq!(init["name"], names::INIT_CONTAINER);
+        init["securityContext"]["capabilities"] = json!({"drop": ["ALL"]});
+        ns.create::<Pod>(pod).await.unwrap();
+        eventually("the first container to have failed", DEADLINE, || async {
+            let pod = ns.api::<Pod>().get("web").await?;
+            let status = pod.status.clone().unwrap_or_default();
+            let init = status.init_container_statuses.into_iter().flatten().next().context("not started")?;
+            ensure!(init.restart_count > 0, "{}", summary(&pod));
+            ensure!(!is_ready(&pod), "it is ready without its rules");
+            let app = status.container_statuses.into_iter().flatten().next().context("no app")?;
+            ensure!(app.started != Some(true), "the app runs without its rules");
+            Ok(())
+        })
+        .await;
+        let of_init = LogParams { container: Some(names::INIT_CONTAINER.to_owned()), ..LogParams::default() };
+        let said = ns.api::<Pod>().logs("web", &of_init).await.unwrap();
+        assert!(said.contains("NET_ADMIN"), "{said}");
     })
     .await;
 }
