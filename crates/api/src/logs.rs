@@ -7,7 +7,7 @@ use crate::Fault;
 use crate::names::is_label;
 use crate::profile::MAX_PATH;
 #[cfg(feature = "crd")]
-use crate::schema::{rule, without_default};
+use crate::schema::{container_rule, rule, without_default};
 
 /// The most file patterns of one entry, and the longest of them in bytes.
 pub const MAX_FILES: usize = 16;
@@ -50,10 +50,7 @@ pub struct LogSpec {
         schemars(
             length(max = 63),
             transform = without_default,
-            extend("x-kubernetes-validations" = [rule(
-                "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-                "it takes the name of a container of the pod: a-z, 0-9 and -",
-            )])
+            extend("x-kubernetes-validations" = [container_rule()])
         )
     )]
     pub container: String,

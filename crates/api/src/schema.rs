@@ -27,6 +27,16 @@ pub(crate) fn one_for_each_path(message: &str) -> Value {
     )
 }
 
+/// That a text is a label, as [`crate::names::is_label`].
+pub(crate) fn label_rule(message: &str) -> Value {
+    rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", message)
+}
+
+/// That a text is the name of a container.
+pub(crate) fn container_rule() -> Value {
+    label_rule("it takes the name of a container of the pod: a-z, 0-9 and -")
+}
+
 const SUBDOMAIN: &str = "'^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'";
 
 /// That a text is the name of a Secret, as [`crate::names::is_subdomain`].

@@ -9,7 +9,7 @@ use crate::profile::MAX_ENTRIES;
 use crate::profile::MAX_PATH;
 use crate::quantity::Quantity;
 #[cfg(feature = "crd")]
-use crate::schema::{one_for_each_path, rule, without_default};
+use crate::schema::{container_rule, one_for_each_path, rule, without_default};
 
 /// An emptyDir shared by the pod's containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +46,7 @@ pub struct SharedMount {
         schemars(
             length(max = 63),
             transform = without_default,
-            extend("x-kubernetes-validations" = [rule(
-                "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-                "it takes the name of a container of the pod: a-z, 0-9 and -",
-            )])
+            extend("x-kubernetes-validations" = [container_rule()])
         )
     )]
     pub container: String,

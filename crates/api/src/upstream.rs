@@ -7,7 +7,7 @@ use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::config::Protocol;
 use crate::names::is_label;
 #[cfg(feature = "crd")]
-use crate::schema::{rule, without_default};
+use crate::schema::{label_rule, rule, without_default};
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
 
 /// The longest host name (RFC 1035 section 2.3.4).
@@ -30,10 +30,7 @@ pub struct UpstreamSpec {
         schemars(
             length(max = 63),
             transform = without_default,
-            extend("x-kubernetes-validations" = [rule(
-                "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-                "it takes a name of its own: a-z, 0-9 and -",
-            )])
+            extend("x-kubernetes-validations" = [label_rule("it takes a name of its own: a-z, 0-9 and -")])
         )
     )]
     pub name: String,
