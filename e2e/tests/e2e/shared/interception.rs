@@ -15,6 +15,7 @@ use outrigger_e2e::{Namespace, eventually, metrics};
 use serde_json::{Value, json};
 
 use super::in_namespace;
+use super::rollout::rolls_out_under_load;
 use crate::ENABLED;
 
 const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
@@ -190,34 +191,11 @@ async fn a_redirected_job_completes() {
     .await;
 }
 
-/// As in `ports` mode: the app waits a moment before it ends, clients keep their connections open.
 #[tokio::test]
 async fn a_rollout_of_redirected_pods_fails_no_request() {
     in_namespace(&[ENABLED], |ns| async move {
         ns.annotate(INTERCEPTION, "redirect").await;
-        let mut web = with(
-            server_deployment("web", 2),
-            json!({"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 0}}}}),
-        );
-        let app = &mut web["spec"]["template"]["spec"]["containers"][0];
-        app["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 3}}});
-        ns.create::<Service>(service_by_number("web", "web")).await.unwrap();
-        ns.create::<Deployment>(web).await.unwrap();
-        ns.rolled_out("web").await;
-
-        let mut load = fetch_job("load", "http://web/", 1500);
-        let args = load["spec"]["template"]["spec"]["containers"][0]["args"].as_array_mut().unwrap();
-        args.push(json!("--rate=100"));
-        ns.create::<Job>(load).await.unwrap();
-        eventually("the load to begin", DEADLINE, || async {
-            let pods = ns.pods("job-name=load").await?;
-            ensure!(pods.iter().any(is_ready), "{} pods", pods.len());
-            Ok(())
-        })
-        .await;
-        ns.restart("web").await;
-        ns.rolled_out("web").await;
-        ns.job_completed("load").await;
+        rolls_out_under_load(&ns, service_by_number("web", "web")).await;
     })
     .await;
 }

@@ -8,6 +8,7 @@ mod lifecycle;
 mod logs;
 mod pods;
 mod profiles;
+mod rollout;
 
 use outrigger_e2e::{Namespace, Release, with_namespace};
 

@@ -11,11 +11,12 @@ use outrigger_api::names;
 use outrigger_api::profile::LogLevel;
 use outrigger_e2e::injected::{assert_injected, assert_untouched, config, proxy};
 use outrigger_e2e::manifest::{fetch_job, server_deployment, server_pod, service, with};
-use outrigger_e2e::namespace::{DEADLINE, is_ready};
+use outrigger_e2e::namespace::DEADLINE;
 use outrigger_e2e::{Namespace, eventually, metrics};
 use serde_json::{Value, json};
 
 use super::in_namespace;
+use super::rollout::rolls_out_under_load;
 use crate::ENABLED;
 
 const DISABLED: (&str, &str) = (names::INJECT_LABEL, names::DISABLED);
@@ -127,37 +128,9 @@ async fn assert_counted(ns: &Namespace, pods: &[Pod], sent: u64) {
     .await;
 }
 
-/// The app waits a moment before it ends, as apps behind a Service must; clients keep their connections open. Without
-/// sidecars no request is lost then, so with them none may be.
 #[tokio::test]
 async fn a_rollout_fails_no_request() {
-    in_namespace(&[ENABLED], |ns| async move {
-        let mut web = with(
-            server_deployment("web", 2),
-            json!({"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 0}}}}),
-        );
-        let app = &mut web["spec"]["template"]["spec"]["containers"][0];
-        app["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 3}}});
-        ns.create::<Service>(service("web")).await.unwrap();
-        ns.create::<Deployment>(web).await.unwrap();
-        ns.rolled_out("web").await;
-
-        // 15 seconds, which a rollout takes less of.
-        let mut load = fetch_job("load", "http://web/", 1500);
-        let args = load["spec"]["template"]["spec"]["containers"][0]["args"].as_array_mut().unwrap();
-        args.push(json!("--rate=100"));
-        ns.create::<Job>(load).await.unwrap();
-        eventually("the load to begin", DEADLINE, || async {
-            let pods = ns.pods("job-name=load").await?;
-            ensure!(pods.iter().any(is_ready), "{} pods", pods.len());
-            Ok(())
-        })
-        .await;
-        ns.restart("web").await;
-        ns.rolled_out("web").await;
-        ns.job_completed("load").await;
-    })
-    .await;
+    in_namespace(&[ENABLED], |ns| async move { rolls_out_under_load(&ns, service("web")).await }).await;
 }
 
 /// A sidecar that went on running would keep the Job from ever completing.
