@@ -13,16 +13,17 @@ use crate::traffic::span;
 const MAX_RULES: usize = 16;
 const MAX_ITEMS: usize = 8;
 const MAX_TEXT: usize = 256;
+const MAX_REALM: usize = 64;
 
-/// Requests need a credential: a token or an API key, whichever of the two are named here.
+/// Requests need a credential: a token, a password or an API key, whichever of these are named here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[cfg_attr(
     feature = "crd",
     derive(schemars::JsonSchema),
     schemars(extend("x-kubernetes-validations" = [rule(
-        "has(self.jwt) || has(self.apiKey)",
-        "it needs a way to authenticate: jwt or apiKey",
+        "has(self.jwt) || has(self.basic) || has(self.apiKey)",
+        "it needs a way to authenticate: jwt, basic or apiKey",
     )]))
 )]
 pub struct AuthSpec {
@@ -30,6 +31,10 @@ pub struct AuthSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "JwtSpec"))]
     pub jwt: Option<JwtSpec>,
+    /// Names and passwords in `Authorization: Basic` (RFC 7617). Default: none are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "BasicSpec"))]
+    pub basic: Option<BasicSpec>,
     /// API keys in a header. Default: none are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "ApiKeySpec"))]
@@ -94,6 +99,36 @@ pub struct ClaimHeader {
     pub header: String,
 }
 
+/// Which names and passwords are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["secretName"])))]
+pub struct BasicSpec {
+    /// The Secret with the users: `htpasswd`, a line `name:hash` for each, as `htpasswd -B` writes them, or with argon2. A changed
+    /// one is taken up as it comes.
+    #[cfg_attr(
+        feature = "crd",
+        schemars(length(max = 253), transform = without_default, extend("x-kubernetes-validations" = [subdomain_rule()]))
+    )]
+    pub secret_name: String,
+    /// What browsers show who ask for the password. Default: `outrigger`.
+    #[cfg_attr(
+        feature = "crd",
+        schemars(length(min = 1, max = MAX_REALM), extend("x-kubernetes-validations" = [rule(
+            r"self.matches('^[ !#-\\[\\]-~]+$')",
+            "it takes printable ASCII without \" and \\",
+        )]))
+    )]
+    pub realm: String,
+    /// The header that tells the app the user's name. What clients send in it never reaches the app. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "crd",
+        schemars(with = "String", length(max = 64), extend("x-kubernetes-validations" = [header_name_rule()]))
+    )]
+    pub name_header: Option<String>,
+}
+
 /// Which API keys are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -147,7 +182,7 @@ pub struct RuleSpec {
         )
     )]
     pub path_prefixes: Vec<String>,
-    /// Claims that the credential must have, all of them. Who came by an API key has its name as `sub`.
+    /// Claims that the credential must have, all of them. Who came by a password or an API key has its name as `sub`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "crd", schemars(length(max = MAX_ITEMS)))]
     pub claims: Vec<ClaimSpec>,
@@ -189,6 +224,12 @@ impl Default for JwtSpec {
     }
 }
 
+impl Default for BasicSpec {
+    fn default() -> Self {
+        Self { secret_name: String::new(), realm: "outrigger".to_owned(), name_header: None }
+    }
+}
+
 impl Default for ApiKeySpec {
     fn default() -> Self {
         Self { secret_name: String::new(), header: "X-API-Key".to_owned(), name_header: None }
@@ -198,8 +239,25 @@ impl Default for ApiKeySpec {
 impl AuthSpec {
     /// The Secrets that it takes.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let jwt = self.jwt.iter().map(|jwt| jwt.secret_name.as_str());
-        jwt.chain(self.api_key.iter().map(|keys| keys.secret_name.as_str()))
+        self.named_secrets().map(|(_, name)| name)
+    }
+
+    /// Each with the field that names it.
+    fn named_secrets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let jwt = self.jwt.iter().map(|jwt| ("jwt", jwt.secret_name.as_str()));
+        let basic = self.basic.iter().map(|basic| ("basic", basic.secret_name.as_str()));
+        jwt.chain(basic).chain(self.api_key.iter().map(|keys| ("apiKey", keys.secret_name.as_str())))
+    }
+
+    /// The headers that it names for credentials and names, each with its field.
+    fn named_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let of_basic = self.basic.iter().filter_map(|basic| basic.name_header.as_deref());
+        let key = self.api_key.iter().map(|keys| ("apiKey.header", keys.header.as_str()));
+        let of_key = self.api_key.iter().filter_map(|keys| keys.name_header.as_deref());
+        of_basic
+            .map(|name| ("basic.nameHeader", name))
+            .chain(key)
+            .chain(of_key.map(|name| ("apiKey.nameHeader", name)))
     }
 
     /// The faults of a port's authentication that stands at `at`.
@@ -207,15 +265,17 @@ impl AuthSpec {
         let mut faults = Vec::new();
         let mut fault =
             |field: String, message: String| faults.push(Fault::new(format!("{at}{field}"), message));
-        if self.jwt.is_none() && self.api_key.is_none() {
-            fault(String::new(), "it needs a way to authenticate: jwt or apiKey".to_owned());
+        if self.jwt.is_none() && self.basic.is_none() && self.api_key.is_none() {
+            fault(String::new(), "it needs a way to authenticate: jwt, basic or apiKey".to_owned());
         }
-        let jwt_secret = self.jwt.iter().map(|jwt| ("jwt", &jwt.secret_name));
-        for (field, name) in jwt_secret.chain(self.api_key.iter().map(|keys| ("apiKey", &keys.secret_name))) {
-            if !is_subdomain(name) {
-                let message = format!("{name:?} is no name of a Secret: at most 253 of a-z, 0-9, - and .");
-                fault(format!(".{field}.secretName"), message);
-            }
+        for (field, name) in self.named_secrets().filter(|(_, name)| !is_subdomain(name)) {
+            let message = format!("{name:?} is no name of a Secret: at most 253 of a-z, 0-9, - and .");
+            fault(format!(".{field}.secretName"), message);
+        }
+        if let Some(realm) = self.basic.as_ref().map(|basic| &basic.realm).filter(|realm| !is_realm(realm)) {
+            let message =
+                format!("{realm:?}: it takes 1 to {MAX_REALM} of printable ASCII without \" and \\");
+            fault(".basic.realm".to_owned(), message);
         }
         for (i, ClaimHeader { claim, header }) in
             self.jwt.iter().flat_map(|jwt| &jwt.claims_to_headers).enumerate()
@@ -230,12 +290,8 @@ impl AuthSpec {
                 fault(format!(".jwt.claimsToHeaders[{i}].header"), header_name_fault(header));
             }
         }
-        let named = self.api_key.iter().flat_map(|keys| {
-            let name = keys.name_header.as_deref().map(|name| ("nameHeader", name));
-            [("header", keys.header.as_str())].into_iter().chain(name)
-        });
-        for (field, header) in named.filter(|(_, header)| !is_header_name(header)) {
-            fault(format!(".apiKey.{field}"), header_name_fault(header));
+        for (field, header) in self.named_headers().filter(|(_, header)| !is_header_name(header)) {
+            fault(format!(".{field}"), header_name_fault(header));
         }
         let jwt = self.jwt.as_ref();
         let lists = [
@@ -255,6 +311,12 @@ impl AuthSpec {
         }
         faults
     }
+}
+
+/// A text between quotation marks, RFC 9110 5.6.4, that needs no escapes.
+fn is_realm(text: &str) -> bool {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    (1..=MAX_REALM).contains(&text.len()) && text.bytes().all(plain)
 }
 
 impl RuleSpec {

@@ -68,11 +68,14 @@ impl Guard {
 }
 
 /// What a request gets that has no good credential, or one that does not allow it.
-fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -> Option<OwnAnswer> {
+async fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -> Option<OwnAnswer> {
     // There are some as long as the port asks for credentials; without, nobody could have a good one.
     let keys = exchange.port.keys();
     let now = Timestamp::now().as_second();
-    let judged = keys.map_or(Err(Denied::Missing), |keys| auth.judge(&keys, request, now));
+    let judged = match keys {
+        Some(keys) => auth.judge(&keys, request, now).await,
+        None => Err(Denied::Missing),
+    };
     exchange.port.metrics.auth[Decision::of(&judged) as usize].add(1);
     match judged {
         Ok((_, edits)) => {
@@ -80,6 +83,7 @@ fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -> Opti
             None
         }
         Err(Denied::Forbidden) => Some(exchange.own(Reason::Forbidden)),
+        Err(Denied::Busy) => Some(exchange.own(Reason::TooManyRequests)),
         Err(denied) => {
             let answer = exchange.own(Reason::Unauthenticated);
             Some(answer.with("WWW-Authenticate", auth.challenge(denied)))
@@ -87,13 +91,33 @@ fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -> Opti
     }
 }
 
-/// What a request is answered that may not go on; `None` where it may.
+/// What a request is answered that may not go on; `None` where it may. For ports that ask for credentials, which may take longer to
+/// judge than there is time on this thread.
+pub(crate) async fn refusal_by_credential(
+    auth: &Auth,
+    request: &Request<'_>,
+    is_tls: bool,
+    exchange: &Exchange,
+) -> Option<OwnAnswer> {
+    let guard = exchange.port.guard.as_ref();
+    if let Some(plain) = guard.and_then(|guard| guard.plain(request, is_tls, exchange)) {
+        return Some(plain);
+    }
+    match authenticate(auth, request, exchange).await {
+        None => limit_or_break(exchange),
+        refused => refused,
+    }
+}
+
+/// As [`refusal_by_credential`], for ports that ask for none.
 pub(crate) fn refusal(request: &Request<'_>, is_tls: bool, exchange: &Exchange) -> Option<OwnAnswer> {
-    let (port, guard) = (&exchange.port, exchange.port.guard.as_ref());
-    let plain = guard.and_then(|guard| guard.plain(request, is_tls, exchange));
-    let refused = plain
-        .or_else(|| authenticate(port.auth.as_ref()?, request, exchange))
-        .or_else(|| guard?.limit(exchange));
+    let plain = exchange.port.guard.as_ref().and_then(|guard| guard.plain(request, is_tls, exchange));
+    plain.or_else(|| limit_or_break(exchange))
+}
+
+fn limit_or_break(exchange: &Exchange) -> Option<OwnAnswer> {
+    let port = &exchange.port;
+    let refused = port.guard.as_ref().and_then(|guard| guard.limit(exchange));
     if refused.is_some() {
         return refused;
     }

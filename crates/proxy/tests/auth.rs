@@ -119,6 +119,7 @@ fn spec() -> AuthSpec {
             {"methods": ["GET"], "pathPrefixes": ["/shop"]},
         ]))
         .unwrap(),
+        ..AuthSpec::default()
     }
 }
 

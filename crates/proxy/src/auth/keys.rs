@@ -1,4 +1,4 @@
-//! What credentials are judged by, read from Secrets: an issuer's keys (RFC 7517) and the hashes of API keys.
+//! What credentials are judged by, read from Secrets: an issuer's keys (RFC 7517), users, and the hashes of API keys.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,9 +14,11 @@ use ring::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
 use ring::{digest, hmac, signature};
 use serde::Deserialize;
 
+use crate::auth::users::{BadLine, Users};
 use crate::secrets::Held;
 
 const JWKS: &str = "jwks.json";
+const HTPASSWD: &str = "htpasswd";
 
 /// Why a Secret's keys can't be used. The message names the file, and never what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,14 @@ pub enum KeysError {
         /// Why.
         why: &'static str,
     },
+    /// It has a line that is no user.
+    #[error("{} can't be used: {error}", path.display())]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        error: BadLine,
+    },
 }
 
 /// The keys of one port.
@@ -44,6 +54,7 @@ pub(crate) struct Keys {
     issuer: Vec<Key>,
     /// Names of clients, by the SHA-256 of their keys.
     clients: HashMap<[u8; 32], String>,
+    pub(super) users: Users,
     spec: AuthSpec,
     secrets: PathBuf,
     fingerprint: u64,
@@ -120,7 +131,9 @@ impl Keys {
         let fingerprint = fingerprint(spec, secrets);
         let issuer = spec.jwt.as_ref().map(|jwt| issuer(&secrets.join(&jwt.secret_name).join(JWKS)));
         let clients = spec.api_key.as_ref().map(|keys| clients(&secrets.join(&keys.secret_name)));
+        let users = spec.basic.as_ref().map(|basic| users(&secrets.join(&basic.secret_name).join(HTPASSWD)));
         Ok(Self {
+            users: users.transpose()?.unwrap_or_else(Users::none),
             issuer: issuer.transpose()?.unwrap_or_default(),
             clients: clients.transpose()?.unwrap_or_default(),
             spec: spec.clone(),
@@ -247,6 +260,11 @@ fn material(jwk: &Jwk) -> Result<Option<Material>, &'static str> {
     })
 }
 
+fn users(path: &Path) -> Result<Users, KeysError> {
+    let text = fs::read_to_string(path).map_err(|error| KeysError::Read { path: path.to_owned(), error })?;
+    Users::parse(&text).map_err(|error| KeysError::Users { path: path.to_owned(), error })
+}
+
 fn clients(directory: &Path) -> Result<HashMap<[u8; 32], String>, KeysError> {
     let mut clients = HashMap::new();
     let entries =
@@ -291,6 +309,7 @@ fn fingerprint(spec: &AuthSpec, secrets: &Path) -> u64 {
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
     let mut files = Vec::new();
     files.extend(spec.jwt.iter().map(|jwt| secrets.join(&jwt.secret_name).join(JWKS)));
+    files.extend(spec.basic.iter().map(|basic| secrets.join(&basic.secret_name).join(HTPASSWD)));
     let of_keys =
         spec.api_key.iter().flat_map(|keys| entries(&secrets.join(&keys.secret_name)).unwrap_or_default());
     files.extend(of_keys.map(|(_, path)| path));

@@ -1,10 +1,13 @@
-//! Who may ask what. Decisions only: time is an argument, and keys come as they were read.
+//! Who may ask what. Decisions: time is an argument, and keys come as they were read.
 //!
-//! `jwt` takes tokens apart, `keys` holds what they and API keys are judged by, `rules` says what the credential allows.
+//! `jwt` takes tokens apart, `keys` holds what credentials are judged by, `users` names and hashes of passwords, which `basic` has
+//! compared beside the worker; `rules` says what the credential allows.
 
+mod basic;
 mod jwt;
 mod keys;
 mod rules;
+mod users;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,12 +31,12 @@ const KNOWN: usize = 256;
 type Claims = Map<String, Value>;
 
 /// What a port asks of requests.
-#[derive(Debug)]
 pub(crate) struct Auth {
     spec: AuthSpec,
     /// Takes out what would be taken for ours.
     strip: Edits,
     known: RefCell<Known>,
+    passwords: basic::Verifier,
 }
 
 /// Tokens by their SHA-256, as these keys have verified them.
@@ -44,9 +47,9 @@ struct Known {
 }
 
 /// Who has been here is nobody's business.
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known").finish_non_exhaustive()
+        f.debug_struct("Auth").field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 
@@ -59,6 +62,8 @@ pub(crate) enum Denied {
     Invalid(&'static str),
     /// It has a good one, which does not allow this.
     Forbidden,
+    /// Too many wait to have theirs looked at.
+    Busy,
 }
 
 /// How requests were judged: the `result` label.
@@ -69,16 +74,18 @@ pub(crate) enum Decision {
     Missing,
     Invalid,
     Forbidden,
+    Busy,
 }
 
 impl Decision {
     /// Each at its own number, with its label.
-    pub(crate) const ALL: [(Self, &str); 5] = [
+    pub(crate) const ALL: [(Self, &str); 6] = [
         (Self::Allowed, "allowed"),
         (Self::Exempt, "exempt"),
         (Self::Missing, "missing"),
         (Self::Invalid, "invalid"),
         (Self::Forbidden, "forbidden"),
+        (Self::Busy, "busy"),
     ];
 
     pub(crate) fn of(judged: &Result<(Self, Edits), Denied>) -> Self {
@@ -87,6 +94,7 @@ impl Decision {
             Err(Denied::Missing) => Self::Missing,
             Err(Denied::Invalid(_)) => Self::Invalid,
             Err(Denied::Forbidden) => Self::Forbidden,
+            Err(Denied::Busy) => Self::Busy,
         }
     }
 }
@@ -97,17 +105,14 @@ impl Auth {
         for told in spec.jwt.iter().flat_map(|jwt| &jwt.claims_to_headers) {
             strip.remove(&told.header);
         }
-        if let Some(keys) = &spec.api_key {
-            strip.remove(&keys.header);
-            if let Some(name) = &keys.name_header {
-                strip.remove(name);
-            }
-        }
-        Self { spec: spec.clone(), strip, known: RefCell::default() }
+        let of_basic = spec.basic.iter().flat_map(|basic| &basic.name_header);
+        let of_keys = spec.api_key.iter().flat_map(|keys| keys.name_header.iter().chain([&keys.header]));
+        of_basic.chain(of_keys).for_each(|header| strip.remove(header));
+        Self { spec: spec.clone(), strip, known: RefCell::default(), passwords: basic::Verifier::new() }
     }
 
     /// Judges a request, at this time in seconds since the Unix epoch. One that may go on does so with these headers.
-    pub(crate) fn judge(
+    pub(crate) async fn judge(
         &self,
         keys: &Arc<Keys>,
         request: &Request<'_>,
@@ -117,7 +122,7 @@ impl Auth {
         if self.spec.exempt_paths.iter().any(|exempt| exempt.as_bytes() == path) {
             return Ok((Decision::Exempt, self.strip.clone()));
         }
-        let (claims, edits) = self.authenticate(keys, request, now)?;
+        let (claims, edits) = self.authenticate(keys, request, now).await?;
         if rules::allow(&self.spec.rules, request.method, path, &claims) {
             Ok((Decision::Allowed, edits))
         } else {
@@ -125,7 +130,7 @@ impl Auth {
         }
     }
 
-    fn authenticate(
+    async fn authenticate(
         &self,
         keys: &Arc<Keys>,
         request: &Request<'_>,
@@ -133,7 +138,7 @@ impl Auth {
     ) -> Result<(Rc<Claims>, Edits), Denied> {
         let mut edits = self.strip.clone();
         if let Some(spec) = &self.spec.jwt
-            && let Some(token) = bearer(request)?
+            && let Some(token) = authorization(request, b"Bearer ")?
         {
             let claims = self.verified(keys, token)?;
             jwt::check(&claims, spec, now).map_err(Denied::Invalid)?;
@@ -146,15 +151,19 @@ impl Auth {
             }
             return Ok((claims, edits));
         }
+        if let Some(spec) = &self.spec.basic
+            && let Some(credential) = authorization(request, b"Basic ")?
+        {
+            let name = self.passwords.verify(keys, credential).await?;
+            // The password is nothing for the app.
+            edits.remove("Authorization");
+            return Ok((named(&name, spec.name_header.as_deref(), &mut edits), edits));
+        }
         if let Some(spec) = &self.spec.api_key
             && let Some(key) = one(request, &spec.header.to_ascii_lowercase())?
         {
             let name = keys.client(key).ok_or(Denied::Invalid("no such key"))?;
-            if let (Some(header), Ok(value)) = (&spec.name_header, HeaderValue::from_str(name)) {
-                edits.set(header, value);
-            }
-            let claims = Claims::from_iter([("sub".to_owned(), name.into())]);
-            return Ok((Rc::new(claims), edits));
+            return Ok((named(name, spec.name_header.as_deref(), &mut edits), edits));
         }
         Err(Denied::Missing)
     }
@@ -185,8 +194,11 @@ impl Auth {
                 Denied::Invalid(why) => {
                     format!(r#"Bearer realm="outrigger", error="invalid_token", error_description="{why}""#)
                 }
-                Denied::Missing | Denied::Forbidden => r#"Bearer realm="outrigger""#.to_owned(),
+                _ => r#"Bearer realm="outrigger""#.to_owned(),
             });
+        }
+        if let Some(basic) = &self.spec.basic {
+            challenges.push(format!(r#"Basic realm="{}", charset="UTF-8""#, basic.realm));
         }
         if self.spec.api_key.is_some() {
             challenges.push(r#"ApiKey realm="outrigger""#.to_owned());
@@ -195,11 +207,19 @@ impl Auth {
     }
 }
 
-/// The token of `Authorization: Bearer`. Another scheme is no credential that is taken.
-fn bearer<'a>(request: &Request<'a>) -> Result<Option<&'a [u8]>, Denied> {
+/// The claims of somebody of whom a name is known, and no more; the app is told it in this header.
+fn named(name: &str, header: Option<&str>, edits: &mut Edits) -> Rc<Claims> {
+    if let (Some(header), Ok(value)) = (header, HeaderValue::from_str(name)) {
+        edits.set(header, value);
+    }
+    Rc::new(Claims::from_iter([("sub".to_owned(), name.into())]))
+}
+
+/// The credential in `Authorization`, of this scheme. Another is none.
+fn authorization<'a>(request: &Request<'a>, scheme: &[u8]) -> Result<Option<&'a [u8]>, Denied> {
     let Some(value) = one(request, "authorization")? else { return Ok(None) };
-    let Some((scheme, token)) = value.split_at_checked(b"Bearer ".len()) else { return Ok(None) };
-    Ok(scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii()))
+    let Some((found, credential)) = value.split_at_checked(scheme.len()) else { return Ok(None) };
+    Ok(found.eq_ignore_ascii_case(scheme).then(|| credential.trim_ascii()))
 }
 
 /// The one value of a header. Of two, the app might take the other.

@@ -4,6 +4,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use crate::answer::OwnAnswer;
+use crate::auth::Auth;
 use crate::buffer::Buffer;
 use crate::connect::AppStream;
 use crate::forward;
@@ -63,7 +64,12 @@ pub(crate) async fn exchange(
     };
     let asked = Asked::of(head, &body);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
-    if let Some(answer) = refusal(client, message, head, &exchange) {
+    let refused = match &port.auth {
+        None => refusal(client, message, head, &exchange),
+        // Boxed, so that the tasks of those who need no credential have no room for it.
+        Some(auth) => Box::pin(refusal_by_credential(auth, client, message, head, &exchange)).await,
+    };
+    if let Some(answer) = refused {
         let keep = asked.method != Method::Connect && body.is_ended() && keep();
         return own_answer(client, exchange, asked.method, keep, answer).await;
     }
@@ -122,6 +128,20 @@ fn refusal(client: &Client, message: &[u8], head: &RequestHead, exchange: &Excha
         return Some(exchange.own(Reason::MethodRefused));
     }
     policy::refusal(&head.request(message), client.stream.is_tls(), exchange)
+}
+
+/// As [`refusal`], where a credential is asked for.
+async fn refusal_by_credential(
+    auth: &Auth,
+    client: &Client,
+    message: &[u8],
+    head: &RequestHead,
+    exchange: &Exchange,
+) -> Option<OwnAnswer> {
+    if head.method == Method::Connect {
+        return Some(exchange.own(Reason::MethodRefused));
+    }
+    policy::refusal_by_credential(auth, &head.request(message), client.stream.is_tls(), exchange).await
 }
 
 /// What came of the body with the head. What came beyond it is the next request's.

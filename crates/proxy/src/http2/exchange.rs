@@ -46,7 +46,7 @@ pub(crate) async fn exchange(
     let view = view(&head);
     let exchange = Exchange::start(&port, clock, &view);
     let asked = Asked::by(&view);
-    if let Some(answer) = refusal(&head, stream, &exchange) {
+    if let Some(answer) = refusal(&head, stream, &exchange).await {
         return own_answer(&mut respond, &exchange, asked, &answer);
     }
     if let Some(edits) = exchange.request_edits(client.subject.as_ref()) {
@@ -80,7 +80,7 @@ pub(crate) async fn exchange(
 }
 
 /// Why a request can't be passed on.
-fn refusal(head: &Request<()>, stream: &Stream, exchange: &Exchange) -> Option<OwnAnswer> {
+async fn refusal(head: &Request<()>, stream: &Stream, exchange: &Exchange) -> Option<OwnAnswer> {
     if stream.crowded {
         return Some(exchange.own(Reason::TooManyConnections));
     }
@@ -93,7 +93,11 @@ fn refusal(head: &Request<()>, stream: &Stream, exchange: &Exchange) -> Option<O
     if head.method() == http::Method::CONNECT {
         return Some(exchange.own(Reason::MethodRefused));
     }
-    policy::refusal(&view(head), stream.client.is_tls, exchange)
+    let is_tls = stream.client.is_tls;
+    match &exchange.port.auth {
+        None => policy::refusal(&view(head), is_tls, exchange),
+        Some(auth) => policy::refusal_by_credential(auth, &view(head), is_tls, exchange).await,
+    }
 }
 
 fn view(head: &Request<()>) -> request::Request<'_> {

@@ -1,0 +1,181 @@
+//! Names and passwords: who has a good pair gets through, without holding up anybody else.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is the test's report")]
+
+mod support;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use outrigger_api::auth::{AuthSpec, BasicSpec};
+use outrigger_api::config::Protocol;
+use outrigger_proxy::limits::Limits;
+use serde_json::json;
+use support::app::{Count, serve};
+use support::client::{Answer, request};
+use support::http2::{connect, run};
+use support::tls::Secrets;
+use support::{Running, config, start_by, wait_until};
+
+/// Of `secret`, by the C library's `crypt`, at the lowest cost.
+const ADA: &str = "ada:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+/// Of `password`, from the tests of argon2's reference implementation.
+const BOB: &str =
+    "bob:$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\n";
+
+fn spec() -> AuthSpec {
+    let basic = BasicSpec {
+        secret_name: "users".to_owned(),
+        realm: "The shop".to_owned(),
+        name_header: Some("X-User".to_owned()),
+    };
+    AuthSpec {
+        basic: Some(basic),
+        exempt_paths: vec!["/healthz".to_owned()],
+        rules: serde_json::from_value(json!([
+            {"pathPrefixes": ["/admin"], "claims": [{"claim": "sub", "values": ["ada"]}]},
+            {"pathPrefixes": ["/shop"]},
+        ]))
+        .unwrap(),
+        ..AuthSpec::default()
+    }
+}
+
+/// A proxy that asks for a password, and how often its app was asked.
+fn proxy(name: &str, users: &str) -> (Running, Count, Secrets) {
+    let secrets = Secrets::new(&format!("basic-{name}"));
+    secrets.write("users", &[("htpasswd", users)]);
+    let hits = Count::default();
+    let counted = hits.clone();
+    let app = serve(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            counted.add();
+            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len()));
+        }
+    });
+    let config = |port| {
+        let mut config = config(Protocol::Http, port, app);
+        config.inbound[0].auth = Some(spec());
+        config
+    };
+    (start_by(config, &secrets.0, Limits::default()), hits, secrets)
+}
+
+fn ask(proxy: &Running, path: &str, headers: &str) -> Answer {
+    request(proxy.port, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n"))
+}
+
+fn with(credential: &str) -> String {
+    format!("Authorization: Basic {}\r\n", STANDARD.encode(credential))
+}
+
+#[test]
+fn good_passwords_pass_and_the_app_is_told_the_name_and_not_the_password() {
+    let (proxy, hits, _secrets) = proxy("good", &format!("{ADA}{BOB}"));
+    for credential in ["ada:secret", "bob:password", "ada:secret"] {
+        let (name, password) = credential.split_once(':').unwrap();
+        let answer = ask(&proxy, "/shop", &format!("{}X-User: root\r\nx_user: root\r\n", with(credential)));
+        let told = answer.text();
+        assert_eq!(answer.status, 200);
+        assert!(told.contains(&format!("X-User: {name}\r\n")), "{told}");
+        let credential = STANDARD.encode(credential);
+        for secret in ["root", password, &credential, "Authorization"] {
+            assert!(!told.contains(secret), "{told}");
+        }
+        assert!(!proxy.stats(support::TOKEN).1.to_string().contains(&credential));
+    }
+    assert_eq!(ask(&proxy, "/admin", &with("ada:secret")).status, 200);
+    assert_eq!(ask(&proxy, "/admin", &with("bob:password")).status, 403);
+    assert_eq!(ask(&proxy, "/healthz", "").status, 200);
+    assert_eq!(hits.get(), 5);
+}
+
+#[test]
+fn a_thousand_bad_passwords_and_the_app_sees_none() {
+    let (proxy, hits, _secrets) = proxy("bad", ADA);
+    let mut bad: Vec<String> =
+        ["", "ada", "ada:", "ada:secret ", "ada:Secret", "Ada:secret", ":secret", "eve:secret"]
+            .iter()
+            .map(|credential| with(credential))
+            .collect();
+    bad.extend((0..20).map(|n| with(&format!("ada:{n}"))));
+    bad.extend(
+        [
+            "Basic",
+            "Basic ",
+            "Basic !!!!",
+            "Basic YWRhOnNlY3JldA",
+            "Basic YWRhOnNlY3JldA== x",
+            "Bearer YWRhOnNlY3JldA==",
+            "Basic /+8=",
+        ]
+        .map(|value| format!("Authorization: {value}\r\n")),
+    );
+    bad.push(with(&format!("ada:{}", "x".repeat(2000))));
+    bad.push(with("ada:secret").repeat(2));
+    bad.push(String::new());
+    let mut client = proxy.connect();
+    for headers in bad.iter().cycle().take(1000) {
+        client.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
+        let answer = client.answer();
+        assert!(answer.status == 401 && answer.has("outrigger-reason: unauthenticated"), "{headers}");
+        assert!(
+            answer.has(r#"WWW-Authenticate: Basic realm="The shop", charset="UTF-8""#),
+            "{}",
+            answer.head
+        );
+    }
+    assert_eq!(hits.get(), 0);
+    assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 200);
+}
+
+#[test]
+fn a_changed_file_counts_at_once_also_for_who_was_good_before() {
+    let (proxy, _, secrets) = proxy("rotation", ADA);
+    assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 200);
+    let reloaded = r#"auth_keys_last_reload_success{direction="inbound",port="web"}"#;
+    for bad in ["", "ada:secret\n", "ada:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"] {
+        secrets.write("users", &[("htpasswd", bad)]);
+        wait_until("it is refused", || proxy.metric(reloaded) == 0);
+        assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 200, "{bad}");
+    }
+    secrets.write("users", &[("htpasswd", BOB)]);
+    wait_until("it is taken", || ask(&proxy, "/shop", &with("bob:password")).status == 200);
+    assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 401);
+}
+
+/// A hash takes long on purpose; on the worker's thread it would hold up every other request.
+#[test]
+fn guesses_hold_up_nobody_else() {
+    let (proxy, _, _secrets) = proxy("guesses", &ADA.replace("$04$", "$10$"));
+    let decided = |result: &str| {
+        proxy.metric(&format!(r#"auth_decisions_total{{direction="inbound",port="web",result="{result}"}}"#))
+    };
+    let guesses: Vec<_> = (0..40)
+        .map(|n| {
+            let mut client = proxy.connect();
+            client.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{}\r\n", with(&format!("ada:{n}"))));
+            client
+        })
+        .collect();
+    // All but those that wait and the one whose turn it is.
+    wait_until("the queue is full", || decided("busy") >= 7);
+    let turned_away = ask(&proxy, "/shop", &with("ada:more"));
+    assert!(turned_away.status == 503 && turned_away.has("outrigger-reason: too_many_requests"));
+    let before = decided("invalid");
+    (0..20).for_each(|_| assert_eq!(ask(&proxy, "/healthz", "").status, 200));
+    // Behind the hashes, each of the 20 would have waited for one.
+    assert!(decided("invalid") - before < 20, "{}", decided("invalid") - before);
+    drop(guesses);
+}
+
+#[test]
+fn by_http2_it_is_the_same() {
+    let (proxy, hits, _secrets) = proxy("http2", ADA);
+    run(async {
+        let client = connect(proxy.port).await;
+        let (head, _) = client.get("/shop").await;
+        assert_eq!(head.status.as_u16(), 401);
+        assert!(head.headers["www-authenticate"].to_str().unwrap().starts_with("Basic realm="));
+    });
+    assert_eq!(hits.get(), 0);
+}
