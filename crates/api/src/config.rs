@@ -15,6 +15,7 @@ use crate::names::ADMIN_PORT;
 use crate::overrides::{HeadersSpec, OverrideSpec};
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
+use crate::tap::TapSpec;
 use crate::tls::TlsSpec;
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
 
@@ -29,7 +30,7 @@ pub struct SidecarConfig {
     pub version: u32,
     /// The profile that it was made from, as `namespace/name`.
     pub profile: String,
-    /// Bearer token for `/stats`: who may read the pod may read its stats.
+    /// Bearer token for `/stats` and `/tap`: who may read the pod may read these.
     pub token: String,
     /// How much the sidecars log.
     #[serde(default)]
@@ -37,6 +38,9 @@ pub struct SidecarConfig {
     /// What the proxy writes for each request.
     #[serde(default, skip_serializing_if = "AccessLog::is_none")]
     pub access_log: AccessLog,
+    /// Whether requests are told live.
+    #[serde(default, skip_serializing_if = "TapSpec::is_off")]
+    pub tap: TapSpec,
     /// How traffic reaches the proxy.
     #[serde(default, skip_serializing_if = "Interception::is_ports")]
     pub interception: Interception,

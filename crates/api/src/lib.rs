@@ -17,6 +17,7 @@ pub mod reason;
 pub mod shared_volume;
 pub mod skip;
 pub mod span;
+pub mod tap;
 pub mod tls;
 pub mod traffic;
 pub mod upstream;

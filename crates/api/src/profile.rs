@@ -18,6 +18,7 @@ pub use crate::shared_volume::{SharedMount, SharedVolumeSpec};
 pub use crate::skip::SkipSpec;
 #[cfg(feature = "crd")]
 pub use crate::status::SidecarProfileStatus;
+use crate::tap::TapSpec;
 use crate::tls::TlsSpec;
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
 pub use crate::upstream::UpstreamSpec;
@@ -154,6 +155,10 @@ pub struct ProxySpec {
     pub log_level: LogLevel,
     /// Whether it writes a line for each request.
     pub access_log: AccessLog,
+    /// Whether `outrigger tap` shows live requests. Default: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "TapSpec"))]
+    pub tap: Option<TapSpec>,
 }
 
 /// Resource requests and limits of a sidecar. One value given leaves the defaults of the others.
@@ -368,6 +373,7 @@ impl SidecarProfileSpec {
         for (field, message) in self.proxy.resources.faults() {
             faults.push(Fault::new(format!("spec.proxy.resources.{field}"), message));
         }
+        faults.extend(self.proxy.tap.and_then(|tap| tap.check("spec.proxy.tap")));
         faults.extend(too_many("spec.inbound", self.inbound.len()));
         let mut ports = BTreeSet::new();
         for (i, inbound) in self.inbound.iter().enumerate() {

@@ -195,6 +195,7 @@ fn sidecar_config(
         token: token.to_owned(),
         log_level: effective.profile.proxy.log_level,
         access_log: effective.profile.proxy.access_log,
+        tap: effective.profile.proxy.tap.unwrap_or_default(),
         interception: intercepted.chosen.mode,
         inbound: inbound.collect(),
         upstreams: intercepted.upstreams.configured.clone(),

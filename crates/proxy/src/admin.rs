@@ -1,11 +1,14 @@
 //! The proxy's own routes on the admin server.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use outrigger_runtime::admin::{Forbidden, Loopback};
@@ -15,6 +18,7 @@ use outrigger_runtime::shutdown::Trigger;
 use crate::live::{Live, Running};
 use crate::metrics::Ports;
 use crate::stats::Stats;
+use crate::tap::{Question, Taps};
 
 /// What the proxy's routes work on.
 #[derive(Clone, Debug)]
@@ -23,12 +27,14 @@ pub(crate) struct Exposed {
     pub(crate) live: Live,
     pub(crate) trigger: Trigger,
     pub(crate) leaving: Arc<AtomicBool>,
+    pub(crate) taps: Taps,
 }
 
-/// `/stats` for holders of the token; `/config` and `POST /drain` for loopback peers; `POST /shutdown` for both.
+/// `/stats` and `/tap` for holders of the token; `/config` and `POST /drain` for loopback peers; `POST /shutdown` for both.
 pub(crate) fn router(exposed: Exposed) -> Router {
     Router::new()
         .route("/stats", get(stats))
+        .route("/tap", get(tap))
         .route("/config", get(config))
         .route("/drain", post(drain))
         .route("/shutdown", post(shutdown))
@@ -40,6 +46,21 @@ type Unauthorized = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
 async fn stats(State(exposed): State<Exposed>, headers: HeaderMap) -> Result<Json<Stats>, Unauthorized> {
     authorize(&exposed, &headers)?;
     Ok(Json(Stats::of(&exposed.ports)))
+}
+
+async fn tap(
+    State(exposed): State<Exposed>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    question: Result<Query<Question>, QueryRejection>,
+) -> Response {
+    if let Err(unauthorized) = authorize(&exposed, &headers) {
+        return unauthorized.into_response();
+    }
+    match question {
+        Ok(Query(question)) => exposed.taps.open(exposed.live.tap(), question, peer),
+        Err(rejection) => rejection.into_response(),
+    }
 }
 
 async fn config(_: Loopback, State(exposed): State<Exposed>) -> Json<Running> {
@@ -77,10 +98,8 @@ fn authorize(exposed: &Exposed, headers: &HeaderMap) -> Result<(), Unauthorized>
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::path::Path;
 
-    use axum::extract::ConnectInfo;
     use axum::http::Request;
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
@@ -96,6 +115,7 @@ mod tests {
             live: Live::new(&loaded, crate::secrets::Served::default()),
             trigger,
             leaving: Arc::default(),
+            taps: crate::tap::channel().0,
         });
         let mut request = Request::post("/shutdown").header(AUTHORIZATION, authorization);
         request = request.extension(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));

@@ -25,6 +25,7 @@ use crate::method::Method;
 use crate::metrics::{ByReason, PortMetrics, Ports};
 use crate::reason::Reason;
 use crate::series::CLASSES;
+use crate::tap::Taps;
 use crate::tls::Handshake;
 
 type Label<'a> = (&'a str, &'a str);
@@ -39,6 +40,7 @@ pub(crate) struct ProxyCollector {
     pub(crate) served: Drain,
     pub(crate) connections: usize,
     pub(crate) dropped: Arc<Dropped>,
+    pub(crate) taps: Taps,
 }
 
 impl Collector for ProxyCollector {
@@ -57,6 +59,7 @@ impl Collector for ProxyCollector {
         families.single("client_connections", "Clients' connections, open now", self.served.count())?;
         let help = "Most connections that clients may have at a time";
         families.single("client_connections_limit", help, self.connections)?;
+        families.single("taps", "Readers of /tap, now", self.taps.readers())?;
         let (name, help) = ("access_log_lines_dropped", "Lines of the access log that stdout did not take");
         let dropped = ConstCounter::new(self.dropped.get());
         dropped.encode(families.encoder.encode_descriptor(name, help, None, dropped.metric_type())?)

@@ -64,6 +64,7 @@ mod sockets;
 mod stall;
 mod stats;
 mod stream;
+mod tap;
 mod target;
 mod tcp;
 mod tls;

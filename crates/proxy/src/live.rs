@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use outrigger_api::config::SidecarConfig;
 use outrigger_api::probe::Probe;
+use outrigger_api::tap::TapSpec;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -83,6 +84,11 @@ impl Live {
     pub(crate) fn probe(&self, container: &str, kind: &str) -> Option<Probe> {
         let is_it = |probe: &&Probe| probe.container == container && probe.kind.segment() == kind;
         self.lock().config.probes.iter().find(is_it).cloned()
+    }
+
+    /// Whether, and how fast, requests may be told live now.
+    pub(crate) fn tap(&self) -> TapSpec {
+        self.lock().config.tap
     }
 
     pub(crate) fn with_token<T>(&self, check: impl FnOnce(&str) -> T) -> T {

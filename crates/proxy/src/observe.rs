@@ -49,6 +49,8 @@ pub(crate) struct Exchange {
     response_body_bytes: Cell<u64>,
     /// Whether the access log was on when it began.
     logged: bool,
+    /// Whether somebody tapped then.
+    tapped: bool,
     noted: Option<Box<Noted>>,
     /// What is done to the answer.
     pub(crate) rules: Option<Rules>,
@@ -66,7 +68,7 @@ impl Exchange {
         // gRPC knows no other version.
         exchange.is_grpc = request.version == Version::Http2 && request.is_grpc();
         exchange.rules = port.answer_rules(request, exchange.is_grpc);
-        if exchange.logged {
+        if exchange.logged || exchange.tapped {
             exchange.noted = Some(Box::new(Noted::of(request)));
         }
         exchange
@@ -95,6 +97,7 @@ impl Exchange {
             request_body_bytes: Cell::new(0),
             response_body_bytes: Cell::new(0),
             logged: port.access_log.is_on(),
+            tapped: port.tap.is_on(),
             noted: None,
             rules: None,
             permit: Cell::new(None),
@@ -208,15 +211,15 @@ impl Exchange {
             let route = self.port.routes.route(number);
             metrics.failures.push(Failure { at: Timestamp::now(), route, code, reason });
         }
-        if self.logged {
-            self.log(&ended, own);
+        if self.logged || self.tapped {
+            self.tell(&ended, own);
         }
         // Last: what is no longer in flight has been counted.
         metrics.ended.add(1);
     }
 
     #[cold]
-    fn log(&self, ended: &Ended, own_time: Duration) {
+    fn tell(&self, ended: &Ended, own_time: Duration) {
         let context = Context {
             labels: &self.port.metrics.labels,
             client: self.clock.client,
@@ -225,7 +228,13 @@ impl Exchange {
             grpc: self.is_grpc.then(|| self.grpc_code()),
             own_time,
         };
-        self.port.access_log.write(&Line::of(&context, self.noted.as_deref(), ended));
+        let line = Line::of(&context, self.noted.as_deref(), ended);
+        if self.logged {
+            self.port.access_log.write(&line);
+        }
+        if self.tapped {
+            self.port.tap.tell(&line);
+        }
     }
 }
 

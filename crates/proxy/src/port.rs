@@ -26,6 +26,7 @@ use crate::request::Request;
 use crate::routes::WorkersRoutes;
 use crate::secrets::{self, Material, Place};
 use crate::series::WorkersSeries;
+use crate::tap::Tap;
 use crate::target::Target;
 use crate::tls::Terminator;
 
@@ -44,6 +45,7 @@ pub(crate) struct Port {
     pub(crate) routes: WorkersRoutes,
     pub(crate) pool: Rc<Pool>,
     pub(crate) access_log: Rc<AccessLog>,
+    pub(crate) tap: Rc<Tap>,
     /// What stands in the place of a `Host` that names a listener of ours.
     pub(crate) local_host: Option<LocalHost>,
     leaving: Arc<AtomicBool>,
@@ -116,6 +118,7 @@ impl Spec {
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) access_log: Rc<AccessLog>,
+    pub(crate) tap: Rc<Tap>,
     pub(crate) leaving: Arc<AtomicBool>,
     /// What all ports make of Secrets. Apart from the ports, as a new certificate changes nothing else.
     pub(crate) material: Rc<RefCell<Material>>,
@@ -150,6 +153,7 @@ impl Port {
             metrics,
             series: WorkersSeries::default(),
             access_log: Rc::clone(&shared.access_log),
+            tap: Rc::clone(&shared.tap),
             // The app may call others until it ends.
             leaving: if outbound { Arc::default() } else { Arc::clone(&shared.leaving) },
             warned: Default::default(),

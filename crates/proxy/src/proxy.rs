@@ -30,6 +30,7 @@ use crate::probe::{self, Prober};
 use crate::reload::{Change, Watch};
 use crate::secrets::{SecretError, Secrets};
 use crate::sockets;
+use crate::tap;
 use crate::worker::Worker;
 
 /// Why a proxy can't run.
@@ -129,6 +130,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let material = secrets.in_force();
     let first = Change { config: config.clone(), sockets: proxy.sockets.served, material, access_log };
     let (worker, changes) = mpsc::unbounded_channel();
+    let (taps, readers) = tap::channel();
 
     let (ports, dropped, served) = (Ports::default(), Arc::<Dropped>::default(), Drain::default());
     // The first scrape may come before the worker has begun.
@@ -148,6 +150,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
         served: served.clone(),
         connections: proxy.limits.connections,
         dropped: Arc::clone(&dropped),
+        taps: taps.clone(),
     }));
     metrics.own().register_collector(Box::new(ConfigCollector(live.clone())));
     let common = admin::router(Admin {
@@ -160,6 +163,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
         live: live.clone(),
         trigger: proxy.trigger.clone(),
         leaving: Arc::clone(&leaving),
+        taps,
     });
     let app = proxy.app.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
     let routes = common.merge(admin::limited(own)).merge(probe::router(Prober::new(live.clone(), app)));
@@ -170,7 +174,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let admin = start_admin(proxy.sockets.admin, routes, watch.run(proxy.loaded), signals, until_done)?;
 
     let worker = Worker { app: proxy.app, limits: proxy.limits, ports, served, leaving, dropped };
-    let cut = worker.run(first, changes, &proxy.shutdown, &readiness, &listening)?;
+    let cut = worker.run(first, changes, readers, &proxy.shutdown, &readiness, &listening)?;
 
     done.request();
     // It panicked, or it stopped; either way there is nothing left to wait for.

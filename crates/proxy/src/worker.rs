@@ -28,6 +28,7 @@ use crate::proxy::ProxyError;
 use crate::redirected::Redirected;
 use crate::reload::Change;
 use crate::sockets;
+use crate::tap::Reader;
 use crate::target::{Name, Target};
 
 pub(crate) struct Worker {
@@ -58,6 +59,7 @@ impl Worker {
         &self,
         first: Change,
         mut changes: UnboundedReceiver<Change>,
+        mut readers: UnboundedReceiver<Reader>,
         shutdown: &Shutdown,
         readiness: &Readiness,
         listening: &Condition,
@@ -76,6 +78,7 @@ impl Worker {
             shared: Shared {
                 limits: self.limits,
                 access_log: Rc::clone(&access_log),
+                tap: Rc::default(),
                 leaving: Arc::clone(&self.leaving),
                 material: Rc::default(),
             },
@@ -92,6 +95,7 @@ impl Worker {
                             tracing::error!(%error, "failed to serve a new port");
                         }
                     }
+                    Some(reader) = readers.recv() => serving.shared.tap.add(reader),
                 }
             }
             readiness.drain();
@@ -114,6 +118,7 @@ impl Serving<'_> {
         let config = Rc::new(config);
         self.shared.material.replace(material);
         self.access_log.switch(access_log == api::AccessLog::Json);
+        self.shared.tap.allow(config.tap);
         let wanted = sockets::wanted(&config);
         let (kept, given_up): (Vec<_>, Vec<_>) =
             self.open.drain(..).partition(|(port, _)| wanted.iter().any(|wanted| wanted.port == *port));

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::grpc::Code;
 use crate::labels::Labels;
 use crate::request::Request;
-use crate::routes::Ended;
+use crate::routes::{Ended, template};
 
 /// The most that is kept of what a client sent, in bytes: container runtimes cut lines at 16 KiB.
 const LONGEST: usize = 2048;
@@ -25,15 +25,17 @@ pub(crate) struct Noted {
 
 impl Noted {
     pub(crate) fn of(request: &Request<'_>) -> Self {
-        // What follows the question mark is often a secret: a token, a signature, a name that is searched for.
-        let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        // What follows the question mark is often a secret: a token, a signature, a name that is searched for. So is what stands
+        // before the host of a whole URI: `http://user:password@host/`.
+        let path = template::path(request.target);
+        let host = request.host().and_then(|host| host.rsplit(|byte| *byte == b'@').next());
         let header = |name: &str| request.headers.first(name).map(text);
         let trace =
             request.headers.first("traceparent").and_then(|value| value.split(|byte| *byte == b'-').nth(1));
         let is_id = |id: &&[u8]| id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit);
         Self {
             path: text(path),
-            host: request.host().map(text),
+            host: host.map(text),
             user_agent: header("user-agent"),
             trace_id: trace.filter(is_id).map(text),
         }
@@ -50,7 +52,7 @@ fn text(bytes: &[u8]) -> String {
 pub(crate) struct Line<'a> {
     /// When the request began.
     time: Timestamp,
-    direction: &'static str,
+    pub(crate) direction: &'static str,
     port: &'a str,
     /// Of outbound traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,11 +60,11 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
     protocol: &'static str,
-    method: &'static str,
+    pub(crate) method: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
-    path: &'a str,
-    status: u16,
+    pub(crate) path: &'a str,
+    pub(crate) status: u16,
     reason: &'static str,
     /// How a call by gRPC ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +72,7 @@ pub(crate) struct Line<'a> {
     request_body_bytes: u64,
     response_body_bytes: u64,
     #[serde(serialize_with = "seconds")]
-    duration_seconds: Duration,
+    pub(crate) duration_seconds: Duration,
     /// What of that was the proxy's own work.
     #[serde(serialize_with = "seconds")]
     proxy_seconds: Duration,

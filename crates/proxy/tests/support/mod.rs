@@ -55,6 +55,7 @@ pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
         token: TOKEN.to_owned(),
         log_level: outrigger_api::profile::LogLevel::default(),
         access_log: outrigger_api::profile::AccessLog::default(),
+        tap: outrigger_api::tap::TapSpec::default(),
         interception: outrigger_api::config::Interception::default(),
         inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol, ..Inbound::default() }],
         upstreams: Vec::new(),
