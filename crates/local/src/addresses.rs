@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
+use outrigger_api::names::ADMIN_PORT;
 use outrigger_runtime::bind;
 
 use crate::cluster::DEPLOYMENTS;
 
+/// The webhook's.
+const WEBHOOK_PORT: u16 = 10250;
 /// Of each Service.
 const SERVICE_PORT: u16 = 8080;
 
@@ -16,8 +19,13 @@ pub(crate) struct Addresses(pub(crate) u8);
 
 impl Addresses {
     /// The webhook's.
-    pub(crate) fn webhook(self) -> IpAddr {
-        Ipv4Addr::new(127, self.0, 90, 1).into()
+    pub(crate) fn webhook(self) -> SocketAddr {
+        (Ipv4Addr::new(127, self.0, 90, 1), WEBHOOK_PORT).into()
+    }
+
+    /// Of its admin server.
+    pub(crate) fn webhook_admin(self) -> SocketAddr {
+        (self.webhook().ip(), ADMIN_PORT).into()
     }
 
     /// Of a pod of the Deployment with this place in the list.
@@ -36,14 +44,23 @@ impl Addresses {
     pub(crate) fn host(self, name: &str) -> String {
         self.service(name).ip().to_string()
     }
+
+    /// What must be free: of each pod the admin port stands for all.
+    pub(crate) fn all(self) -> impl Iterator<Item = SocketAddr> {
+        let pods = (0..).zip(&DEPLOYMENTS).flat_map(move |(place, deployment)| {
+            (1..=deployment.pods).map(move |number| (self.pod(place, number), ADMIN_PORT).into())
+        });
+        let services = DEPLOYMENTS.iter().map(move |deployment| self.service(deployment.name));
+        pods.chain(services).chain([self.webhook(), self.webhook_admin()])
+    }
 }
 
 /// An error that helps, where this address can't be listened on.
 pub(crate) fn free(address: SocketAddr) -> anyhow::Result<()> {
-    bind::listen(address).map(drop).with_context(|| {
-        format!(
-            "{address} can't be used\n\nhint: `ss -ltnp` tells who listens there; --dashboard 127.0.0.1:PORT puts the dashboard elsewhere, \
-             --block NUMBER all else, beside another demo"
+    bind::listen(address).map(drop).map_err(|error| {
+        anyhow!(
+            "failed to listen on {address}: {error}\n\nhint: does another demo run? `ss -ltnp` tells who listens there; \
+             `scripts/demo --dashboard 127.0.0.1:PORT` puts the dashboard elsewhere, `--block NUMBER` everything else"
         )
     })
 }

@@ -23,9 +23,6 @@ use crate::kubelet::Pod;
 use crate::process::{Process, stop_all};
 use crate::service::{self, Endpoints};
 
-/// The webhook's ports.
-const WEBHOOK_PORT: u16 = 10250;
-const ADMIN_PORT: u16 = 15190;
 /// How long the webhook and the collector may take to be there.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often changed objects and ended processes are looked for.
@@ -57,7 +54,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         () = stop.requested() => Ok(()),
         () = ends_after(args.seconds) => Ok(()),
     };
-    demo.end(result.is_ok());
+    demo.end(result.is_ok()).await;
     result
 }
 
@@ -77,12 +74,14 @@ impl Demo {
                 bail!("{name} is not in {}\n\nhint: make demo builds all of them", programs.display());
             }
         }
-        free(args.dashboard)?;
+        let addresses = Addresses(args.block);
+        for address in addresses.all().chain([args.dashboard]) {
+            free(address)?;
+        }
         let room = std::env::temp_dir().join(format!("outrigger-demo-{}", std::process::id()));
         fs::create_dir_all(&room).with_context(|| format!("failed to create {}", room.display()))?;
         let endpoints = DEPLOYMENTS.iter().map(|deployment| (deployment, Endpoints::default())).collect();
         let api = FakeApi::start(0).await;
-        let addresses = Addresses(args.block);
         Ok(Self { addresses, api, servers: Vec::new(), pods: Vec::new(), endpoints, programs, room })
     }
 
@@ -100,9 +99,6 @@ impl Demo {
 
     /// The real program, told where the API server is by a kubeconfig. Returns the authority of its certificate.
     async fn start_webhook(&mut self) -> anyhow::Result<String> {
-        for port in [WEBHOOK_PORT, ADMIN_PORT] {
-            free((self.addresses.webhook(), port).into())?;
-        }
         cluster::install(&self.api);
         cluster::profiles(&self.api, 1, |name| self.addresses.host(name));
         let kubeconfig = json!({
@@ -117,9 +113,9 @@ impl Demo {
         command.args(["webhook", "--namespace", RELEASE, &image, "--live-reload", "--audit-interval=5s"]);
         command
             .args(["--shutdown-delay=0s", "--log-format=text"])
-            .env(LISTEN_ADDRESS, self.addresses.webhook().to_string());
+            .env(LISTEN_ADDRESS, self.addresses.webhook().ip().to_string());
         self.servers.push(Process::start("webhook", command, &self.room)?);
-        self.wait_for((self.addresses.webhook(), ADMIN_PORT).into(), "GET /ready").await?;
+        self.wait_for(self.addresses.webhook_admin(), "GET /ready").await?;
         cluster::ca_bundle(&self.api).context("the webhook is ready without a caBundle")
     }
 
@@ -128,10 +124,8 @@ impl Demo {
         for (place, deployment) in (0..).zip(&DEPLOYMENTS) {
             for (number, letter) in (1..=deployment.pods).zip('a'..) {
                 let address = addresses.pod(place, number);
-                free((address, ADMIN_PORT).into())?;
-                let webhook = (addresses.webhook(), WEBHOOK_PORT).into();
                 let mut pod = admission::admit(
-                    webhook,
+                    addresses.webhook(),
                     ca_bundle,
                     cluster::pod(deployment, |name| addresses.host(name)),
                 )
@@ -148,7 +142,6 @@ impl Demo {
             }
             self.aim();
             let endpoints = self.endpoints[usize::from(place)].1.clone();
-            free(addresses.service(deployment.name))?;
             service::serve(addresses.service(deployment.name), endpoints)?;
         }
         Ok(())
@@ -286,8 +279,8 @@ impl Demo {
     }
 
     /// Ends all. After a failure the logs stay.
-    fn end(&mut self, well: bool) {
-        stop_all(self.pods.iter_mut().flat_map(|pod| &mut pod.processes).chain(&mut self.servers));
+    async fn end(&mut self, well: bool) {
+        stop_all(self.pods.iter_mut().flat_map(|pod| &mut pod.processes).chain(&mut self.servers)).await;
         if well {
             let _ = fs::remove_dir_all(&self.room);
             println!("\nended; nothing is left behind");

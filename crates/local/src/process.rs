@@ -60,7 +60,9 @@ impl Process {
 }
 
 /// Ends all of them, in any order at the same time, and waits for it.
-pub(crate) fn stop_all<'a>(processes: impl Iterator<Item = &'a mut Process>) {
+///
+/// Asynchronous, because what they wait for at their end is this process: its API server, and the connections of its Services.
+pub(crate) async fn stop_all<'a>(processes: impl Iterator<Item = &'a mut Process>) {
     let mut left: Vec<_> = processes.collect();
     for process in &mut left {
         process.stop();
@@ -71,7 +73,7 @@ pub(crate) fn stop_all<'a>(processes: impl Iterator<Item = &'a mut Process>) {
         if left.is_empty() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for process in &mut left {
         process.kill();
