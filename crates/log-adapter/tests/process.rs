@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../../runtime/tests/support/asked_for.rs"]
+mod asked_for;
 mod support;
 
 use serde_json::json;
@@ -155,4 +157,13 @@ fn format_of_its_own_choice_is_said_once() {
     support::wait_until("all is written", || adapter.metric("outrigger_log_lines_total") == 20_000);
     assert_eq!(room.stderr().matches("format decided").count(), 2, "{}", room.stderr());
     assert_eq!(adapter.messages().last().unwrap(), "x");
+}
+
+#[test]
+fn rules_and_dashboards_ask_for_metrics_that_there_are() {
+    let room = Room::new("asked-for");
+    let adapter = room.start();
+    let ours = |name: &str| name.starts_with("outrigger_log_");
+    support::wait_until("it answers", || std::net::TcpStream::connect(("127.0.0.1", adapter.admin)).is_ok());
+    asked_for::assert_exported(&adapter.get("/metrics", ""), ours);
 }

@@ -1,5 +1,7 @@
 //! What is counted, to the request and to the byte.
 
+#[path = "../../runtime/tests/support/asked_for.rs"]
+mod asked_for;
 mod support;
 
 use std::sync::mpsc;
@@ -252,4 +254,12 @@ fn requests_beyond_the_most_series_are_counted_as_other_and_told() {
     let durations = text.lines().filter(|line| line.contains("request_duration_seconds_count{"));
     let counts = durations.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap());
     assert_eq!(counts.sum::<u64>(), 300);
+}
+
+/// Names that no other program claims are the proxy's, so that one which nobody exports is found.
+#[test]
+fn rules_and_dashboards_ask_for_metrics_that_there_are() {
+    let others = ["outrigger_webhook_", "outrigger_log_", "outrigger_collector_"];
+    let ours = |name: &str| !others.iter().any(|prefix| name.starts_with(prefix));
+    asked_for::assert_exported(&http(closed_port()).metrics(), ours);
 }

@@ -138,11 +138,13 @@ mod tests {
     use crate::output::Format;
 
     /// Off by default, or of somebody else's resources.
-    const OPTIONAL: [&str; 7] = [
+    const OPTIONAL: [&str; 9] = [
+        "APIService",
         "ConfigMap",
         "HorizontalPodAutoscaler",
         "NetworkPolicy",
         "ServiceMonitor",
+        "PodMonitor",
         "PrometheusRule",
         "Certificate",
         "Issuer",
