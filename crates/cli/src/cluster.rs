@@ -209,7 +209,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// For a query: everything but the unreserved characters of RFC 3986 section 2.3.
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {

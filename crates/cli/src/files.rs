@@ -32,5 +32,5 @@ pub(crate) fn name(path: &Path) -> String {
 /// Prints all files as one stream, to be called when nothing can fail any more: half a stream would be applied half.
 pub(crate) fn print(files: &[Documents]) -> anyhow::Result<()> {
     let texts: Vec<_> = files.iter().map(Documents::to_text).collect();
-    output::plain(&texts.join("---\n"))
+    output::plain(&texts.join("---\n")).map(drop)
 }

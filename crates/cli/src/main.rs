@@ -21,6 +21,7 @@ mod reconfigure;
 mod report;
 mod runtime;
 mod strangers;
+mod tap;
 mod target;
 mod top;
 mod uninject;
@@ -48,7 +49,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
   outrigger check                                   whether injection works, and who was missed
   outrigger explain deploy/web -n shop              why a pod is injected, or not
   outrigger reconfigure deploy/web -n shop          bring a changed profile to running pods
-  outrigger dashboard                               all pods on one page, as they are now")]
+  outrigger dashboard                               all pods on one page, as they are now
+  outrigger tap deploy/web -n shop --status 5xx     its requests as they fail")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -63,6 +65,7 @@ enum Command {
     Reconfigure(Box<reconfigure::Args>),
     Dashboard(Box<dashboard::Args>),
     Top(Box<top::Args>),
+    Tap(Box<tap::Args>),
     Completion(completion::Args),
     Webhook(Box<outrigger_webhook::Options>),
     Collector(Box<outrigger_collector::Options>),
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Reconfigure(args) => reconfigure::run(&args),
         Command::Dashboard(args) => dashboard::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Tap(args) => tap::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Webhook(options) => webhook::run(*options),
         Command::Collector(options) => collector::run(*options),

@@ -29,27 +29,27 @@ pub(crate) fn print<T: Serialize>(
 ) -> anyhow::Result<()> {
     let json = || serde_json::to_value(value).context("failed to make JSON of the result");
     match format {
-        Format::Text => coloured(&text(value)),
-        Format::Json => plain(&format!("{:#}\n", json()?)),
-        Format::Yaml => plain(&document::yaml(&json()?)),
+        Format::Text => coloured(&text(value)).map(drop),
+        Format::Json => plain(&format!("{:#}\n", json()?)).map(drop),
+        Format::Yaml => plain(&document::yaml(&json()?)).map(drop),
     }
 }
 
-/// Text with colours, which only a terminal gets.
-fn coloured(text: &str) -> anyhow::Result<()> {
+/// Text with colours, which only a terminal gets. Returns whether somebody still reads.
+pub(crate) fn coloured(text: &str) -> anyhow::Result<bool> {
     written(AutoStream::auto(std::io::stdout()).write_all(text.as_bytes()))
 }
 
-/// Not by `anstream`, which takes out what looks like a terminal's control code: this is data.
-pub(crate) fn plain(text: &str) -> anyhow::Result<()> {
+/// Not by `anstream`, which takes out what looks like a terminal's control code: this is data. Returns whether somebody still reads.
+pub(crate) fn plain(text: &str) -> anyhow::Result<bool> {
     written(std::io::stdout().write_all(text.as_bytes()))
 }
 
-fn written(result: std::io::Result<()>) -> anyhow::Result<()> {
+fn written(result: std::io::Result<()>) -> anyhow::Result<bool> {
     match result {
         // `| head` has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("failed to write standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true).context("failed to write standard output"),
     }
 }
 

@@ -53,9 +53,27 @@ pub(crate) fn install(api: &FakeApi) {
     }
 }
 
+/// The shop's Deployments and Services, for those who ask for pods by them.
+pub(crate) fn workloads(api: &FakeApi) {
+    for Deployment { name, pods, .. } in &DEPLOYMENTS {
+        let labels = json!({"app": name});
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "spec": {"replicas": pods, "selector": {"matchLabels": labels}}});
+        api.put(&format!("/apis/apps/v1/namespaces/{SHOP}/deployments/{name}"), deployment);
+        let ports = json!([{"name": "http", "port": 8080, "targetPort": "http"}]);
+        let service =
+            json!({"apiVersion": "v1", "kind": "Service", "spec": {"selector": labels, "ports": ports}});
+        api.put(&format!("/api/v1/namespaces/{SHOP}/services/{name}"), service);
+    }
+}
+
 /// The shop's profiles: the second version says more in its logs.
 pub(crate) fn profiles(api: &FakeApi, version: u8, host: impl Fn(&str) -> String) {
-    let proxy = if version == 1 { json!({}) } else { json!({"accessLog": "json", "logLevel": "debug"}) };
+    let tap = json!({"enabled": true});
+    let proxy = match version {
+        1 => json!({"tap": tap}),
+        _ => json!({"tap": tap, "accessLog": "json", "logLevel": "debug"}),
+    };
     let upstream =
         |name: &str, env: &str| json!({"name": name, "host": host(name), "port": 8080, "env": env});
     let upstreams = [upstream("api", "API_URL"), upstream("payments", "PAYMENTS_URL")];

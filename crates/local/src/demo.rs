@@ -93,18 +93,19 @@ impl Demo {
         say("starting visitors and the dashboard");
         self.start_visitors(dashboard)?;
         self.wait_for(dashboard, "GET /api/v1/mesh").await?;
-        println!("\n{}", welcome(dashboard, begin.elapsed()));
+        println!("\n{}", self.welcome(dashboard, begin.elapsed()));
         self.obey(commands::read()).await
     }
 
     /// The real program, told where the API server is by a kubeconfig. Returns the authority of its certificate.
     async fn start_webhook(&mut self) -> anyhow::Result<String> {
         cluster::install(&self.api);
+        cluster::workloads(&self.api);
         cluster::profiles(&self.api, 1, |name| self.addresses.host(name));
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "demo",
             "clusters": [{"name": "demo", "cluster": {"server": self.api.url()}}],
-            "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "you"}}],
+            "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "you", "namespace": SHOP}}],
             "users": [{"name": "you", "user": {}}],
         });
         fs::write(self.kubeconfig(), kubeconfig.to_string())?;
@@ -268,6 +269,36 @@ impl Demo {
         Ok(())
     }
 
+    fn welcome(&self, dashboard: SocketAddr, took: Duration) -> String {
+        let outrigger = self.programs.join("outrigger");
+        let outrigger = std::env::current_dir()
+            .ok()
+            .and_then(|here| outrigger.strip_prefix(here).ok().map(PathBuf::from))
+            .unwrap_or(outrigger);
+        format!(
+            "All runs, after {:.1} s. Look at it:
+
+    http://{dashboard}
+
+  Mesh      the frontend calls api and payments, through their proxies
+  api       one of its four pods is slow: which?
+  payments  some of its requests fail
+
+In another terminal:
+
+    {outrigger} top --collector {dashboard}
+    {outrigger} tap deploy/api --min-latency 250ms --kubeconfig {kubeconfig}
+
+Type:
+{}
+",
+            took.as_secs_f64(),
+            commands::HELP,
+            outrigger = outrigger.display(),
+            kubeconfig = self.kubeconfig().display(),
+        )
+    }
+
     fn outrigger(&self) -> Program {
         let mut command = Program::new(self.programs.join("outrigger"));
         command.env_clear().env("KUBECONFIG", self.kubeconfig());
@@ -294,12 +325,4 @@ fn path(pod: &str) -> String {
 
 fn say(what: &str) {
     println!("  {what}");
-}
-
-fn welcome(dashboard: SocketAddr, took: Duration) -> String {
-    format!(
-        "All runs, after {:.1} s. Look at it:\n\n    http://{dashboard}\n\n  Mesh      the frontend calls api and payments, through their proxies\n  api       one of its four pods is slow: which?\n  payments  some of its requests fail\n\n  In a terminal: target/debug/outrigger top --collector {dashboard}\n\nType:\n{}\n",
-        took.as_secs_f64(),
-        commands::HELP
-    )
 }

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,24 @@ fn the_demo_shows_its_fault_and_does_what_it_is_told() {
     within(30, "the third of four pods is slow, and it alone", || demo.pods("slow") == ["api-7d9c4f-c"]);
     within(20, "payments fail", || demo.told("/services/shop/payments")["state"] == "failing");
     assert_eq!(demo.pods("good").len(), 3);
+
+    let kubeconfig =
+        std::env::temp_dir().join(format!("outrigger-demo-{}/kubeconfig.json", demo.process.id()));
+    let tap = |what: &str, flags: &[&str]| {
+        let program = Path::new(env!("CARGO_BIN_EXE_outrigger-local")).with_file_name("outrigger");
+        let mut command = Command::new(program);
+        command.args(["tap", what, "-o", "json", "--count", "3", "--kubeconfig"]).arg(&kubeconfig);
+        let output = command.args(flags).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let slow = tap("deploy/api", &["--min-latency", "250ms"]);
+    assert!(slow.len() == 3 && slow.iter().all(|request| request["pod"] == "api-7d9c4f-c"), "{slow:?}");
+    let failed = tap("svc/payments", &["--status", "5xx", "--path", "/payments/"]);
+    assert!(failed.iter().all(|request| request["status"] == 500), "{failed:?}");
+    let asked = tap("pod/frontend-7d9c4f-a", &["--direction", "outbound"]);
+    assert!(asked.iter().all(|request| request["upstream"].is_string()), "{asked:?}");
 
     demo.types("profile v2");
     within(15, "the profile reaches the pods that run", || {
