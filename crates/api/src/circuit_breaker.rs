@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Fault;
+use crate::grpc::GrpcCode;
 use crate::overrides::{HeadersSpec, MAX_BODY, StatusRef, is_content_type};
 #[cfg(feature = "crd")]
 use crate::schema::rule;
@@ -125,6 +126,8 @@ pub struct FallbackSpec {
 pub struct Ratio(u16);
 
 impl Ratio {
+    pub(crate) const FIFTH: Self = Self(200);
+
     /// Thousandths, from 0 to 1000.
     pub const fn thousandths(self) -> u16 {
         self.0
@@ -159,75 +162,6 @@ impl schemars::JsonSchema for Ratio {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({"type": "number", "minimum": 0, "maximum": 1})
-    }
-}
-
-/// How a call by gRPC failed: <https://grpc.io/docs/guides/status-codes/>.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GrpcCode(u8);
-
-/// By their number, from 1 on.
-const GRPC_CODES: [&str; 16] = [
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
-impl GrpcCode {
-    /// The failures of a server, as against those of a call.
-    const OF_SERVERS: [Self; 4] = [Self(14), Self(13), Self(4), Self(15)];
-
-    /// Its number.
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-}
-
-impl Serialize for GrpcCode {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(GRPC_CODES[usize::from(self.0) - 1])
-    }
-}
-
-impl<'de> Deserialize<'de> for GrpcCode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let found = (1..).zip(GRPC_CODES).find(|(_, name)| value == *name);
-        match found {
-            Some((number, _)) => Ok(Self(number)),
-            // What stands in for a faulty element of a list, whose fault is told already.
-            None if value == serde_json::json!({}) => Ok(Self(2)),
-            None => {
-                let known = GRPC_CODES.join(", ");
-                Err(serde::de::Error::custom(format!(
-                    "{value} is no status of a failure: it takes one of {known}"
-                )))
-            }
-        }
-    }
-}
-
-#[cfg(feature = "crd")]
-impl schemars::JsonSchema for GrpcCode {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "GrpcCode".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "enum": GRPC_CODES})
     }
 }
 
@@ -317,16 +251,6 @@ impl CircuitBreakerSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn codes_have_the_numbers_of_grpc() {
-        for (name, number) in
-            [("CANCELLED", 1), ("INTERNAL", 13), ("UNAVAILABLE", 14), ("UNAUTHENTICATED", 16)]
-        {
-            let code: GrpcCode = serde_json::from_value(name.into()).unwrap();
-            assert_eq!((code.number(), serde_json::json!(code)), (number, name.into()));
-        }
-    }
 
     #[test]
     fn shares_are_written_as_they_were() {

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod cidr;
 pub mod circuit_breaker;
 pub mod config;
+pub mod grpc;
 pub mod logs;
 pub mod names;
 pub mod overrides;

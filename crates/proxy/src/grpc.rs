@@ -1,6 +1,7 @@
 //! gRPC's own status, which tells how a call went where the HTTP status is 200 anyway.
 
 use http::{HeaderMap, StatusCode};
+use outrigger_api::grpc::NAMES;
 
 /// Header, or trailer, of the status.
 pub(crate) const STATUS: &str = "grpc-status";
@@ -9,29 +10,9 @@ pub(crate) const STATUS: &str = "grpc-status";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Code(u8);
 
-const NAMES: [&str; Code::COUNT] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 impl Code {
     /// How many there are, numbered from 0.
-    pub(crate) const COUNT: usize = 17;
+    pub(crate) const COUNT: usize = NAMES.len();
 
     pub(crate) const OK: Self = Self(0);
     pub(crate) const CANCELLED: Self = Self(1);
