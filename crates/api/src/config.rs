@@ -15,6 +15,7 @@ use crate::names::ADMIN_PORT;
 use crate::overrides::{HeadersSpec, OverrideSpec};
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
+use crate::retries::RetriesSpec;
 use crate::tap::TapSpec;
 use crate::tls::TlsSpec;
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
@@ -118,6 +119,9 @@ pub struct Upstream {
     /// When it is no longer called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreakerSpec>,
+    /// When a request that failed is sent once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetriesSpec>,
 }
 
 /// How traffic reaches the proxy, decided at admission.

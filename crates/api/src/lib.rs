@@ -15,6 +15,7 @@ pub mod probe;
 pub mod profile;
 pub mod quantity;
 pub mod reason;
+pub mod retries;
 pub mod shared_volume;
 pub mod skip;
 pub mod span;

@@ -6,6 +6,7 @@ use crate::Fault;
 use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::config::Protocol;
 use crate::names::is_label;
+use crate::retries::RetriesSpec;
 #[cfg(feature = "crd")]
 use crate::schema::{label_rule, rule, without_default};
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
@@ -77,6 +78,10 @@ pub struct UpstreamSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "CircuitBreakerSpec"))]
     pub circuit_breaker: Option<CircuitBreakerSpec>,
+    /// When a request that failed is sent once more. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "RetriesSpec"))]
+    pub retries: Option<RetriesSpec>,
 }
 
 impl UpstreamSpec {
@@ -105,6 +110,7 @@ impl UpstreamSpec {
         faults.extend(
             self.circuit_breaker.iter().flat_map(|breaker| breaker.check(&format!("{at}.circuitBreaker"))),
         );
+        faults.extend(self.retries.iter().flat_map(|retries| retries.check(&format!("{at}.retries"))));
         faults
     }
 }

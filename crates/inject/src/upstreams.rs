@@ -26,7 +26,7 @@ pub(crate) fn plan(
 ) -> Upstreams {
     let mut upstreams = Upstreams::default();
     for spec in specs {
-        let UpstreamSpec { name, host, port, protocol, env, timeouts, limits, circuit_breaker } =
+        let UpstreamSpec { name, host, port, protocol, env, timeouts, limits, circuit_breaker, retries } =
             spec.clone();
         let listen = match (mode, env) {
             (Interception::Redirect, _) => None,
@@ -40,7 +40,8 @@ pub(crate) fn plan(
                 Some(listen)
             }
         };
-        let upstream = Upstream { name, host, port, protocol, listen, timeouts, limits, circuit_breaker };
+        let upstream =
+            Upstream { name, host, port, protocol, listen, timeouts, limits, circuit_breaker, retries };
         upstreams.configured.push(upstream);
     }
     upstreams

@@ -5,8 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A window is counted in so many parts: what is older than nine to ten of them is forgotten.
-const PARTS: usize = 10;
+use crate::window::{Part, Window};
 
 /// When to open and to close.
 #[derive(Clone, Debug)]
@@ -239,58 +238,6 @@ impl Settings {
         let (_, ratio) = self.slow?;
         exceeds(totals.slow, ratio).then_some(Cause::SlowRatio)
     }
-}
-
-/// What happened of late.
-#[derive(Debug)]
-struct Window {
-    start: Instant,
-    part: Duration,
-    parts: [Part; PARTS],
-    /// The part that is written now, counted from the start.
-    current: u128,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Part {
-    requests: u32,
-    failed: u32,
-    slow: u32,
-}
-
-impl Window {
-    fn new(length: Duration, now: Instant) -> Self {
-        let part = (length / 10).max(Duration::from_millis(1));
-        Self { start: now, part, parts: [Part::default(); PARTS], current: 0 }
-    }
-
-    fn add(&mut self, now: Instant, failed: bool, slow: bool) {
-        let current = now.saturating_duration_since(self.start).as_nanos() / self.part.as_nanos();
-        let passed = current.saturating_sub(self.current);
-        for part in (self.current + 1..=self.current + passed).take(PARTS) {
-            self.parts[place(part)] = Part::default();
-        }
-        if passed > PARTS as u128 {
-            self.parts = [Part::default(); PARTS];
-        }
-        self.current += passed;
-        let part = &mut self.parts[place(self.current)];
-        part.requests += 1;
-        part.failed += u32::from(failed);
-        part.slow += u32::from(slow);
-    }
-
-    fn totals(&self) -> Part {
-        self.parts.iter().fold(Part::default(), |all, part| Part {
-            requests: all.requests + part.requests,
-            failed: all.failed + part.failed,
-            slow: all.slow + part.slow,
-        })
-    }
-}
-
-fn place(part: u128) -> usize {
-    usize::try_from(part % PARTS as u128).unwrap_or_default()
 }
 
 #[cfg(test)]

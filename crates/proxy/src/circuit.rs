@@ -1,8 +1,6 @@
 //! The circuit breaker of an upstream: asked before a request, told how it ended.
 
 use std::cell::{Cell, RefCell};
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +10,7 @@ use outrigger_api::config::Upstream;
 
 use crate::answer::OwnAnswer;
 use crate::breaker::{Breaker, Outcome, Permit, Settings, State};
+use crate::chance::Chance;
 use crate::grpc::Code;
 use crate::labels::Direction;
 use crate::metrics::PortMetrics;
@@ -26,7 +25,7 @@ pub(crate) struct Circuit {
     spec: CircuitBreakerSpec,
     upstream: String,
     metrics: Arc<PortMetrics>,
-    random: Cell<u64>,
+    chance: Chance,
 }
 
 /// How a request ended.
@@ -59,7 +58,7 @@ impl Circuit {
             spec,
             upstream: upstream.name.clone(),
             metrics: Arc::clone(metrics),
-            random: Cell::new(RandomState::new().hash_one(0) | 1),
+            chance: Chance::new(),
         })
     }
 
@@ -82,8 +81,28 @@ impl Circuit {
 
     /// A request that had a permit has ended.
     pub(crate) fn report(&self, permit: Permit, ended: Ended, took: Duration) {
-        let (outcome, chance) = (self.outcome(ended), self.chance());
+        let (outcome, chance) = (self.outcome(ended), self.chance.next());
         self.watched(|breaker| breaker.report(permit, outcome, took, Instant::now(), chance));
+    }
+
+    /// As [`Self::report`], of a connection that was called for nothing but itself.
+    pub(crate) fn report_call(&self, permit: Option<Permit>, reason: Reason, took: Duration) {
+        if let Some(permit) = permit {
+            self.report(permit, Ended { reason, status: 0, grpc: None }, took);
+        }
+    }
+
+    /// One try of a request has ended. Whether there may be another: it has a permit of its own then. Those who try while it is half-open
+    /// have one try, since that one is to tell.
+    pub(crate) fn allows_another(&self, permit: &Cell<Option<Permit>>, ended: Ended, took: Duration) -> bool {
+        if let Some(permit) = permit.take() {
+            self.report(permit, ended, took);
+        }
+        if self.breaker.borrow().state() == State::Closed {
+            permit.set(self.watched(|breaker| breaker.ask(Instant::now())).ok());
+            return true;
+        }
+        self.spec.mode == CircuitMode::Observe
     }
 
     fn outcome(&self, ended: Ended) -> Outcome {
@@ -143,18 +162,6 @@ impl Circuit {
         }
         let status = StatusCode::from_u16(spec.status).unwrap_or(reason.status());
         OwnAnswer { reason, status, sentence: reason.sentence(Direction::Outbound), headers, body }
-    }
-
-    /// From 0 to 1. Marsaglia's xorshift: it need not be more random than to keep proxies apart.
-    fn chance(&self) -> f64 {
-        let mut random = self.random.get();
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        self.random.set(random);
-        #[allow(clippy::cast_precision_loss)] // 53 bits have a place
-        let chance = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        chance
     }
 }
 

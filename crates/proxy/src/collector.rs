@@ -101,6 +101,8 @@ impl Families<'_> {
                 counts.map(|(count, result)| (vec![("result", result)], count.get())).collect()
             },
         )?;
+        let help = "Requests not sent once more, because as many were as the budget has";
+        self.counter(("retries_budget_exhausted", help), |port| one(port.upstream.unbudgeted.get()))?;
         self.counter(("overrides", "Answers of the app that were changed by their status"), |port| {
             one(port.overridden.get())
         })?;

@@ -6,6 +6,7 @@ use crate::connect::{self, AppStream};
 use crate::observe::Exchange;
 use crate::port::Port;
 use crate::reason::Reason;
+use crate::retry::{self, Tried};
 
 /// A request, or its beginning, that is on its way to the app.
 #[derive(Debug)]
@@ -13,9 +14,8 @@ pub(crate) struct Sent {
     pub(crate) app: AppStream,
     /// How many of its bytes the connection has taken.
     taken: usize,
-    /// Its bytes, where it may be sent once more: the connection was an idle one, which the app may have closed before the
-    /// request came.
-    pub(crate) replay: Option<Vec<u8>>,
+    /// The connection was an idle one, which the app may have closed before the request came.
+    pub(crate) was_idle: bool,
 }
 
 /// Sends what there is of a request: on an idle connection, else on one of its own.
@@ -26,7 +26,7 @@ pub(crate) async fn send(
     again: bool,
 ) -> Result<Sent, Reason> {
     let Some(mut sent) = on_idle(port, exchange, request, again) else {
-        return Box::pin(on_fresh(port, request)).await;
+        return Box::pin(on_fresh(port, exchange, request)).await;
     };
     if sent.taken < request.len() {
         // What fails here shows when the answer is read, if there is none.
@@ -47,12 +47,24 @@ fn on_idle(port: &Port, exchange: &Exchange, request: &[u8], again: bool) -> Opt
         exchange.retried();
         return None;
     };
-    Some(Sent { app, taken, replay: again.then(|| request.to_vec()) })
+    Some(Sent { app, taken, was_idle: true })
 }
 
-/// As [`on_idle`], on a connection of its own.
-pub(crate) async fn on_fresh(port: &Port, request: &[u8]) -> Result<Sent, Reason> {
-    let mut app = connect::app(port).await?;
+/// As [`on_idle`], on a connection of its own. Where none can be made, nothing was sent, and it may be tried again.
+pub(crate) async fn on_fresh(port: &Port, exchange: &Exchange, request: &[u8]) -> Result<Sent, Reason> {
+    let mut app = loop {
+        match connect::app(port).await {
+            Ok(app) => break app,
+            Err(reason) if retry::again(exchange, Tried::Untouched, reason) => exchange.pause().await,
+            Err(reason) => return Err(reason),
+        }
+    };
     let _ = app.write_all(request).await;
-    Ok(Sent { app, taken: request.len(), replay: None })
+    Ok(Sent { app, taken: request.len(), was_idle: false })
+}
+
+/// As [`on_fresh`], after a pause. Another try is not made on an idle connection: it may lead to where the one before failed.
+pub(crate) async fn later(port: &Port, exchange: &Exchange, request: &[u8]) -> Result<Sent, Reason> {
+    exchange.pause().await;
+    on_fresh(port, exchange, request).await
 }

@@ -49,6 +49,11 @@ impl Method {
         }
     }
 
+    /// Whether doing it twice is as doing it once, RFC 9110 9.2.2.
+    pub(crate) const fn is_idempotent(self) -> bool {
+        self.is_safe() || matches!(self, Self::Put | Self::Delete)
+    }
+
     /// Whether it only asks, RFC 9110 9.2.1, so that asking twice does no harm.
     pub(crate) const fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)

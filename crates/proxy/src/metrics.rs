@@ -187,6 +187,8 @@ pub(crate) struct Upstream {
     pub(crate) reused: Counter,
     /// Requests that were sent once more: with an answer of the app in the end, and without.
     pub(crate) retried: [Counter; 2],
+    /// Requests that were not, because there were too many of them.
+    pub(crate) unbudgeted: Counter,
 }
 
 /// A count for each reason.
@@ -222,6 +224,7 @@ impl PortMetrics {
                 idle: Counter::default(),
                 reused: Counter::default(),
                 retried: Default::default(),
+                unbudgeted: Counter::default(),
             },
         }
     }

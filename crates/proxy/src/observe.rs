@@ -1,7 +1,7 @@
 //! Counting: each request once, when its answer has ended or was given up.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ pub(crate) struct Exchange {
     reason: Cell<Reason>,
     counted: Cell<bool>,
     retried: Cell<bool>,
+    /// What few requests have.
+    further: OnceCell<Box<Further>>,
     request_body_bytes: Cell<u64>,
     response_body_bytes: Cell<u64>,
     /// Whether the access log was on when it began.
@@ -58,6 +60,17 @@ pub(crate) struct Exchange {
     pub(crate) permit: Cell<Option<Permit>>,
     /// What the app is told of who asks.
     pub(crate) identity: RefCell<Option<Box<Edits>>>,
+}
+
+/// Of a request that is sent again by the profile's leave. Apart, so that the others have no room for it.
+#[derive(Debug)]
+struct Further {
+    /// How often it was.
+    tries: Cell<u32>,
+    /// How long is waited before the last of these.
+    pause: Cell<Duration>,
+    /// When that one begins.
+    since: Cell<Instant>,
 }
 
 impl Exchange {
@@ -81,19 +94,24 @@ impl Exchange {
 
     fn of(port: &Rc<Port>, clock: &Rc<Clock>, version: Version, method: Method, place: Place) -> Self {
         port.metrics.started.add(1);
+        let started = clock.begin();
+        if let Some(retries) = &port.retries {
+            retries.count(started);
+        }
         Self {
             port: Rc::clone(port),
             clock: Rc::clone(clock),
             version,
             method,
             place,
-            started: clock.begin(),
+            started,
             code: Cell::new(CLIENT_CLOSED),
             is_grpc: false,
             grpc: Cell::new(None),
             reason: Cell::new(Reason::ClientClosed),
             counted: Cell::new(false),
             retried: Cell::new(false),
+            further: OnceCell::new(),
             request_body_bytes: Cell::new(0),
             response_body_bytes: Cell::new(0),
             logged: port.access_log.is_on(),
@@ -120,6 +138,47 @@ impl Exchange {
     /// The request is sent once more.
     pub(crate) fn retried(&self) {
         self.retried.set(true);
+    }
+
+    /// The try that is under way has failed so. Whether the circuit breaker allows another, after this pause.
+    pub(crate) fn has_another_try(&self, ended: circuit::Ended, now: Instant, pause: Duration) -> bool {
+        let took = now - self.tried();
+        let circuit = self.port.circuit.as_ref();
+        let allowed = circuit.is_none_or(|circuit| circuit.allows_another(&self.permit, ended, took));
+        if allowed {
+            self.retried();
+            let first =
+                || Box::new(Further { tries: Cell::new(0), pause: Cell::default(), since: Cell::new(now) });
+            let further = self.further.get_or_init(first);
+            further.tries.set(further.tries.get() + 1);
+            further.pause.set(pause);
+            further.since.set(now + pause);
+        }
+        allowed
+    }
+
+    /// How often it was sent again by the profile's leave.
+    pub(crate) fn resent(&self) -> u32 {
+        self.further.get().map_or(0, |further| further.tries.get())
+    }
+
+    /// Waits before another try.
+    pub(crate) async fn pause(&self) {
+        if let Some(further) = self.further.get() {
+            tokio::time::sleep(further.pause.get()).await;
+        }
+    }
+
+    /// When its last try began.
+    fn tried(&self) -> Instant {
+        self.further.get().map_or(self.started, |further| further.since.get())
+    }
+
+    /// How long the head of the answer may take; `None`: as long as it does. The request's time is that of all its tries.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let limit = self.port.limits.request?;
+        let is_first = self.further.get().is_none();
+        Some(if is_first { limit } else { limit.saturating_sub(self.started.elapsed()) })
     }
 
     /// The answer's status is known.
@@ -202,7 +261,8 @@ impl Exchange {
         let Ended { code, reason, duration, .. } = ended;
         if let (Some(circuit), Some(permit)) = (&self.port.circuit, self.permit.take()) {
             let grpc = self.is_grpc.then(|| self.grpc_code());
-            circuit.report(permit, circuit::Ended { reason, status: code, grpc }, duration);
+            let took = now.saturating_duration_since(self.tried());
+            circuit.report(permit, circuit::Ended { reason, status: code, grpc }, took);
         }
         let key = RequestKey { version: self.version, method: self.method, code, reason };
         self.port.series.observe(&metrics.requests, key, duration);

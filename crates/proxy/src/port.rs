@@ -23,6 +23,7 @@ use crate::policy::Guard;
 use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::request::Request;
+use crate::retry::Retries;
 use crate::routes::WorkersRoutes;
 use crate::secrets::{self, Material, Place};
 use crate::series::WorkersSeries;
@@ -64,6 +65,8 @@ pub(crate) struct Port {
     pub(crate) guard: Option<Box<Guard>>,
     /// What keeps them from an upstream that fails.
     pub(crate) circuit: Option<Box<Circuit>>,
+    /// What has requests that failed sent to it once more.
+    pub(crate) retries: Option<Box<Retries>>,
     /// When each reason was last warned of.
     warned: [Cell<Option<Instant>>; Reason::ALL.len()],
 }
@@ -138,6 +141,10 @@ impl Port {
             request_headers: spec.inbound().and_then(|inbound| Edits::of(&inbound.request_headers)),
             guard: Guard::of(&spec).map(Box::new),
             circuit: spec.upstream().and_then(|upstream| Circuit::of(upstream, &metrics)).map(Box::new),
+            retries: spec
+                .upstream()
+                .and_then(|upstream| upstream.retries.as_ref())
+                .map(|spec| Box::new(Retries::new(spec))),
             answers: spec.inbound().and_then(Answers::of).map(Box::new),
             material: Rc::clone(&shared.material),
             place: spec.inbound().map(secrets::place),

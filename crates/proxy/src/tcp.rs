@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{self, SIZE};
-use crate::circuit;
 use crate::connect::{self, AppStream};
 use crate::counter::Counter;
 use crate::metrics::PortMetrics;
@@ -34,10 +33,8 @@ async fn call(port: &Port) -> Result<AppStream, Reason> {
     let Some(circuit) = &port.circuit else { return connect::app(port).await };
     let (permit, started) = (circuit.ask().map_err(|answer| answer.reason)?, Instant::now());
     let called = connect::app(port).await;
-    if let Some(permit) = permit {
-        let reason = called.as_ref().err().copied().unwrap_or(Reason::None);
-        circuit.report(permit, circuit::Ended { reason, status: 0, grpc: None }, started.elapsed());
-    }
+    let reason = called.as_ref().err().copied().unwrap_or(Reason::None);
+    circuit.report_call(permit, reason, started.elapsed());
     called
 }
 
@@ -45,9 +42,8 @@ async fn call(port: &Port) -> Result<AppStream, Reason> {
 /// connection came about is no answer to any request.
 pub(crate) fn judge_call(port: &Port, reason: Reason, took: Duration) -> Result<(), Reason> {
     let Some(circuit) = &port.circuit else { return Ok(()) };
-    if let Some(permit) = circuit.ask().map_err(|answer| answer.reason)? {
-        circuit.report(permit, circuit::Ended { reason, status: 0, grpc: None }, took);
-    }
+    let permit = circuit.ask().map_err(|answer| answer.reason)?;
+    circuit.report_call(permit, reason, took);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::answer::OwnAnswer;
 use crate::auth::Auth;
 use crate::buffer::Buffer;
 use crate::connect::AppStream;
-use crate::forward;
+use crate::forward::{self, Sent};
 use crate::http1::answer;
 use crate::http1::connection::Client;
 use crate::http1::edit;
@@ -21,6 +21,7 @@ use crate::observe::Exchange;
 use crate::policy;
 use crate::port::Port;
 use crate::reason::Reason;
+use crate::retry::{self, Tried};
 use crate::stall;
 
 /// How a client's connection goes on.
@@ -62,7 +63,8 @@ pub(crate) async fn exchange(
     let Ok(mut body) = begin_body(client, message, head, &exchange) else {
         return own_answer(client, exchange, head.method, false, own(Reason::BadRequest)).await;
     };
-    let asked = Asked::of(head, &body);
+    let may_resend = port.retries.is_some() && body.is_ended();
+    let asked = Asked::of(head, &body, may_resend);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
     let refused = match &port.auth {
         None => refusal(client, message, head, &exchange),
@@ -82,43 +84,88 @@ pub(crate) async fn exchange(
             return own_answer(client, exchange, asked.method, body.is_ended() && keep(), own(reason)).await;
         }
     };
+    let may_be_stale = again && sent.was_idle;
+    let kept = (may_resend || may_be_stale).then(|| Box::from(&message[start..]));
     message.give_back();
 
-    let mut outcome = answer(client, &mut sent.app, &asked, &keep, &mut body, &exchange).await;
-    // The app had closed its idle connection when the request came.
-    if let (Err(Reason::Reset), Stage::Silent, Some(request)) =
-        (&outcome, asked.stage.get(), sent.replay.take())
-    {
-        exchange.retried();
-        outcome = match Box::pin(forward::on_fresh(port, &request)).await {
-            Ok(fresh) => {
-                sent = fresh;
-                answer(client, &mut sent.app, &asked, &keep, &mut body, &exchange).await
-            }
-            Err(reason) => Err(reason),
-        };
+    let mut way = Way { client, body: &mut body, asked: &asked, keep: &keep, exchange: &exchange };
+    let mut outcome = answer(&mut way, &mut sent.app).await;
+    if let (Err(reason), Some(request)) = (&outcome, kept) {
+        outcome = Box::pin(once_more(&mut way, &mut sent, *reason, request, may_be_stale)).await;
     }
+    let body_sent = asked.upload.get() == Upload::Done;
+    match conclude(outcome, sent, &asked, &exchange) {
+        Ok(next) => next,
+        Err(reason) => own_answer(client, exchange, asked.method, body_sent && keep(), own(reason)).await,
+    }
+}
+
+/// Counts what has ended, and says how the client's connection goes on. An error is a reason for an answer of our own.
+fn conclude(
+    outcome: Result<Answered, Reason>,
+    sent: Sent,
+    asked: &Asked,
+    exchange: &Exchange,
+) -> Result<Next, Reason> {
     let body_sent = asked.upload.get() == Upload::Done;
     match outcome {
         Ok(Answered::Whole { app: app_persists, client: client_persists }) => {
             exchange.end(Reason::None);
             if app_persists && body_sent {
-                port.pool.put(sent.app);
+                exchange.port.pool.put(sent.app);
             }
-            Next::after_answer(client_persists, body_sent)
+            Ok(Next::after_answer(client_persists, body_sent))
         }
         Ok(Answered::Switched { from_app }) => {
-            ended(&exchange, Reason::None, Next::Relay { app: sent.app, from_app })
+            Ok(ended(exchange, Reason::None, Next::Relay { app: sent.app, from_app }))
         }
         Err(reason) => match asked.stage.get() {
-            Stage::Silent | Stage::Head => {
-                own_answer(client, exchange, asked.method, body_sent && keep(), own(reason)).await
-            }
+            Stage::Silent | Stage::Head | Stage::Unwanted => Err(reason),
             // What it did not take would stay with the kernel.
-            _ if reason == Reason::BodyTimeout => ended(&exchange, reason, Next::Reset),
-            Stage::Body => ended(&exchange, reason, Next::Close),
-            Stage::UntilClose => ended(&exchange, reason, Next::Reset),
+            _ if reason == Reason::BodyTimeout => Ok(ended(exchange, reason, Next::Reset)),
+            Stage::Body => Ok(ended(exchange, reason, Next::Close)),
+            Stage::UntilClose => Ok(ended(exchange, reason, Next::Reset)),
         },
+    }
+}
+
+/// Sends a request that failed once more, as long as it may be and fails. Boxed, so that the tasks of others have no room for it.
+async fn once_more(
+    way: &mut Way<'_>,
+    sent: &mut Sent,
+    mut reason: Reason,
+    request: Box<[u8]>,
+    may_be_stale: bool,
+) -> Result<Answered, Reason> {
+    let (asked, exchange) = (way.asked, way.exchange);
+    // The app had closed its idle connection when the request came.
+    let mut resent = may_be_stale && reason == Reason::Reset && asked.stage.get() == Stage::Silent;
+    if resent {
+        exchange.retried();
+    }
+    while std::mem::take(&mut resent) || is_resent(reason, asked, exchange) {
+        asked.stage.set(Stage::Silent);
+        let outcome = match forward::later(&exchange.port, exchange, &request).await {
+            Ok(fresh) => {
+                *sent = fresh;
+                answer(way, &mut sent.app).await
+            }
+            Err(reason) => Err(reason),
+        };
+        match outcome {
+            Err(failed) => reason = failed,
+            answered => return answered,
+        }
+    }
+    Err(reason)
+}
+
+/// Whether a request that failed so, and is kept, is sent once more.
+fn is_resent(reason: Reason, asked: &Asked, exchange: &Exchange) -> bool {
+    match (reason, asked.stage.get()) {
+        (_, Stage::Unwanted) => true,
+        (Reason::Reset, Stage::Silent | Stage::Head) => retry::again(exchange, Tried::Cut, reason),
+        _ => false,
     }
 }
 
@@ -159,39 +206,35 @@ fn begin_body(
     Ok(body)
 }
 
+/// What is under way: the client's side of it.
+struct Way<'a> {
+    client: &'a mut Client,
+    body: &'a mut Body,
+    asked: &'a Asked,
+    keep: &'a dyn Fn() -> bool,
+    exchange: &'a Exchange,
+}
+
 /// Passes on the answer. Boxed, so that the tasks of idle connections have no room for what it needs: that makes them half as large.
-async fn answer(
-    client: &mut Client,
-    app: &mut AppStream,
-    asked: &Asked,
-    keep: &dyn Fn() -> bool,
-    body: &mut Body,
-    exchange: &Exchange,
-) -> Result<Answered, Reason> {
+async fn answer(way: &mut Way<'_>, app: &mut AppStream) -> Result<Answered, Reason> {
     // Most requests have no body, or it came with the head.
-    if asked.upload.get() == Upload::Running {
-        return Box::pin(answer_beside_body(client, app, asked, keep, body, exchange)).await;
+    if way.asked.upload.get() == Upload::Running {
+        return Box::pin(answer_beside_body(way, app)).await;
     }
-    let (_, client_write) = client.stream.split();
+    let (_, client_write) = way.client.stream.split();
     let (app_read, _) = app.split();
-    Box::pin(response::pass(app_read, client_write, asked, keep, exchange)).await
+    Box::pin(response::pass(app_read, client_write, way.asked, way.keep, way.exchange)).await
 }
 
 /// Passes on the answer while what is left of the request's body still goes up: an app may answer before it has read all,
 /// or while.
-async fn answer_beside_body(
-    client: &mut Client,
-    app: &mut AppStream,
-    asked: &Asked,
-    keep: &dyn Fn() -> bool,
-    body: &mut Body,
-    exchange: &Exchange,
-) -> Result<Answered, Reason> {
+async fn answer_beside_body(way: &mut Way<'_>, app: &mut AppStream) -> Result<Answered, Reason> {
+    let Way { client, body, asked, keep, exchange } = way;
     let (client_read, client_write) = client.stream.split();
     let (app_read, app_write) = app.split();
     let mut upload =
         pin!(request_body::pass(client_read, app_write, body, &mut client.unread, asked, exchange));
-    let mut answer = pin!(response::pass(app_read, client_write, asked, keep, exchange));
+    let mut answer = pin!(response::pass(app_read, client_write, asked, *keep, exchange));
     loop {
         tokio::select! {
             biased;

@@ -19,6 +19,7 @@ use crate::overrides::Change;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
 use crate::request::Version;
+use crate::retry::{self, Tried};
 use crate::stall;
 use crate::stream::WriteHalf;
 
@@ -38,6 +39,8 @@ pub(crate) enum Stage {
     Silent,
     /// The client has nothing yet, so it can be given another answer.
     Head,
+    /// The client has nothing of it, and gets that of another try.
+    Unwanted,
     /// The client has a part, and sees from the framing that it is one.
     Body,
     /// The client has a part, and would take the end of the connection for that of the answer.
@@ -65,13 +68,15 @@ pub(crate) struct Asked {
     pub(crate) persists: bool,
     pub(crate) upload: Cell<Upload>,
     pub(crate) stage: Cell<Stage>,
+    /// Whether the request is kept, for another try.
+    may_resend: bool,
     /// The client ended its stream, and was told to go on, to find out whether it is there.
     told: Cell<bool>,
 }
 
 impl Asked {
     /// As of a request with this head, when so much of its body has come.
-    pub(crate) fn of(head: &RequestHead, body: &Body) -> Self {
+    pub(crate) fn of(head: &RequestHead, body: &Body, may_resend: bool) -> Self {
         Self {
             version: head.version,
             method: head.method,
@@ -79,6 +84,7 @@ impl Asked {
             persists: head.hop.persists(head.version),
             upload: Cell::new(if body.is_ended() { Upload::Done } else { Upload::Running }),
             stage: Cell::new(Stage::Silent),
+            may_resend,
             told: Cell::new(false),
         }
     }
@@ -99,13 +105,18 @@ pub(crate) async fn pass(
 ) -> Result<Answered, Reason> {
     let stalled = exchange.port.limits.body;
     let head = head(&mut app, &client, asked, stalled);
-    let (mut message, head) = match exchange.port.limits.request {
+    let (mut message, head) = match exchange.time_left() {
         None => head.await?,
         Some(limit) => {
             Box::pin(tokio::time::timeout(limit, head)).await.map_err(|_| Reason::RequestTimeout)??
         }
     };
     exchange.answered(head.status);
+    if asked.may_resend && retry::again(exchange, Tried::Answered(head.status, None), Reason::None) {
+        asked.stage.set(Stage::Unwanted);
+        // The rest of it is not waited for, so its connection is of no use any more.
+        return Err(Reason::Reset);
+    }
     if head.status == 101 {
         return Box::pin(switch(client, message, head, asked, stalled)).await;
     }

@@ -20,8 +20,16 @@ pub(crate) enum Broken {
     Stalled,
 }
 
-/// Passes on what comes until the end, trailers with it. `seen` gets the length of each piece. Returns what the
-/// trailers tell of a call by gRPC.
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Data,
+    /// With what they tell of a call by gRPC.
+    Trailers(Option<Code>),
+}
+
+/// Passes on what comes until the end, trailers with it. `seen` gets each piece. Returns how it
+/// ended.
 ///
 /// Room for more is given to the sender only for what the receiver had room for: between the two there is never more than
 /// the window of one stream.
@@ -29,24 +37,24 @@ pub(crate) async fn pass(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
     stalled: Duration,
-    mut seen: impl FnMut(usize),
-) -> Result<Option<Code>, Broken> {
+    mut seen: impl FnMut(&Bytes),
+) -> Result<End, Broken> {
     while let Some(piece) = next(from, to).await? {
-        seen(piece.len());
+        seen(&piece);
         let last = from.is_end_stream();
         send(piece, last, from, to, stalled).await?;
         if last {
-            return Ok(None);
+            return Ok(End::Data);
         }
     }
     let trailers = from.trailers().await.map_err(Broken::Sender)?;
-    let code = trailers.as_ref().and_then(Code::told);
-    match trailers {
-        Some(trailers) => to.send_trailers(trailers),
-        None => to.send_data(Bytes::new(), true),
-    }
-    .map_err(Broken::Receiver)?;
-    Ok(code)
+    let Some(trailers) = trailers else {
+        to.send_data(Bytes::new(), true).map_err(Broken::Receiver)?;
+        return Ok(End::Data);
+    };
+    let code = Code::told(&trailers);
+    to.send_trailers(trailers).map_err(Broken::Receiver)?;
+    Ok(End::Trailers(code))
 }
 
 /// The next piece, unless the receiver resets the stream before it comes.

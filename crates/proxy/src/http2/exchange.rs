@@ -16,8 +16,9 @@ use crate::answer::OwnAnswer;
 use crate::grpc::Code;
 use crate::http2::answer::{self, Asked};
 use crate::http2::app::Sent;
-use crate::http2::body::{self, Broken};
+use crate::http2::body::{self, Broken, End};
 use crate::http2::connection::{Client, Stream};
+use crate::http2::kept::Kept;
 use crate::limits::{MAX_BUFFER, MAX_HEADERS};
 use crate::method::Method;
 use crate::observe::Exchange;
@@ -25,6 +26,7 @@ use crate::own_time::Clock;
 use crate::policy;
 use crate::reason::Reason;
 use crate::request::{self, Headers, Version};
+use crate::retry::{self, Tried};
 
 /// An app may take its time over a body, as over an answer.
 const NO_LIMIT: Duration = Duration::MAX;
@@ -54,25 +56,40 @@ pub(crate) async fn exchange(
     }
 
     let whole = from_client.is_end_stream();
-    // A body that has begun to pass is gone, so only a request without one can be sent again.
-    let mut again = whole.then(|| head.clone());
+    let kept = Kept::new(port.retries.is_some() && !whole);
+    let mut may_be_stale = whole;
     let mut next = Some(head);
     while let Some(head) = next.take() {
-        let safe = Method::of(head.method().as_str()).is_safe();
-        let sent = match client.app.send(&port, head, whole, stream.alone).await {
+        // A body that has begun to pass is gone, unless it is kept.
+        let again = (whole || port.retries.is_some()).then(|| head.clone());
+        let mut sent = match client.app.send(&port, head, whole, stream.alone).await {
             Ok(sent) => sent,
             Err(reason) => {
+                if retry::again(&exchange, Tried::Untouched, reason) {
+                    exchange.pause().await;
+                    next = again;
+                    continue;
+                }
                 let answer = OwnAnswer::of(reason, port.direction());
                 return own_answer(&mut respond, &exchange, asked, &answer);
             }
         };
-        let reused = sent.reused;
-        let Some(failed) = pass(sent, &mut from_client, &mut respond, &exchange, client).await else {
+        if kept.is_whole() {
+            // What fails here shows when the answer is read.
+            let _ = kept.send(&mut sent.body);
+        }
+        may_be_stale &= sent.reused;
+        let passing = Passing { from_client: &mut from_client, respond: &mut respond, kept: &kept };
+        let Some(failed) = pass(sent, passing, &exchange, client).await else {
             return;
         };
-        next = again.take().filter(|_| reused && (failed.unprocessed || safe && failed.silent));
-        if next.is_some() {
+        let is_stale = failed.tried == Some(Tried::Untouched) || exchange.method.is_safe() && failed.silent;
+        if std::mem::take(&mut may_be_stale) && is_stale {
             exchange.retried();
+            next = again;
+        } else if (whole || kept.is_whole()) && failed.is_resent(&exchange) {
+            exchange.pause().await;
+            next = again;
         } else {
             return failed.end(&mut respond, &exchange, asked);
         }
@@ -131,13 +148,22 @@ struct Failed {
     reason: Reason,
     /// What the client's stream is reset with; without it, the client can be given another answer.
     reset: Option<h2::Reason>,
-    /// The app has said that it did nothing with the request, RFC 9113 8.7.
-    unprocessed: bool,
+    /// How far it came, where that is of interest to another try. Untouched is what the app has said that it did nothing with, RFC 9113 8.7.
+    tried: Option<Tried>,
     /// Nothing came from the app, which may have closed the connection before the request.
     silent: bool,
 }
 
 impl Failed {
+    /// Whether the request is sent once more. Of one that was answered that is asked before the client gets its answer.
+    fn is_resent(&self, exchange: &Exchange) -> bool {
+        match self.tried {
+            None => false,
+            Some(Tried::Answered(..)) => true,
+            Some(tried) => retry::again(exchange, tried, self.reason),
+        }
+    }
+
     fn end(self, respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked) {
         let Some(reset) = self.reset else {
             let answer = OwnAnswer::of(self.reason, exchange.port.direction());
@@ -150,22 +176,28 @@ impl Failed {
 
     /// The answer's head did not come in time.
     fn late() -> Self {
-        Self { reason: Reason::RequestTimeout, reset: None, unprocessed: false, silent: false }
+        Self { reason: Reason::RequestTimeout, reset: None, tried: None, silent: false }
+    }
+
+    /// An answer that is not wanted.
+    fn unwanted(tried: Tried) -> Self {
+        Self { reason: Reason::Reset, reset: None, tried: Some(tried), silent: false }
     }
 
     /// Before the answer's head.
     fn unanswered(error: &h2::Error) -> Self {
-        let failed = |reason, reset, unprocessed| Self { reason, reset, unprocessed, silent: error.is_io() };
+        let failed = |reason, reset, tried| Self { reason, reset, tried, silent: error.is_io() };
         match error.reason() {
             Some(reset) if error.is_reset() && error.is_remote() => {
-                failed(Reason::Reset, Some(reset), reset == h2::Reason::REFUSED_STREAM)
+                let refused = reset == h2::Reason::REFUSED_STREAM;
+                failed(Reason::Reset, Some(reset), Some(if refused { Tried::Untouched } else { Tried::Cut }))
             }
             // Only streams that came after the last one that it serves get this.
             Some(_) if error.is_go_away() && error.is_remote() => {
-                failed(Reason::Reset, Some(h2::Reason::REFUSED_STREAM), true)
+                failed(Reason::Reset, Some(h2::Reason::REFUSED_STREAM), Some(Tried::Untouched))
             }
-            _ if error.is_io() => failed(Reason::Reset, None, false),
-            _ => failed(Reason::ProtocolError, None, false),
+            _ if error.is_io() => failed(Reason::Reset, None, Some(Tried::Cut)),
+            _ => failed(Reason::ProtocolError, None, None),
         }
     }
 
@@ -181,26 +213,33 @@ impl Failed {
             Broken::Receiver(_) => (Reason::ClientClosed, h2::Reason::CANCEL),
             Broken::Stalled => (Reason::BodyTimeout, h2::Reason::CANCEL),
         };
-        Self { reason, reset: Some(reset), unprocessed: false, silent: false }
+        Self { reason, reset: Some(reset), tried: None, silent: false }
     }
+}
+
+/// The client's side of a request on its way.
+struct Passing<'a> {
+    from_client: &'a mut RecvStream,
+    respond: &'a mut SendResponse<Bytes>,
+    kept: &'a Kept,
 }
 
 /// Passes on the answer while the request's body still goes up: an app may answer before it has read all, or while. `None`
 /// where all is done, and counted.
-async fn pass(
-    sent: Sent,
-    from_client: &mut RecvStream,
-    respond: &mut SendResponse<Bytes>,
-    exchange: &Exchange,
-    client: &Client,
-) -> Option<Failed> {
+async fn pass(sent: Sent, passing: Passing<'_>, exchange: &Exchange, client: &Client) -> Option<Failed> {
+    let Passing { from_client, respond, kept } = passing;
     let Sent { answer, body: mut to_app, .. } = sent;
-    let mut uploading = !from_client.is_end_stream();
+    let whole = from_client.is_end_stream();
+    let may_resend = || whole || kept.is_whole();
+    let mut uploading = !whole;
     let mut gone = None;
     {
-        let received = |length| exchange.received(length);
+        let received = |piece: &Bytes| {
+            exchange.received(piece.len());
+            kept.keep(piece);
+        };
         let mut upload = pin!(body::pass(from_client, &mut to_app, NO_LIMIT, received));
-        let mut answer = pin!(pass_answer(answer, respond, exchange, client));
+        let mut answer = pin!(pass_answer(answer, respond, exchange, client, &may_resend));
         while gone.is_none() {
             tokio::select! {
                 biased;
@@ -217,8 +256,11 @@ async fn pass(
                 },
                 sent = upload.as_mut(), if uploading => {
                     uploading = false;
-                    if let Err(Broken::Sender(error)) = sent {
-                        gone = Some(error.reason().unwrap_or(h2::Reason::CANCEL));
+                    match sent {
+                        Ok(End::Data) => kept.end(),
+                        Ok(End::Trailers(_)) => kept.give_up(),
+                        Err(Broken::Sender(error)) => gone = Some(error.reason().unwrap_or(h2::Reason::CANCEL)),
+                        Err(_) => {}
                     }
                 },
             }
@@ -242,8 +284,9 @@ async fn pass_answer(
     respond: &mut SendResponse<Bytes>,
     exchange: &Exchange,
     client: &Client,
+    may_resend: &dyn Fn() -> bool,
 ) -> Result<(), Unpassed> {
-    let answered = match exchange.port.limits.request {
+    let answered = match exchange.time_left() {
         None => head(&mut answer, respond).await,
         Some(limit) => match tokio::time::timeout(limit, head(&mut answer, respond)).await {
             Ok(answered) => answered,
@@ -258,6 +301,14 @@ async fn pass_answer(
     client.watch.answered();
     let (mut head, mut from_app) = answer.into_parts();
     exchange.answered(head.status.as_u16());
+    let whole = from_app.is_end_stream();
+    let code = whole.then(|| Code::told(&head.headers)).flatten();
+    if may_resend() {
+        let tried = Tried::Answered(head.status.as_u16(), code);
+        if retry::again(exchange, tried, Reason::None) {
+            return Err(Unpassed::App(Failed::unwanted(tried)));
+        }
+    }
     if let Some(change) = exchange.change(head.status.as_u16()) {
         change.headers.apply(&mut head.headers);
         head.status = change.status.unwrap_or(head.status);
@@ -265,8 +316,7 @@ async fn pass_answer(
             return send_whole(respond, head, body.clone(), exchange);
         }
     }
-    let whole = from_app.is_end_stream();
-    if whole && let Some(code) = Code::told(&head.headers) {
+    if let Some(code) = code {
         exchange.grpc(code);
     }
     let mut to_client: SendStream<Bytes> = respond
@@ -277,9 +327,9 @@ async fn pass_answer(
         return Ok(());
     }
     let stalled = exchange.port.limits.body;
-    match body::pass(&mut from_app, &mut to_client, stalled, |length| exchange.passed(length)).await {
-        Ok(code) => {
-            if let Some(code) = code {
+    match body::pass(&mut from_app, &mut to_client, stalled, |piece| exchange.passed(piece.len())).await {
+        Ok(end) => {
+            if let End::Trailers(Some(code)) = end {
                 exchange.grpc(code);
             }
             exchange.end(Reason::None);

@@ -15,6 +15,7 @@ mod connection;
 mod ended;
 mod exchange;
 mod guard;
+mod kept;
 mod watch;
 
 pub(crate) use connection::serve;
