@@ -176,9 +176,7 @@ impl Exchange {
 
     /// How long the head of the answer may take; `None`: as long as it does. The request's time is that of all its tries.
     pub(crate) fn time_left(&self) -> Option<Duration> {
-        let limit = self.port.limits.request?;
-        let is_first = self.further.get().is_none();
-        Some(if is_first { limit } else { limit.saturating_sub(self.started.elapsed()) })
+        Some(self.port.limits.request?.saturating_sub(self.started.elapsed()))
     }
 
     /// The answer's status is known.

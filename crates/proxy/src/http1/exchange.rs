@@ -215,15 +215,18 @@ struct Way<'a> {
     exchange: &'a Exchange,
 }
 
-/// Passes on the answer. Boxed, so that the tasks of idle connections have no room for what it needs: that makes them half as large.
+/// Passes on the answer. What is done with it is boxed once it has begun, and not while it is waited for: nearly always that is freed
+/// again before anything else is done, so that memory which the processor has at hand serves one request after the other.
 async fn answer(way: &mut Way<'_>, app: &mut AppStream) -> Result<Answered, Reason> {
     // Most requests have no body, or it came with the head.
     if way.asked.upload.get() == Upload::Running {
         return Box::pin(answer_beside_body(way, app)).await;
     }
-    let (_, client_write) = way.client.stream.split();
-    let (app_read, _) = app.split();
-    Box::pin(response::pass(app_read, client_write, way.asked, way.keep, way.exchange)).await
+    let Way { client, asked, keep, exchange, .. } = way;
+    let (_, client_write) = client.stream.split();
+    let (mut app_read, _) = app.split();
+    let begun = response::begin(&mut app_read, &client_write, asked, exchange).await?;
+    Box::pin(response::pass(begun, app_read, client_write, asked, *keep, exchange)).await
 }
 
 /// Passes on the answer while what is left of the request's body still goes up: an app may answer before it has read all,
@@ -231,10 +234,13 @@ async fn answer(way: &mut Way<'_>, app: &mut AppStream) -> Result<Answered, Reas
 async fn answer_beside_body(way: &mut Way<'_>, app: &mut AppStream) -> Result<Answered, Reason> {
     let Way { client, body, asked, keep, exchange } = way;
     let (client_read, client_write) = client.stream.split();
-    let (app_read, app_write) = app.split();
+    let (mut app_read, app_write) = app.split();
     let mut upload =
         pin!(request_body::pass(client_read, app_write, body, &mut client.unread, asked, exchange));
-    let mut answer = pin!(response::pass(app_read, client_write, asked, *keep, exchange));
+    let mut answer = pin!(async {
+        let begun = response::begin(&mut app_read, &client_write, asked, exchange).await?;
+        response::pass(begun, app_read, client_write, asked, *keep, exchange).await
+    });
     loop {
         tokio::select! {
             biased;

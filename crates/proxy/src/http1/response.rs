@@ -95,8 +95,32 @@ impl Asked {
     }
 }
 
-/// Passes on the app's answer to the end of its body.
+/// Waits for the first bytes of the app's answer.
+pub(crate) async fn begin(
+    app: &mut ReadHalf<'_>,
+    client: &WriteHalf<'_>,
+    asked: &Asked,
+    exchange: &Exchange,
+) -> Result<Buffer, Reason> {
+    let first = begins(client, asked, |context| buffer::poll_receive(app, context));
+    match exchange.time_left() {
+        None => first.await,
+        Some(limit) => within(limit, first).await,
+    }
+}
+
+/// Boxed, so that the tasks of those who have no such limit have no room for it.
+fn within<'a, T>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, Reason>> + 'a,
+) -> impl Future<Output = Result<T, Reason>> + 'a {
+    let timeout = Box::pin(tokio::time::timeout(limit, step));
+    async move { timeout.await.unwrap_or(Err(Reason::RequestTimeout)) }
+}
+
+/// Passes on the app's answer, of which this is the beginning, to the end of its body.
 pub(crate) async fn pass(
+    begun: Buffer,
     mut app: ReadHalf<'_>,
     client: WriteHalf<'_>,
     asked: &Asked,
@@ -104,12 +128,10 @@ pub(crate) async fn pass(
     exchange: &Exchange,
 ) -> Result<Answered, Reason> {
     let stalled = exchange.port.limits.body;
-    let head = head(&mut app, &client, asked, stalled);
+    let head = head(begun, &mut app, &client, asked, stalled);
     let (mut message, head) = match exchange.time_left() {
         None => head.await?,
-        Some(limit) => {
-            Box::pin(tokio::time::timeout(limit, head)).await.map_err(|_| Reason::RequestTimeout)??
-        }
+        Some(limit) => within(limit, head).await?,
     };
     exchange.answered(head.status);
     if asked.may_resend && retry::again(exchange, Tried::Answered(head.status, None), Reason::None) {
@@ -163,14 +185,14 @@ pub(crate) async fn pass(
     Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client })
 }
 
-/// Waits for the answer's head. Interim ones before it are passed on at once.
+/// Waits for the rest of the answer's head. Interim ones before it are passed on at once.
 async fn head(
+    mut message: Buffer,
     app: &mut ReadHalf<'_>,
     client: &WriteHalf<'_>,
     asked: &Asked,
     stalled: Duration,
 ) -> Result<(Buffer, ResponseHead), Reason> {
-    let mut message = begins(client, asked, |context| buffer::poll_receive(app, context)).await?;
     loop {
         match head_of(&message, asked)? {
             None => message = more_of_head(message, app, client, asked).await?,
