@@ -6,10 +6,11 @@
 use std::cell::RefCell;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::pin::pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::tcp;
+
+use crate::socket_io;
 
 /// What a buffer can hold at first. 16 KiB: most messages come in one read.
 pub(crate) const SIZE: usize = 16 * 1024;
@@ -43,18 +44,26 @@ impl Buffer {
 }
 
 /// Waits for bytes and reads them; at the end of the stream there are none. While it waits it holds no buffer.
-pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Buffer> {
+pub(crate) async fn receive(from: &mut impl Receive) -> io::Result<Buffer> {
     std::future::poll_fn(|context| poll_receive(from, context)).await
 }
 
 /// As [`receive`], for who waits for something else too.
-pub(crate) fn poll_receive(
-    from: &mut (impl AsyncRead + Unpin),
-    context: &mut Context<'_>,
-) -> Poll<io::Result<Buffer>> {
+pub(crate) fn poll_receive(from: &mut impl Receive, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
     let mut buffer = Buffer::borrow();
-    let read = pin!(from.read_buf(&mut *buffer)).poll(context);
-    read.map_ok(|_| buffer)
+    from.poll_receive(context, &mut buffer).map_ok(|_| buffer)
+}
+
+/// Where bytes come from.
+pub(crate) trait Receive {
+    /// Waits for bytes and reads them into the room that `into` has; 0 at the end of the stream.
+    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>>;
+}
+
+impl Receive for tcp::ReadHalf<'_> {
+    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        socket_io::poll_read(self.as_ref(), context, into)
+    }
 }
 
 impl Drop for Buffer {

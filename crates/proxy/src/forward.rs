@@ -7,6 +7,7 @@ use crate::observe::Exchange;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::retry::{self, Tried};
+use crate::socket_io;
 
 /// A request, or its beginning, that is on its way to the app.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub(crate) async fn send(
 fn on_idle(port: &Port, exchange: &Exchange, request: &[u8], again: bool) -> Option<Sent> {
     let app = port.pool.take(!again)?;
     // An idle connection takes bytes at once, so this need not wait, and the task of the connection keeps nothing for it.
-    let Ok(taken) = app.try_write(request) else {
+    let Ok(taken) = socket_io::try_write(&app, request) else {
         exchange.retried();
         return None;
     };

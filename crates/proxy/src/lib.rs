@@ -62,6 +62,7 @@ mod seat;
 mod secrets;
 mod series;
 mod serve;
+mod socket_io;
 mod sockets;
 mod stall;
 mod stats;

@@ -1,14 +1,16 @@
 //! A connection to a peer: plain, or by TLS that ends here. Reading, writing and waiting are the same to whoever passes messages on.
 
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use http::HeaderValue;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 
+use crate::buffer::Receive;
 use crate::connect;
+use crate::socket_io;
 use crate::tls::Session;
 
 /// A connection. An enum and not a trait object: the plain one, which nearly all are, costs a comparison and no more.
@@ -87,7 +89,7 @@ impl WriteHalf<'_> {
     /// Takes what there is room for; `WouldBlock` where there is none.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(half) => half.try_write(bytes),
+            Self::Plain(half) => socket_io::try_write(half.as_ref(), bytes),
             Self::Tls(session) => {
                 let mut context = Context::from_waker(Waker::noop());
                 match session.poll_write(&mut context, bytes) {
@@ -111,6 +113,24 @@ impl WriteHalf<'_> {
         match self {
             Self::Plain(half) => half.as_ref().poll_peek(context, &mut ReadBuf::new(&mut [0])),
             Self::Tls(session) => session.poll_peek(context),
+        }
+    }
+}
+
+impl Receive for Stream {
+    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => socket_io::poll_read(stream, context, into),
+            Self::Tls(_) => pin!(self.read_buf(into)).poll(context),
+        }
+    }
+}
+
+impl Receive for ReadHalf<'_> {
+    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(half) => socket_io::poll_read(half.as_ref(), context, into),
+            Self::Tls(_) => pin!(self.read_buf(into)).poll(context),
         }
     }
 }

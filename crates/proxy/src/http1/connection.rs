@@ -66,10 +66,9 @@ async fn next_request(
     listener: &Listener,
     seat: &Seat,
 ) -> Result<Option<(Buffer, RequestHead)>, Refusal> {
-    let limits = listener.port().limits;
     let mut message = if client.unread.is_empty() {
         let receive = |context: &mut Context<'_>| buffer::poll_receive(&mut client.stream, context);
-        match seat.wait(seat.deadline(limits.idle), true, receive).await {
+        match seat.wait(seat.deadline(listener.port().limits.idle), true, receive).await {
             Ok(Ok(message)) if !message.is_empty() => message,
             Err(Called::Late) => {
                 listener.port().metrics.idle_closed.add(1);
@@ -82,7 +81,7 @@ async fn next_request(
         message.append(&mut client.unread);
         message
     };
-    let deadline = seat.deadline(limits.head);
+    let deadline = seat.deadline(listener.port().limits.head);
     let mut looked_at = 0;
     loop {
         // RFC 9112 2.2: an empty line before a request is no part of it.

@@ -1,0 +1,48 @@
+//! What is read from a socket and written to it, straight by the kernel's calls.
+//!
+//! tokio's own go by libc, where `send` and `recv` are points at which a thread may be cancelled: in a program of several threads each
+//! call switches that on and off again, which is a tenth of what we spend outside of the kernel.
+
+use std::io::{self, ErrorKind};
+use std::task::{Context, Poll, ready};
+
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Writes what there is room for; `WouldBlock` where there is none.
+pub(crate) fn try_write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.try_io(Interest::WRITABLE, || Ok(send(stream, bytes, SendFlags::NOSIGNAL)?))
+}
+
+/// Waits for bytes and reads them into the room that `into` has; 0 at the end of the stream.
+pub(crate) fn poll_read(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    into: &mut Vec<u8>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(context))?;
+        match try_read(stream, into) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read),
+        }
+    }
+}
+
+fn try_read(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    let room = into.capacity() - into.len();
+    let mut some = None;
+    let tried = stream.try_io(Interest::READABLE, || {
+        let length = recv(stream, spare_capacity(into), RecvFlags::empty())?.0;
+        if (1..room).contains(&length) {
+            // A read that is not filled has emptied the socket. Told as one that would block, so that tokio waits for the next event, as
+            // after its own reads, and the kernel is not asked once more.
+            some = Some(length);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(length)
+    });
+    some.map_or(tried, Ok)
+}
