@@ -19,6 +19,9 @@ app.kubernetes.io/component: webhook
 
 {{- define "outrigger.collector" }}{{ include "outrigger.name" . }}-collector{{ end }}
 
+{{/* The name of an APIService is its version and group. */}}
+{{- define "outrigger.customMetrics" }}v1beta2.custom.metrics.k8s.io{{ end }}
+
 {{- define "outrigger.collectorSelector" -}}
 {{- merge (dict "app.kubernetes.io/component" "collector") (include "outrigger.selector" . | fromYaml) | toYaml }}
 {{- end }}

@@ -10,6 +10,7 @@ mod error;
 mod explain;
 mod files;
 mod flag;
+mod hpa;
 mod inject;
 mod input;
 mod installation;
@@ -66,6 +67,7 @@ enum Command {
     Dashboard(Box<dashboard::Args>),
     Top(Box<top::Args>),
     Tap(Box<tap::Args>),
+    Hpa(hpa::Args),
     Completion(completion::Args),
     Webhook(Box<outrigger_webhook::Options>),
     Collector(Box<outrigger_collector::Options>),
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Dashboard(args) => dashboard::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Tap(args) => tap::run(&args),
+        Command::Hpa(args) => hpa::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Webhook(options) => webhook::run(*options),
         Command::Collector(options) => collector::run(*options),

@@ -116,6 +116,12 @@ impl FromStr for Target {
 }
 
 impl Target {
+    /// API version and kind, where it has replicas that can be set.
+    pub(crate) fn scaled(&self) -> Option<(&'static str, &'static str)> {
+        let scaled = ["Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"];
+        scaled.contains(&self.kind.camel_case).then_some((self.kind.group_version, self.kind.camel_case))
+    }
+
     /// The name, where this is a namespace: all that is in it is meant.
     pub(crate) fn as_namespace(&self) -> Option<&str> {
         self.kind.is_namespace().then_some(self.name.as_str())

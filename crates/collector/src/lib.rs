@@ -4,9 +4,11 @@
 //! [`judge`] says what is to be looked at. [`view`] is what [`api`] tells, to the page and to whoever asks. Nothing is written
 //! anywhere: 15 minutes are kept in memory.
 //!
-//! It reads and never writes: list and watch of pods is all that it may do in a cluster.
+//! It reads and never writes: list and watch of pods is all that it may do in a cluster. Where [`custom_metrics`] are asked for, it
+//! also keeps its certificate in its own `APIService`, and asks for the rights of those who want them.
 
 mod api;
+mod custom_metrics;
 mod figures;
 mod guard;
 mod histogram;

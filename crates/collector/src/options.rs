@@ -18,6 +18,17 @@ pub struct Options {
     /// Where probes and metrics are served, in plain HTTP. Default: not at all.
     #[arg(long, env = "OUTRIGGER_ADMIN_PORT")]
     pub admin_port: Option<u16>,
+    /// Where custom.metrics.k8s.io is served to API servers, over TLS. Default: not at all.
+    #[arg(
+        long,
+        env = "OUTRIGGER_CUSTOM_METRICS_PORT",
+        requires = "custom_metrics_service",
+        conflicts_with = "pods"
+    )]
+    pub custom_metrics_port: Option<u16>,
+    /// The Service, as NAMESPACE/NAME, by which API servers find custom metrics.
+    #[arg(long, env = "OUTRIGGER_CUSTOM_METRICS_SERVICE", value_name = "NAMESPACE/NAME")]
+    pub custom_metrics_service: Option<String>,
     /// A List of pods as JSON in place of a cluster; read again when it changes.
     #[arg(long, value_name = "FILE")]
     pub pods: Option<PathBuf>,

@@ -52,6 +52,8 @@ pub(crate) struct Pod {
     pub(crate) config: String,
     /// What injection did to it, as JSON.
     pub(crate) report: String,
+    /// Its labels, by which autoscalers select.
+    pub(crate) labels: Vec<(String, String)>,
 }
 
 impl Pod {
@@ -87,6 +89,7 @@ impl Pod {
             token: text(&config["token"]),
             config: without_secrets(config),
             report: report(&metadata["annotations"][STATUS_ANNOTATION]),
+            labels: labels(&metadata["labels"]),
             key,
         })
     }
@@ -120,6 +123,11 @@ fn owner(metadata: &Value, pod: &str) -> (String, String) {
         Some(deployment) => ("Deployment".to_owned(), deployment.to_owned()),
         None => (kind.to_owned(), name.to_owned()),
     }
+}
+
+fn labels(labels: &Value) -> Vec<(String, String)> {
+    let labels = labels.as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn upstreams(config: &Value) -> Vec<(String, String)> {

@@ -21,7 +21,7 @@ use crate::figures::STEP;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::shared::Shared;
-use crate::{api, poll, source};
+use crate::{api, custom_metrics, poll, source};
 
 /// Where the pods come from.
 pub enum Source {
@@ -42,6 +42,20 @@ pub enum RunError {
         /// Why.
         error: io::Error,
     },
+    /// A flag that can't be used.
+    #[error("--custom-metrics-service {0:?} names no Service: it has the form NAMESPACE/NAME")]
+    Service(String),
+}
+
+impl Options {
+    /// Where custom metrics are served, and by which Service they are found.
+    fn custom_metrics(&self) -> Result<Option<(u16, custom_metrics::Service)>, RunError> {
+        let Some((port, text)) = self.custom_metrics_port.zip(self.custom_metrics_service.as_deref()) else {
+            return Ok(None);
+        };
+        let service = custom_metrics::Service::parse(text);
+        Ok(Some((port, service.ok_or_else(|| RunError::Service(text.to_owned()))?)))
+    }
 }
 
 /// Runs until `shutdown`, on a runtime of one thread and within a `LocalSet`.
@@ -62,7 +76,14 @@ pub async fn run(
     let (pods, told) = watch::channel(Vec::new());
     let finding = match source {
         Source::File(path) => tokio::spawn(source::file(path, pods, synced)),
-        Source::Cluster(client) => tokio::spawn(source::cluster(client, pods, synced)),
+        Source::Cluster(client) => {
+            if let Some((port, service)) = options.custom_metrics()? {
+                let (listener, ready) = (listen_everywhere(port)?, readiness.condition("custom metrics"));
+                let serving = custom_metrics::serve(listener, client.clone(), shared.clone(), service, ready);
+                tokio::spawn(serving);
+            }
+            tokio::spawn(source::cluster(client, pods, synced))
+        }
     };
     let polling = tokio::task::spawn_local(poll::run(told, shared.clone(), metrics.clone()));
     let stepping = tokio::spawn(step(shared.clone()));

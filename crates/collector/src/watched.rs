@@ -177,6 +177,12 @@ impl Watched {
         self.latest.as_ref().map(|(_, stats)| stats)
     }
 
+    /// Requests that it had in flight when it last answered.
+    #[allow(clippy::cast_precision_loss)] // requests of a pod
+    pub(crate) fn in_flight(&self) -> Option<f64> {
+        self.stats().map(|stats| stats.in_flight as f64)
+    }
+
     /// How long ago it last answered.
     pub(crate) fn last_answer(&self, now: Instant) -> Option<Duration> {
         self.latest.as_ref().map(|(at, _)| now.duration_since(*at))

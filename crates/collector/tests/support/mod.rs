@@ -183,6 +183,8 @@ impl Collector {
         let options = Options {
             listen,
             admin_port: None,
+            custom_metrics_port: None,
+            custom_metrics_service: None,
             pods: Some(file.clone()),
             log_level: "info".to_owned(),
             log_format: outrigger_runtime::log::Format::Text,
