@@ -2,8 +2,11 @@
 //!
 //! A connection that waits owns none, so that thousands of idle ones cost little; those in use go from hand to hand and
 //! stay in the processor's cache. A thread's own, so they need no lock.
+//!
+//! Peers that are slow, or mean to be, could hold one each, which is more memory than a sidecar has. So what they hold together is counted,
+//! and where it is too much, bytes are read only when they can be passed on at once, and whoever would keep one waiting is given up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
@@ -20,26 +23,67 @@ const KEPT: usize = 16;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Bytes of those in use.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    /// Beyond which they are scarce.
+    static BOUND: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// From how many bytes on, in use on this thread, buffers are scarce. Without it they never are.
+pub(crate) fn bound(bytes: usize) {
+    BOUND.set(bytes);
+}
+
+/// Whether so much is in use that nobody should wait with a buffer in hand.
+pub(crate) fn is_scarce() -> bool {
+    HELD.get() > BOUND.get()
 }
 
 /// An empty buffer at first. Dropped, it is free for the next.
 #[derive(Debug)]
-pub(crate) struct Buffer(Vec<u8>);
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    held: Held,
+}
+
+/// Bytes that count as in use until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(usize);
+
+impl Held {
+    pub(crate) fn new(bytes: usize) -> Self {
+        HELD.set(HELD.get() + bytes);
+        Self(bytes)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - self.0);
+    }
+}
 
 impl Buffer {
     pub(crate) fn borrow() -> Self {
         let free = FREE.with_borrow_mut(Vec::pop);
-        Self(free.unwrap_or_else(|| Vec::with_capacity(SIZE)))
+        Self { bytes: free.unwrap_or_else(|| Vec::with_capacity(SIZE)), held: Held::new(SIZE) }
+    }
+
+    /// Makes room for more.
+    pub(crate) fn grow(&mut self) {
+        self.bytes.reserve(SIZE);
+        self.held = Held::new(self.bytes.capacity());
     }
 
     /// Whether a read found more than it had room for, or as much.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.len() >= SIZE
+        self.bytes.len() >= SIZE
     }
 
     /// Gives its memory back, by who waits before it is dropped.
     pub(crate) fn give_back(&mut self) {
-        drop(Self(std::mem::take(&mut self.0)));
+        let held = std::mem::replace(&mut self.held, Held(0));
+        drop(Self { bytes: std::mem::take(&mut self.bytes), held });
     }
 }
 
@@ -68,7 +112,7 @@ impl Receive for tcp::ReadHalf<'_> {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.0);
+        let mut bytes = std::mem::take(&mut self.bytes);
         // One that has grown for a large head would stay large.
         if bytes.capacity() != SIZE {
             return;
@@ -86,12 +130,36 @@ impl Deref for Buffer {
     type Target = Vec<u8>;
 
     fn deref(&self) -> &Vec<u8> {
-        &self.0
+        &self.bytes
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
+        &mut self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_use_counts_until_it_is_given_back() {
+        bound(2 * SIZE);
+        let (mut first, second) = (Buffer::borrow(), Buffer::borrow());
+        assert!(!is_scarce());
+        let third = Held::new(1);
+        assert!(is_scarce());
+        drop(third);
+        assert!(!is_scarce());
+        first.extend_from_slice(&[0; SIZE]);
+        first.grow();
+        assert!(is_scarce(), "one that has grown counts for more");
+        first.give_back();
+        drop(second);
+        assert_eq!(HELD.get(), 0);
+        drop(first);
+        assert_eq!(HELD.get(), 0);
     }
 }

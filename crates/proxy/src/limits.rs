@@ -39,6 +39,9 @@ pub struct Limits {
     /// an idle one takes 2 to 3 KiB of the default memory limit of 64 MiB, and one whose bytes are on their way 16 KiB more. Without a
     /// bound, a flood would end the proxy and so the pod's traffic.
     pub connections: usize,
+    /// How many bytes peers that are slow may hold in buffers together, on all ports. Default: 24 MiB, which beside as many connections as
+    /// there may be, all idle, stays within the default memory limit of 64 MiB. Buffers of TLS and HTTP/2 are not among these.
+    pub buffers: usize,
     /// How long a stop waits for what is in flight. Default: 25 s, below the 30 s that Kubernetes gives a pod.
     pub drain: Duration,
     /// How long nothing must have been in flight before a stopping proxy gives up its ports. Default: 500 ms. New
@@ -72,6 +75,7 @@ impl Default for Limits {
             pool_size: usize::MAX,
             pool_age: Duration::MAX,
             connections: 5000,
+            buffers: 24 * 1024 * 1024,
             drain: Duration::from_secs(25),
             quiet: Duration::from_millis(500),
         }

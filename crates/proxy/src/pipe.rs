@@ -12,6 +12,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::buffer::Held;
 use crate::reason::Reason;
 use crate::stall;
 
@@ -37,6 +38,7 @@ pub(crate) struct Pipe {
     /// `None` only while it is dropped.
     ends: Option<Ends>,
     holds: usize,
+    _held: Held,
 }
 
 impl Pipe {
@@ -52,7 +54,7 @@ impl Pipe {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Ok(false)),
             Err(error) => (0, Err(error)),
         };
-        let pipe = Self { ends: Some(ends), holds };
+        let pipe = Self { ends: Some(ends), holds, _held: Held::new(holds) };
         result.map(|came| came.then_some(pipe))
     }
 

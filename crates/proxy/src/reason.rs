@@ -38,6 +38,8 @@ pub(crate) enum Reason {
     MethodRefused,
     /// There are as many connections as there may be.
     TooManyConnections,
+    /// Slow peers hold as much memory as they may together, and the client would hold more.
+    OutOfBuffers,
     /// The client speaks plain HTTP on a port of TLS.
     PlainHttp,
     /// The app's answer did not begin in time.
@@ -56,7 +58,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -72,6 +74,7 @@ impl Reason {
         Self::BodyTimeout,
         Self::MethodRefused,
         Self::TooManyConnections,
+        Self::OutOfBuffers,
         Self::PlainHttp,
         Self::RequestTimeout,
         Self::TooManyRequests,
@@ -101,6 +104,7 @@ impl Reason {
             Self::BodyTimeout => "body_timeout",
             Self::MethodRefused => "method_refused",
             Self::TooManyConnections => "too_many_connections",
+            Self::OutOfBuffers => "out_of_buffers",
             Self::PlainHttp => "plain_http",
             Self::RequestTimeout => "request_timeout",
             Self::TooManyRequests => "too_many_requests",
@@ -125,7 +129,7 @@ impl Reason {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooManyConnections | Self::TooManyRequests | Self::CircuitOpen => {
+            Self::TooManyConnections | Self::OutOfBuffers | Self::TooManyRequests | Self::CircuitOpen => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -161,6 +165,7 @@ impl Reason {
             (Self::MethodRefused, Direction::Inbound) => "CONNECT is refused: this is an inbound proxy",
             (Self::MethodRefused, Direction::Outbound) => "CONNECT is refused: this is no forward proxy",
             (Self::TooManyConnections, _) => "the proxy has as many connections as it may have",
+            (Self::OutOfBuffers, _) => "slow clients hold as much memory as they may together",
             (Self::RequestTimeout, Direction::Inbound) => "the app did not answer in time",
             (Self::RequestTimeout, Direction::Outbound) => "the upstream did not answer in time",
             (Self::TooManyRequests, _) => "as many requests are under way as there may be",

@@ -6,6 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use crate::buffer;
 use crate::reason::Reason;
 use crate::stream::WriteHalf;
 
@@ -26,6 +27,10 @@ pub(crate) async fn write(client: &WriteHalf<'_>, mut bytes: &[u8], limit: Durat
             Ok(taken) => bytes = &bytes[taken..],
             // Boxed, so that the tasks of clients that never wait have no room for it.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // What is written stands in a buffer.
+                if buffer::is_scarce() {
+                    return Err(Reason::OutOfBuffers);
+                }
                 Box::pin(wait(limit, client.writable())).await?;
             }
             Err(_) => return Err(Reason::ClientClosed),

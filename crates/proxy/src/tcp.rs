@@ -85,6 +85,9 @@ async fn copy(
     to.write_all(first).await.map_err(of_to)?;
     let mut in_bulk = false;
     loop {
+        if buffer::is_scarce() {
+            to.writable().await.map_err(of_to)?;
+        }
         if in_bulk && let (Some(source), Some(sink)) = (from.plain(), to.plain()) {
             source.readable().await.map_err(of_from)?;
             if let Some(pipe) = Pipe::fill(source, u64::MAX).map_err(of_from)? {

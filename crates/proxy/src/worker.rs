@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
 use crate::access_log::{AccessLog, Dropped};
+use crate::buffer;
 use crate::labels::{Direction, Labels};
 use crate::limits::Limits;
 use crate::listener::{self, Behind, Listener, Open};
@@ -68,6 +69,7 @@ impl Worker {
             .enable_all()
             .build_local(LocalOptions::default())
             .map_err(ProxyError::start("worker"))?;
+        buffer::bound(self.limits.buffers);
         let access_log = Rc::new(AccessLog::new(Arc::clone(&self.dropped)));
         let mut serving = Serving {
             worker: self,

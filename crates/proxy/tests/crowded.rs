@@ -67,6 +67,34 @@ fn on_a_tcp_port_one_too_many_is_reset() {
     assert_eq!(proxy.of_port("tcp_open_connections"), 1);
 }
 
+/// 5,000 clients with a piece of a head each would hold 80 MB, of a sidecar that may have 64.
+#[test]
+fn heads_in_pieces_are_refused_where_slow_clients_hold_all_the_memory_there_is() {
+    let buffers = Limits { buffers: 4 * 16 * 1024, ..Limits::default() };
+    let proxy = start(Protocol::Http, answering(OK), buffers);
+    let piece = "GET / HTTP/1.1\r\nHost: a\r\n";
+    let slow = |_| {
+        let mut client = proxy.connect();
+        client.send(piece);
+        client
+    };
+    let mut clients: Vec<_> = (0..12).map(slow).collect();
+    let refused = || proxy.requests("_OTHER", "503", "out_of_buffers");
+    wait_until("those beyond are refused", || refused() == 8);
+    assert_eq!(client::get(proxy.port, "/").status, 200, "who is not slow notices nothing");
+    let mut statuses: Vec<_> = Vec::new();
+    for client in &mut clients {
+        client.send("\r\n");
+        statuses.push(client.answer().status);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 4, "{statuses:?}");
+    let mut another = proxy.connect();
+    another.send(piece);
+    another.send("\r\n");
+    assert_eq!(another.answer().status, 200, "and there is memory again");
+    assert_eq!(refused(), 8);
+}
+
 /// Containers often have 1,024 files. Connections beyond would fail at random, those to the app among them.
 #[test]
 fn no_more_are_taken_than_the_limit_of_open_files_has_room_for() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::answer::OwnAnswer;
-use crate::buffer::{self, Buffer, SIZE};
+use crate::buffer::{self, Buffer};
 use crate::http1::answer;
 use crate::http1::exchange::{Next, exchange};
 use crate::http1::head::{self, HeadError, RequestHead};
@@ -98,7 +98,10 @@ async fn next_request(
             return Err(Refusal::TooLarge);
         }
         if message.len() == message.capacity() {
-            message.reserve(SIZE);
+            message.grow();
+        }
+        if buffer::is_scarce() {
+            return Err(Refusal::NoBuffer);
         }
         let more = |context: &mut Context<'_>| pin!(client.stream.read_buf(&mut *message)).poll(context);
         match seat.wait(deadline, false, more).await {
@@ -120,6 +123,8 @@ enum Refusal {
     OtherProtocol,
     TooLarge,
     Late,
+    /// It comes in pieces, and there is no memory to wait for them.
+    NoBuffer,
 }
 
 impl From<HeadError> for Refusal {
@@ -138,6 +143,7 @@ async fn refuse(client: Client, listener: &Listener, refusal: Refusal) {
         Refusal::Malformed | Refusal::OtherProtocol => Reason::BadRequest,
         Refusal::TooLarge => Reason::HeadTooLarge,
         Refusal::Late => Reason::HeadTimeout,
+        Refusal::NoBuffer => Reason::OutOfBuffers,
     };
     let port = listener.port();
     let exchange = Exchange::unknown(&port, &client.clock);

@@ -37,6 +37,9 @@ pub(crate) async fn pass(
     let stalled = exchange.port.limits.body;
     let mut in_bulk = false;
     while !body.is_ended() {
+        if buffer::is_scarce() {
+            app.writable().await.map_err(|_| Unsent::App)?;
+        }
         if in_bulk
             && body.unbroken() >= SIZE as u64
             && let Some(client) = client.plain()

@@ -155,6 +155,9 @@ pub(crate) async fn pass(
     stall::write(&client, &message[start..end + sent], stalled).await?;
     drop(message);
     while !body.is_ended() {
+        if buffer::is_scarce() {
+            Box::pin(stall::wait(stalled, client.writable())).await?;
+        }
         if in_bulk
             && body.unbroken() >= SIZE as u64
             && let Some(socket) = client.plain()
@@ -268,7 +271,7 @@ async fn more_of_head(
         return Err(Reason::ProtocolError);
     }
     if message.len() == message.capacity() {
-        message.reserve(SIZE);
+        message.grow();
     }
     match app.read_buf(&mut *message).await {
         Ok(length) if length > 0 => Ok(message),
