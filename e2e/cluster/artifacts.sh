@@ -28,7 +28,7 @@ compile() {
   mkdir -p "$dir.part"
   cd "$here/go/$set" || return
   GOFLAGS='' GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -mod=readonly \
-    -ldflags "-s -w $(cat ldflags 2> /dev/null || true)" -o "$dir.part/" tool
+    -tags "$(cat tags 2> /dev/null || true)" -ldflags "-s -w $(cat ldflags 2> /dev/null || true)" -o "$dir.part/" tool
   # Go names etcd's server after its directory.
   [ "$set" != etcd ] || mv "$dir.part/server" "$dir.part/etcd"
   mv "$dir.part" "$dir"

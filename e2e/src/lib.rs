@@ -11,6 +11,7 @@ pub mod left_over;
 pub mod manifest;
 pub mod metrics;
 pub mod namespace;
+pub mod prometheus;
 pub mod release;
 pub mod served;
 
