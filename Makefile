@@ -1,9 +1,9 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance bench bench-soak bench-admission bench-logs bench-collector bench-inject torture-logs fuzz-logs
+.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance initial v1 v2 v3 create_load install_prometheus apply_rules install_nginx install_grafana reset_demo bench bench-soak bench-admission bench-logs bench-collector bench-inject torture-logs fuzz-logs
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 build: ## compile everything
 	cargo build --workspace --locked
@@ -38,6 +38,38 @@ demo-cluster: ## a cluster with the chart and the demo app, its traffic counted
 	@scripts/setup e2e
 	@e2e/demo
 
+initial: ## the talk on the kind cluster: a frontend that fails now and then, and nobody knows why
+	@scripts/setup e2e
+	@scripts/talk initial
+
+v1: ## the talk: sidecars that measure, by a label and a profile
+	@scripts/talk v1
+
+v2: ## the talk: the API's log file as JSON, by another profile
+	@scripts/talk v2
+
+v3: ## the talk: a circuit breaker with a canned answer, by another profile
+	@scripts/talk v3
+
+create_load: ## the talk: 20 requests a second
+	@scripts/talk create_load
+
+install_prometheus: ## the talk: Prometheus, which finds the sidecars
+	@scripts/setup e2e
+	@scripts/talk install_prometheus
+
+apply_rules: ## the talk: recording rules and alerts
+	@scripts/talk apply_rules
+
+install_nginx: ## the talk: an ingress for the frontend, where the internet is there
+	@scripts/talk install_nginx
+
+install_grafana: ## the talk: Grafana with the dashboards, where the internet is there
+	@scripts/talk install_grafana
+
+reset_demo: ## the talk: back to nothing
+	@scripts/talk reset_demo
+
 conformance: ## real clients and servers of other makers on both sides of the proxy
 	@conformance/run
 
@@ -65,3 +97,6 @@ bench-collector: ## what the collector costs that watches 2,000 sidecars
 
 bench-inject: ## what the injection alone costs, without TLS and the network
 	cargo bench --locked -p outrigger-inject --bench inject
+
+bench-rules: ## how long Prometheus takes for the chart's rules over 500 pods
+	@bench/rules/run

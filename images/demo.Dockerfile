@@ -13,7 +13,7 @@ ENTRYPOINT ["/usr/local/bin/outrigger-demo"]
 FROM rust:1.95-bookworm AS source
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p outrigger-demo && images/rootfs /rootfs target/release/outrigger-demo
+RUN cargo build --release --locked -p outrigger-demo && images/rootfs /rootfs target/release/outrigger-demo && install -d --mode=1777 /rootfs/var/log/app
 
 FROM scratch
 COPY --from=source /rootfs/ /

@@ -4,6 +4,7 @@ mod call;
 mod fetch;
 mod health;
 mod https;
+mod log_file;
 mod serve;
 mod shop;
 mod visit;

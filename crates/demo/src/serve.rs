@@ -1,5 +1,6 @@
 //! The app.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::health::{self, Health};
 use crate::https;
+use crate::log_file;
 use crate::shop::{self, Shop};
 
 /// Largest body that `/bytes/{n}` makes: what a 64 MiB pod can hold.
@@ -42,6 +44,12 @@ pub(crate) struct Args {
     /// Where `/shop` asks for payments. Default: it shows none.
     #[arg(long, env = "PAYMENTS_URL")]
     payments: Option<Uri>,
+    /// Of 100 requests to its services, how many fail from the start. `PUT /fault` changes it.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=100))]
+    errors: u64,
+    /// Writes a line for each request into this file, as apps do that nobody has told of stdout.
+    #[arg(long)]
+    log_file: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -49,7 +57,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(port) = args.grpc_port {
         tokio::spawn(health::serve_grpc(listen(port)?, health.clone()));
     }
-    let app = app(health, Shop::new(args.api, args.payments));
+    let app = app(health, Shop::new(args.api, args.payments, args.errors));
+    let app = match args.log_file {
+        Some(path) => log_file::logged(app, &path)?,
+        None => app,
+    };
     if let Some(port) = args.https_port {
         tokio::spawn(https::serve(listen(port)?, https::acceptor()?, app.clone()));
     }

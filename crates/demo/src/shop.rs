@@ -32,9 +32,10 @@ struct Faults {
 }
 
 impl Shop {
-    /// With nothing wrong.
-    pub(crate) fn new(api: Option<Uri>, payments: Option<Uri>) -> Self {
-        Self { api, payments, faults: Arc::default() }
+    /// Of 100 requests to its services, so many fail.
+    pub(crate) fn new(api: Option<Uri>, payments: Option<Uri>, errors: u64) -> Self {
+        let faults = Faults { errors_of_100: AtomicU64::new(errors), ..Faults::default() };
+        Self { api, payments, faults: Arc::new(faults) }
     }
 }
 
