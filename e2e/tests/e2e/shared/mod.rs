@@ -1,5 +1,6 @@
 //! Cases that run side by side, each in a namespace of its own, on one install of the chart with its default values.
 
+mod circuit_breaker;
 mod cli;
 mod corpus;
 mod dashboard;
