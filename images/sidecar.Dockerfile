@@ -13,8 +13,8 @@ ENTRYPOINT ["/usr/local/bin/outrigger-proxy"]
 FROM rust:1.95-bookworm AS source
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p outrigger-proxy -p outrigger-logs -p outrigger-redirect \
-  && images/rootfs /rootfs target/release/outrigger-proxy target/release/outrigger-logs target/release/outrigger-redirect
+RUN cargo build --release --locked -p outrigger-proxy -p outrigger-logs -p outrigger-redirect -p outrigger-sync \
+  && images/rootfs /rootfs target/release/outrigger-proxy target/release/outrigger-logs target/release/outrigger-redirect target/release/outrigger-sync
 
 FROM scratch
 COPY --from=source /rootfs/ /

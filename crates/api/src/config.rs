@@ -16,6 +16,7 @@ use crate::overrides::{HeadersSpec, OverrideSpec};
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
 use crate::retries::RetriesSpec;
+use crate::sync::SyncSource;
 use crate::tap::TapSpec;
 use crate::tls::TlsSpec;
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
@@ -57,6 +58,9 @@ pub struct SidecarConfig {
     /// The log files that the log adapter follows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogSource>,
+    /// The repositories that the content sync follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sync: Vec<SyncSource>,
 }
 
 /// One port of the app that the proxy has taken over.

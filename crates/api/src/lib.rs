@@ -19,6 +19,7 @@ pub mod retries;
 pub mod shared_volume;
 pub mod skip;
 pub mod span;
+pub mod sync;
 pub mod tap;
 pub mod tls;
 pub mod traffic;

@@ -7,7 +7,7 @@ use crate::Fault;
 use crate::names::is_label;
 use crate::profile::MAX_PATH;
 #[cfg(feature = "crd")]
-use crate::schema::{container_rule, rule, without_default};
+use crate::schema::{container_rule, own_directory_rules, rule, without_default};
 
 /// The most file patterns of one entry, and the longest of them in bytes.
 pub const MAX_FILES: usize = 16;
@@ -60,16 +60,7 @@ pub struct LogSpec {
         schemars(
             length(max = MAX_PATH),
             transform = without_default,
-            extend("x-kubernetes-validations" = [rule(
-                "self.startsWith('/') && !self.contains(':') && !self.matches('^/*$|//|/[.][.]?(/|$)')",
-                "it takes an absolute path without ':', '.' or '..', not \"/\"",
-            ), rule(
-                "!self.matches('^/var/run/secrets/kubernetes[.]io/serviceaccount(/|$)')",
-                "the app's service account token is mounted there",
-            ), rule(
-                "!self.matches('^/((dev|proc|sys)(/.*)?|(etc|usr|usr/local|(usr/(local/)?)?(bin|lib|lib64|libexec|sbin))/?)$')",
-                "the container needs what it has there",
-            )])
+            extend("x-kubernetes-validations" = own_directory_rules())
         )
     )]
     pub path: String,
@@ -323,7 +314,7 @@ impl LogSpec {
     }
 }
 
-fn is_mountable(path: &str) -> bool {
+pub(crate) fn is_mountable(path: &str) -> bool {
     let Some(inner) = path.strip_prefix('/') else { return false };
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     path.len() <= MAX_PATH
@@ -332,7 +323,7 @@ fn is_mountable(path: &str) -> bool {
 }
 
 /// Whether no container would start with an empty directory there.
-fn is_needed(path: &str) -> bool {
+pub(crate) fn is_needed(path: &str) -> bool {
     let kernel = ["/dev", "/proc", "/sys"];
     let system = ["/etc", "/usr", "/usr/local"];
     // The same in each of the three places.
@@ -346,7 +337,7 @@ fn is_needed(path: &str) -> bool {
         })
 }
 
-fn is_below(path: &str, directory: &str) -> bool {
+pub(crate) fn is_below(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

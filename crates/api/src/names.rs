@@ -40,6 +40,8 @@ pub const PROXY_CONTAINER: &str = "outrigger-proxy";
 pub const INIT_CONTAINER: &str = "outrigger-init";
 /// Container of the log adapter.
 pub const LOGS_CONTAINER: &str = "outrigger-logs";
+/// Container of the content sync.
+pub const SYNC_CONTAINER: &str = "outrigger-sync";
 /// Volume that holds the sidecar config, a downward-API view of [`CONFIG_ANNOTATION`].
 pub const CONFIG_VOLUME: &str = "outrigger-config";
 /// What the names of volumes with Secrets begin with; a number follows.
@@ -53,6 +55,12 @@ pub const SHARED_VOLUME: &str = "outrigger-shared";
 pub const LOGS_SUB_PATH: &str = "logs";
 /// Where the log adapter finds [`LOGS_SUB_PATH`].
 pub const LOGS_DIR: &str = "/var/log/outrigger";
+/// Directory of the shared volume that holds what comes from repositories, and where the content sync mounts that directory.
+pub const SYNC_SUB_PATH: &str = "sync";
+/// Where the content sync finds [`SYNC_SUB_PATH`].
+pub const SYNC_DIR: &str = "/var/lib/outrigger-sync";
+/// In the directory of each entry there: what its app sees.
+pub const SYNC_TREE: &str = "tree";
 
 /// Directory of the config volume in a sidecar.
 pub const CONFIG_DIR: &str = "/etc/outrigger";
@@ -71,6 +79,10 @@ pub const ADMIN_PORT_NAME: &str = "outrigger-admin";
 pub const LOGS_ADMIN_PORT: u16 = 15191;
 /// Its name among the container's ports, for monitors.
 pub const LOGS_ADMIN_PORT_NAME: &str = "outrigger-logs";
+/// Port of the content sync's own admin server.
+pub const SYNC_ADMIN_PORT: u16 = 15192;
+/// Its name among the container's ports, for monitors.
+pub const SYNC_ADMIN_PORT_NAME: &str = "outrigger-sync";
 /// First port of the listeners of `ports`, which take over an app's named ports and lead to its upstreams; one more for each.
 pub const FIRST_LISTEN_PORT: u16 = 15200;
 /// User and group of the sidecars.

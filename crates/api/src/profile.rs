@@ -18,6 +18,7 @@ pub use crate::shared_volume::{SharedMount, SharedVolumeSpec};
 pub use crate::skip::SkipSpec;
 #[cfg(feature = "crd")]
 pub use crate::status::SidecarProfileStatus;
+use crate::sync::{MAX_SYNCS, SyncSpec};
 use crate::tap::TapSpec;
 use crate::tls::TlsSpec;
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
@@ -112,6 +113,16 @@ pub struct SidecarProfileSpec {
         )
     )]
     pub logs: Vec<LogSpec>,
+    /// Files that come from git repositories, by the container `outrigger-sync`. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_SYNCS),
+            extend("x-kubernetes-validations" = [one_for_each_path("a container has two entries for the same path")])
+        )
+    )]
+    pub sync: Vec<SyncSpec>,
 }
 
 /// Whether sidecars are native ones.
@@ -315,6 +326,7 @@ impl Default for SidecarProfileSpec {
             rewrite_probes: true,
             shared_volume: None,
             logs: Vec::new(),
+            sync: Vec::new(),
         }
     }
 }
@@ -402,6 +414,18 @@ impl SidecarProfileSpec {
             faults.extend(logs.check(&at));
             if !places.insert((&logs.container, logs.path.trim_end_matches('/'))) {
                 let message = format!("container {} has a mount on {} already", logs.container, logs.path);
+                faults.push(Fault::new(format!("{at}.path"), message));
+            }
+        }
+        if self.sync.len() > MAX_SYNCS {
+            let message = format!("{} entries: at most {MAX_SYNCS}", self.sync.len());
+            faults.push(Fault::new("spec.sync", message));
+        }
+        for (i, sync) in self.sync.iter().enumerate() {
+            let at = format!("spec.sync[{i}]");
+            faults.extend(sync.check(&at));
+            if !places.insert((&sync.container, sync.path.trim_end_matches('/'))) {
+                let message = format!("container {} has a mount on {} already", sync.container, sync.path);
                 faults.push(Fault::new(format!("{at}.path"), message));
             }
         }

@@ -52,6 +52,12 @@ impl Quantity {
     pub fn exceeds(&self, other: &Self) -> bool {
         thousandths(&self.0) > thousandths(&other.0)
     }
+
+    /// The value, rounded up: bytes where it is one of memory.
+    pub fn bytes(&self) -> u64 {
+        let thousandths = thousandths(&self.0).unwrap_or(0);
+        u64::try_from(thousandths.div_ceil(1000)).unwrap_or(u64::MAX)
+    }
 }
 
 /// The value in thousandths, rounded up. Exponents (`1e3`) are legal in Kubernetes and rare: they are not taken here.
@@ -123,6 +129,15 @@ mod tests {
         assert!(q("0.2").exceeds(&q("100m")));
         assert!(q("1Gi").exceeds(&q("1G")));
         assert!(!q("1024Mi").exceeds(&q("1Gi")) && !q("1Gi").exceeds(&q("1024Mi")));
+    }
+
+    #[test]
+    fn a_quantity_of_memory_is_so_many_bytes() {
+        for (text, bytes) in
+            [("64Mi", 64 << 20), ("1.5k", 1500), ("7", 7), ("1m", 1), ("999999999999999Ei", u64::MAX)]
+        {
+            assert_eq!(Quantity::parse(text).unwrap().bytes(), bytes, "{text}");
+        }
     }
 
     #[test]

@@ -27,6 +27,24 @@ pub(crate) fn one_for_each_path(message: &str) -> Value {
     )
 }
 
+/// That a path can be mounted on, and that no container needs what it has there.
+pub(crate) fn own_directory_rules() -> Vec<Value> {
+    vec![
+        rule(
+            "self.startsWith('/') && !self.contains(':') && !self.matches('^/*$|//|/[.][.]?(/|$)')",
+            "it takes an absolute path without ':', '.' or '..', not \"/\"",
+        ),
+        rule(
+            "!self.matches('^/var/run/secrets/kubernetes[.]io/serviceaccount(/|$)')",
+            "the app's service account token is mounted there",
+        ),
+        rule(
+            "!self.matches('^/((dev|proc|sys)(/.*)?|(etc|usr|usr/local|(usr/(local/)?)?(bin|lib|lib64|libexec|sbin))/?)$')",
+            "the container needs what it has there",
+        ),
+    ]
+}
+
 /// That a text is a label, as [`crate::names::is_label`].
 pub(crate) fn label_rule(message: &str) -> Value {
     rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", message)

@@ -221,8 +221,12 @@ pub(crate) fn summary(report: &Injected) -> String {
     };
     let variables = report.variables.iter().map(|set| format!("{}:{}", set.container, set.name)).collect();
     let mut got = vec![proxy];
-    for (what, list) in [("variables", &variables), ("shared volume", &report.mounts), ("logs", &report.logs)]
-    {
+    for (what, list) in [
+        ("variables", &variables),
+        ("shared volume", &report.mounts),
+        ("logs", &report.logs),
+        ("sync", &report.sync),
+    ] {
         if !list.is_empty() {
             got.push(format!("{what} ({})", list.join(", ")));
         }

@@ -95,9 +95,14 @@ pub(crate) fn must_be_finished(pod: Pod, placement: &Placement) -> bool {
 /// How long a plain proxy's preStop hook may wait for the end of the app, in seconds: what the pod's grace period leaves when
 /// the proxy has had a while to end what is in flight.
 pub(crate) fn wait_for_app_seconds(pod: Pod) -> u64 {
-    let given = pod.at("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
-    let grace = given.unwrap_or(DEFAULT_GRACE_SECONDS);
+    let grace = grace_seconds(pod);
     grace - (grace / 2).min(5)
+}
+
+/// How long the pod may take to end, in seconds.
+pub(crate) fn grace_seconds(pod: Pod) -> u64 {
+    let given = pod.at("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
+    given.unwrap_or(DEFAULT_GRACE_SECONDS)
 }
 
 #[cfg(test)]

@@ -95,6 +95,9 @@ pub struct Report {
     /// Log files that the log adapter follows, as `container:path as format`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<String>,
+    /// Repositories that the content sync follows, as `container:path from url tags`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sync: Vec<String>,
     /// The container that the pod's annotation `kubectl.kubernetes.io/default-container` was made to name; none where the
     /// user had given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

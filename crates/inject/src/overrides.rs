@@ -17,12 +17,13 @@ use crate::log_annotation;
 use crate::outcome::Refusal;
 use crate::place;
 use crate::pod::{Container, Pod};
+use crate::sync_annotation;
 
 /// The most annotations that a warning is made of.
 const MOST_WARNINGS: usize = 10;
 
 /// The annotations that override, without their prefix. One for each arm of [`set`].
-pub(crate) const KNOBS: [&str; 15] = [
+pub(crate) const KNOBS: [&str; 16] = [
     "native-sidecars",
     "interception",
     "inbound-ports",
@@ -39,6 +40,7 @@ pub(crate) const KNOBS: [&str; 15] = [
     "logs",
     // After `logs`, whose entries it changes.
     "log-format",
+    "sync",
 ];
 
 /// A profile with the overrides of one pod in it.
@@ -76,6 +78,11 @@ pub(crate) fn apply(
         let faults = logs.check(&format!("logs[{index}]"));
         errors.extend(faults.iter().map(|fault| format!("{fault} (after the annotations)")));
     }
+    let of_annotation = place::annotation(pod, namespace, &format!("{PREFIX}sync")).is_some();
+    for (index, sync) in effective.profile.sync.iter().enumerate().filter(|_| of_annotation) {
+        let faults = sync.check(&format!("sync[{index}]"));
+        errors.extend(faults.iter().map(|fault| format!("{fault} (after the annotations)")));
+    }
     if !errors.is_empty() {
         return Err(Refusal::Rejected { reason: Reason::InvalidAnnotation, errors });
     }
@@ -94,6 +101,7 @@ fn set(effective: &mut Effective, knob: &str, value: &str) -> Result<(), String>
         "interception" => profile.interception = parse_word(value)?,
         "logs" => profile.logs = log_annotation::parse(value, &profile.logs)?,
         "log-format" => log_annotation::set_format(&mut profile.logs, parse_word(value)?),
+        "sync" => profile.sync = sync_annotation::parse(value, &profile.sync)?,
         "log-level" => profile.proxy.log_level = parse_word(value)?,
         "inbound-ports" => profile.inbound = select(&profile.inbound, parse_ports(value)?),
         "skip-inbound-ports" => profile.skip.inbound_ports = parse_ports(value)?,

@@ -2,7 +2,7 @@
 
 use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, FINISH_LABEL, INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER,
-    PROXY_CONTAINER, SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION,
+    PROXY_CONTAINER, SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION, SYNC_CONTAINER,
 };
 use outrigger_api::quantity::Quantity;
 use serde_json::Value;
@@ -12,7 +12,8 @@ use crate::secrets::{MAX_SECRETS, volume_name};
 use crate::sentences::differs;
 
 /// The containers that injection adds. By their names and not by a prefix, which a user's own may have.
-pub(crate) const OUR_CONTAINERS: [&str; 3] = [INIT_CONTAINER, PROXY_CONTAINER, LOGS_CONTAINER];
+pub(crate) const OUR_CONTAINERS: [&str; 4] =
+    [INIT_CONTAINER, PROXY_CONTAINER, LOGS_CONTAINER, SYNC_CONTAINER];
 
 /// How many volumes injection adds beside those of Secrets.
 pub(crate) const OUR_VOLUMES: usize = 2;

@@ -8,7 +8,7 @@ use outrigger_api::config::{self, Inbound, Protocol, SidecarConfig};
 use outrigger_api::names::{
     CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
     INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER,
-    SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION,
+    SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION, SYNC_CONTAINER,
 };
 use outrigger_api::port::PortRef;
 use outrigger_api::probe::Probe;
@@ -26,9 +26,10 @@ use crate::pod::{CONTAINERS, Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
 use crate::probes::{self, Probes};
 use crate::proxy_container::{self, ProxyContainer};
+use crate::sync_container::SyncContainer;
 use crate::{
     Context, Namespace, Outcome, Report, eligibility, logs, native, place, rendered, renewal, resources,
-    secrets, shared_volume, status, user,
+    secrets, shared_volume, status, sync, sync_container, user,
 };
 
 /// Decides about one pod and says what to change.
@@ -66,14 +67,16 @@ pub(crate) fn plan(
     let intercepted = interception::plan(pod, &effective, context)?;
     let takeover = &intercepted.takeover;
     let asked = effective.profile.shared_volume.iter().flat_map(|spec| spec.mounts.iter().cloned());
-    let mounts = shared_volume::plan(pod, asked.chain(logs::mounts(&effective.profile.logs)))?;
+    let of_sidecars = logs::mounts(&effective.profile.logs).chain(sync::mounts(&effective.profile.sync));
+    let mounts = shared_volume::plan(pod, asked.chain(of_sidecars))?;
     if intercepted.is_empty() && mounts.is_empty() {
         return Err(Refusal::skipped(Reason::NothingToIntercept, ports::why_none(pod, &effective, takeover)));
     }
     let redirects = intercepted.redirected.is_some();
-    refuse_taken_names(pod, !mounts.is_empty(), !effective.profile.logs.is_empty(), redirects)?;
+    refuse_taken_names(pod, !mounts.is_empty(), &effective.profile, redirects)?;
     let wanted = effective.profile.native_sidecars;
     let placement = native::place(wanted, context.settings.cluster, !takeover.moved().is_empty())?;
+    sync::check(pod, &effective.profile.sync, &placement)?;
     let rewrite = effective.profile.rewrite_probes;
     let mut probes = probes::plan(pod, takeover, rewrite, placement.native);
     if rewrite {
@@ -84,8 +87,9 @@ pub(crate) fn plan(
     let secrets = secrets::plan(&config)?;
     refuse_auth_of_bytes(&config)?;
     refuse_open_ports(&effective, &intercepted)?;
-    let (proxy, warnings) = proxy(pod, context, &effective, takeover, &placement, &secrets);
+    let (proxy, warnings) = proxy(pod, context, &effective, takeover, &placement, &config, &secrets);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);
+    let sync = sync(pod, context, &effective, &proxy, &secrets);
     let init = init(context, &effective, &intercepted, &proxy);
     let effective = &effective;
     Ok(edit(
@@ -100,6 +104,7 @@ pub(crate) fn plan(
             init,
             proxy,
             adapter,
+            sync,
             secrets,
             warnings,
             config,
@@ -120,7 +125,9 @@ struct Plan<'a> {
     proxy: Value,
     /// The log adapter's, where there are logs.
     adapter: Option<Value>,
-    /// The Secrets that the proxy reads.
+    /// The content sync's, where there are repositories.
+    sync: Option<Value>,
+    /// The Secrets that sidecars read.
     secrets: Vec<String>,
     /// What the user should know about the proxy.
     warnings: Vec<String>,
@@ -148,9 +155,20 @@ fn resolve_profile(pod: &Value, context: &Context) -> Result<(String, SidecarPro
     }
 }
 
-fn refuse_taken_names(pod: Pod, shared: bool, logs: bool, redirect: bool) -> Result<(), Refusal> {
+fn refuse_taken_names(
+    pod: Pod,
+    shared: bool,
+    profile: &SidecarProfileSpec,
+    redirect: bool,
+) -> Result<(), Refusal> {
     let mut errors = Vec::new();
-    for (name, needed) in [(PROXY_CONTAINER, true), (LOGS_CONTAINER, logs), (INIT_CONTAINER, redirect)] {
+    let names = [
+        (PROXY_CONTAINER, true),
+        (LOGS_CONTAINER, !profile.logs.is_empty()),
+        (SYNC_CONTAINER, !profile.sync.is_empty()),
+        (INIT_CONTAINER, redirect),
+    ];
+    for (name, needed) in names {
         if needed && pod.container(name).is_some() {
             errors.push(format!("the pod has a container {name} of its own; rename it"));
         }
@@ -201,6 +219,7 @@ fn sidecar_config(
         upstreams: intercepted.upstreams.configured.clone(),
         probes: probes.answered.clone(),
         logs: logs::sources(&effective.profile.logs),
+        sync: sync::sources(pod, &effective.profile.sync),
     }
 }
 
@@ -248,6 +267,7 @@ fn proxy(
     effective: &Effective,
     takeover: &Takeover,
     placement: &Placement,
+    config: &SidecarConfig,
     secrets: &[String],
 ) -> (Value, Vec<String>) {
     let (resources, of_resources) = resources::plan(pod, &effective.profile.proxy.resources);
@@ -256,7 +276,7 @@ fn proxy(
         settings: context.settings,
         resources,
         moved: takeover.moved(),
-        secrets,
+        secrets: secrets::mounts(secrets, &secrets::of_proxy(config)).collect(),
         native: placement.native,
         user,
         wait_for_app_seconds: native::wait_for_app_seconds(pod),
@@ -298,6 +318,31 @@ fn adapter(
         user,
         group,
         wait_for_app_seconds: native::wait_for_app_seconds(pod),
+    }))
+}
+
+/// The content sync's container, where there are repositories.
+fn sync(
+    pod: Pod,
+    context: &Context,
+    effective: &Effective,
+    proxy: &Value,
+    secrets: &[String],
+) -> Option<Value> {
+    let specs = &effective.profile.sync;
+    if specs.is_empty() {
+        return None;
+    }
+    let (user, _) = user::choose(context.namespace);
+    let (user, group) = sync::user(pod, specs).unwrap_or((user, user));
+    let named: Vec<_> = specs.iter().filter_map(|spec| spec.git.secret_name.as_deref()).collect();
+    Some(sync_container::container(SyncContainer {
+        settings: context.settings,
+        resources: resources::of_sync(pod, &proxy["resources"]),
+        user,
+        group,
+        grace_seconds: native::grace_seconds(pod),
+        secrets: secrets::mounts(secrets, &named).collect(),
     }))
 }
 
@@ -347,11 +392,19 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     edit.insert("/metadata/annotations", CONFIG_ANNOTATION, json_text(&config).into());
     report.ports = intercepted.takeover.moved().to_vec();
     report.logs = logs::described(&effective.profile.logs);
+    report.sync = sync::described(&effective.profile.sync);
     let told_by_hand = native::must_be_finished(pod, &plan.placement) && context.token.is_empty();
     let of_logs = logs::warnings(&effective.profile.logs, told_by_hand);
-    report.warnings =
-        [effective.warnings.clone(), intercepted.warnings(), plan.probes.warnings, plan.warnings, of_logs]
-            .concat();
+    let of_sync = sync::warnings(&effective.profile.sync);
+    report.warnings = [
+        effective.warnings.clone(),
+        intercepted.warnings(),
+        plan.probes.warnings,
+        plan.warnings,
+        of_logs,
+        of_sync,
+    ]
+    .concat();
     // By now every list and map that had to be created is known, the annotations' own included.
     report.created.clone_from(&edit.created);
     report.nulls.clone_from(&edit.nulls);
@@ -374,7 +427,8 @@ fn add_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {
     }
     let first = usize::from(native && plan.init.is_some());
     let list = if native { INIT_CONTAINERS } else { CONTAINERS };
-    for (index, container) in [Some(&plan.proxy), plan.adapter.as_ref()].into_iter().flatten().enumerate() {
+    let sidecars = [Some(&plan.proxy), plan.adapter.as_ref(), plan.sync.as_ref()];
+    for (index, container) in sidecars.into_iter().flatten().enumerate() {
         add(list, first + index, container);
     }
 }

@@ -10,7 +10,7 @@ use outrigger_api::Reason;
 use outrigger_api::config::{Interception, Protocol};
 use outrigger_api::names::{
     ADMIN_PORT, ADMIN_PORT_NAME, FIRST_LISTEN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, LOGS_ADMIN_PORT_NAME,
-    OUTBOUND_PORT,
+    OUTBOUND_PORT, SYNC_ADMIN_PORT, SYNC_ADMIN_PORT_NAME,
 };
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, ProtocolSpec};
@@ -64,10 +64,12 @@ impl Takeover {
 pub(crate) fn refuse_ours(pod: Pod, effective: &Effective, mode: Interception) -> Result<(), Refusal> {
     let declared = declared(pod);
     let has_logs = !effective.profile.logs.is_empty();
+    let has_sync = !effective.profile.sync.is_empty();
     let redirect = mode == Interception::Redirect;
     let reserved = [
         (ADMIN_PORT, "the sidecar's admin port", true),
         (LOGS_ADMIN_PORT, "the sidecar's admin port", has_logs),
+        (SYNC_ADMIN_PORT, "the sidecar's admin port", has_sync),
         (INBOUND_PORT, "where the proxy takes what comes in", redirect),
         (OUTBOUND_PORT, "where the proxy takes what goes out", redirect),
     ];
@@ -100,6 +102,7 @@ pub(crate) fn plan(
     free: &mut impl Iterator<Item = u16>,
 ) -> Result<Takeover, Refusal> {
     let has_logs = !effective.profile.logs.is_empty();
+    let has_sync = !effective.profile.sync.is_empty();
     let carriers = carriers(pod);
     let mut takeover =
         Takeover { ports: Vec::new(), taken: Taken::These(HashSet::new()), warnings: Vec::new() };
@@ -109,8 +112,11 @@ pub(crate) fn plan(
             continue;
         }
         for port in container.tcp_ports() {
-            let of_ours =
-                |name: &&str| *name == ADMIN_PORT_NAME || (has_logs && *name == LOGS_ADMIN_PORT_NAME);
+            let of_ours = |name: &&str| {
+                *name == ADMIN_PORT_NAME
+                    || (has_logs && *name == LOGS_ADMIN_PORT_NAME)
+                    || (has_sync && *name == SYNC_ADMIN_PORT_NAME)
+            };
             if let Some(name) = port.name.filter(of_ours) {
                 return Err(collision(format!(
                     "port name {name} of container {} is that of the sidecar's admin port; use another",

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::Settings;
 use crate::outcome::MovedPort;
-use crate::secrets;
 
 /// What the container depends on.
 pub(crate) struct ProxyContainer<'a> {
@@ -15,7 +14,7 @@ pub(crate) struct ProxyContainer<'a> {
     pub(crate) resources: Value,
     pub(crate) moved: &'a [MovedPort],
     /// The Secrets that it reads.
-    pub(crate) secrets: &'a [String],
+    pub(crate) secrets: Vec<Value>,
     pub(crate) native: bool,
     pub(crate) user: i64,
     /// How long a plain container's end may wait for the app's, in seconds.
@@ -50,7 +49,7 @@ pub(crate) fn container(proxy: &ProxyContainer) -> Value {
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
     if let Some(mounts) = container["volumeMounts"].as_array_mut() {
-        mounts.extend(secrets::mounts(proxy.secrets));
+        mounts.extend(proxy.secrets.iter().cloned());
     }
     if proxy.native {
         container["restartPolicy"] = "Always".into();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use outrigger_api::config::Protocol;
-use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT};
+use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, SYNC_ADMIN_PORT};
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, ProtocolSpec};
 
@@ -94,7 +94,7 @@ fn numbers(port: &PortRef, declared: &[ContainerPort]) -> Vec<u16> {
 
 impl Redirected {
     fn taken(&self) -> Taken {
-        let ours = [ADMIN_PORT, LOGS_ADMIN_PORT];
+        let ours = [ADMIN_PORT, LOGS_ADMIN_PORT, SYNC_ADMIN_PORT];
         let skipped: HashSet<_> = self.skipped.iter().copied().chain(ours).collect();
         match &self.only {
             Some(only) => Taken::These(only.iter().copied().filter(|port| !skipped.contains(port)).collect()),

@@ -42,6 +42,18 @@ pub(crate) fn of_logs(pod: Pod, proxy: &Value) -> Value {
     written
 }
 
+/// The content sync's resources, given those of the proxy. No knob: what it holds in memory is one file, and a table of all objects.
+pub(crate) fn of_sync(pod: Pod, proxy: &Value) -> Value {
+    let mut written = of_logs(pod, proxy);
+    for kind in ["requests", "limits"] {
+        // Equal ones stay equal, for the sake of the pod's class.
+        if written[kind]["memory"] == "64Mi" {
+            written[kind]["memory"] = "256Mi".into();
+        }
+    }
+    written
+}
+
 fn leave_out(name: &str, written: &mut Value) {
     for kind in ["requests", "limits"] {
         written[kind].as_object_mut().and_then(|of_kind| of_kind.shift_remove(name));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use outrigger_api::cidr::Cidr;
-use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, OUTBOUND_PORT};
+use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, OUTBOUND_PORT, SYNC_ADMIN_PORT};
 
 /// The table's name, in the family `inet`: for IPv4 and IPv6 alike.
 pub const TABLE: &str = "outrigger";
@@ -115,7 +115,8 @@ impl Wanted {
 
     fn inbound(&self) -> Vec<Rule> {
         let mut rules = vec![leave_alone([Match::FromLoopback])];
-        rules.extend([ADMIN_PORT, LOGS_ADMIN_PORT].map(|port| leave_alone([Match::Tcp, Match::Port(port)])));
+        let ours = [ADMIN_PORT, LOGS_ADMIN_PORT, SYNC_ADMIN_PORT];
+        rules.extend(ours.map(|port| leave_alone([Match::Tcp, Match::Port(port)])));
         rules
             .extend(self.skip_inbound_ports.iter().map(|port| leave_alone([Match::Tcp, Match::Port(*port)])));
         let redirect =

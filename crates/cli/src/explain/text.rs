@@ -105,6 +105,7 @@ fn added(report: &Report, row: &mut impl FnMut(&str, &str)) {
         );
     }
     report.mounts.iter().for_each(|mount| row("mounts", &format!("the shared volume at {mount}")));
+    report.sync.iter().for_each(|sync| row("sync", sync));
     report.logs.iter().for_each(|logs| row("logs", &format!("{logs} -> stdout of outrigger-logs")));
 }
 

@@ -61,6 +61,7 @@ pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
         upstreams: Vec::new(),
         probes: Vec::new(),
         logs: Vec::new(),
+        sync: Vec::new(),
     }
 }
 

@@ -1,0 +1,226 @@
+//! The app: how it learns of a version, and whether it can live with it.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use outrigger_api::sync::{HttpCall, OnChange, ReadyCheck};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use ureq::Agent;
+
+/// How long the app may take for one answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Why the app was not told.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Its process is not seen.
+    #[error(
+        "container {0} has no process in sight that could be told: it may not have started, or runs as another user"
+    )]
+    NoProcess(String),
+    /// It may not be signalled.
+    #[error("failed to signal container {container}: {error}")]
+    Signal {
+        /// The container.
+        container: String,
+        /// Why.
+        error: rustix::io::Errno,
+    },
+    /// The request failed.
+    #[error("failed to tell container {container} by POST {path}: {why}")]
+    Http {
+        /// The container.
+        container: String,
+        /// The path.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// The app of one entry.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its container.
+    pub container: String,
+    /// Where it sees its files.
+    pub path: String,
+    /// Where we see the same.
+    pub tree: PathBuf,
+    /// The pod's address. Not loopback, which some apps do not listen on, and others trust.
+    pub host: String,
+    /// How long it may take to end when it is restarted.
+    pub grace: Duration,
+}
+
+impl App {
+    /// Tells it that there is another version.
+    pub fn tell(&self, how: &OnChange) -> Result<(), AppError> {
+        if let Some(HttpCall { port, path }) = &how.http {
+            return self.post(*port, path);
+        }
+        if how.restart {
+            return self.restart();
+        }
+        match how.signal.as_deref() {
+            Some(name) => {
+                self.signal(signal(name))?;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it, and by force where it does not in time. The kubelet starts it again.
+    fn restart(&self) -> Result<(), AppError> {
+        let processes = self.signal(Signal::TERM)?;
+        let deadline = Instant::now() + self.grace;
+        while processes.iter().any(|process| test_kill_process(*process).is_ok()) {
+            if Instant::now() >= deadline {
+                tracing::warn!(container = self.container, "the app did not end in time and is killed");
+                for process in &processes {
+                    let _ = kill_process(*process, Signal::KILL);
+                }
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<Vec<Pid>, AppError> {
+        let processes = self.first_processes(Path::new("/proc"));
+        if processes.is_empty() {
+            return Err(AppError::NoProcess(self.container.clone()));
+        }
+        for process in &processes {
+            kill_process(*process, signal)
+                .map_err(|error| AppError::Signal { container: self.container.clone(), error })?;
+        }
+        Ok(processes)
+    }
+
+    /// The container's processes that none of its others has started: those that see our files at its path, and whose parent does
+    /// not. A variable in the container's environment would tell them too, but it would have to be put there.
+    ///
+    /// Who may not be looked at belongs to another user, and could not be signalled either.
+    fn first_processes(&self, proc: &Path) -> Vec<Pid> {
+        let Some(ours) = identity(&self.tree) else { return Vec::new() };
+        let inside = self.path.trim_start_matches('/');
+        let sees = |pid: i32| identity(&proc.join(format!("{pid}/root")).join(inside)) == Some(ours);
+        let entries = fs::read_dir(proc).into_iter().flatten();
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let first = pids.filter(|pid| sees(*pid) && !parent(proc, *pid).is_some_and(sees));
+        first.filter_map(Pid::from_raw).collect()
+    }
+
+    fn post(&self, port: u16, path: &str) -> Result<(), AppError> {
+        let url = format!("http://{}{path}", authority(&self.host, port));
+        let failed =
+            |why: String| AppError::Http { container: self.container.clone(), path: path.to_owned(), why };
+        let answer = agent().post(&url).send_empty().map_err(|error| failed(error.to_string()))?;
+        if answer.status().is_success() {
+            Ok(())
+        } else {
+            Err(failed(format!("it answers {}", answer.status())))
+        }
+    }
+
+    /// Whether its readiness probe would pass now.
+    pub fn is_ready(&self, check: &ReadyCheck) -> bool {
+        let authority = authority(&self.host, check.port);
+        match &check.path {
+            Some(path) => agent()
+                .get(format!("http://{authority}{path}"))
+                .call()
+                // As the kubelet judges: 200 to 399.
+                .is_ok_and(|answer| (200..400).contains(&answer.status().as_u16())),
+            None => connects(&authority),
+        }
+    }
+
+    /// Watches it for that long. It must be ready for the last third: what dies again and again is ready now and then.
+    pub fn stays_ready(&self, check: &ReadyCheck, length: Duration) -> bool {
+        let start = Instant::now();
+        let step = (length / 30).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let mut ready = false;
+        while start.elapsed() < length {
+            thread::sleep(step);
+            ready = self.is_ready(check);
+            if !ready && start.elapsed() > length * 2 / 3 {
+                return false;
+            }
+        }
+        ready
+    }
+}
+
+fn agent() -> Agent {
+    let config =
+        Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(ANSWER));
+    config.build().new_agent()
+}
+
+fn connects(authority: &str) -> bool {
+    let addresses: Vec<SocketAddr> = authority.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    addresses.iter().any(|address| TcpStream::connect_timeout(address, ANSWER).is_ok())
+}
+
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn signal(name: &str) -> Signal {
+    match name {
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "WINCH" => Signal::WINCH,
+        _ => Signal::HUP,
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// The parent, of `stat`: the second field after the name, which may hold blanks and parentheses.
+fn parent(proc: &Path, pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A made-up /proc: 1 is the pause container, 20 the app, 21 its child, 30 a container that sees other files there.
+    #[test]
+    fn an_app_is_its_first_process() {
+        let base = std::env::temp_dir().join(format!("outrigger-proc-{}", std::process::id()));
+        let (proc, tree) = (base.join("proc"), base.join("tree"));
+        fs::create_dir_all(&tree).unwrap();
+        for (pid, parent, sees) in
+            [(1, 0, None), (20, 0, Some(&tree)), (21, 20, Some(&tree)), (30, 0, Some(&base))]
+        {
+            let root = proc.join(format!("{pid}/root/srv"));
+            fs::create_dir_all(&root).unwrap();
+            fs::write(proc.join(format!("{pid}/stat")), format!("{pid} (a ) b) S {parent} 0 0")).unwrap();
+            if let Some(sees) = sees {
+                std::os::unix::fs::symlink(sees, root.join("www")).unwrap();
+            }
+        }
+        let app = App {
+            container: "app".to_owned(),
+            path: "/srv/www".to_owned(),
+            tree,
+            host: String::new(),
+            grace: Duration::ZERO,
+        };
+        assert_eq!(app.first_processes(&proc), [Pid::from_raw(20).unwrap()]);
+        fs::remove_dir_all(base).unwrap();
+    }
+}

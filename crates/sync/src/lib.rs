@@ -1,0 +1,22 @@
+//! Outrigger's hot plug: a tag of a git repository becomes files beside an app, switched at once and checked before.
+//!
+//! `worker` is one entry's work from top to bottom. `tags` says which version is wanted and `state` what is done about it; neither
+//! touches a file. `source` speaks to the repository, `checkout` writes a version out by the rules of `tree`, `checksums` and
+//! `signature` judge it, `place` shows it to the app by one rename, and `app` tells the app and watches it.
+
+pub mod admin;
+pub mod app;
+pub mod checkout;
+pub mod checksums;
+mod collector;
+pub mod config;
+pub mod failure;
+pub mod pause;
+pub mod place;
+pub mod signature;
+pub mod source;
+pub mod state;
+pub mod status;
+pub mod tags;
+pub mod tree;
+pub mod worker;

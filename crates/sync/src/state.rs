@@ -1,0 +1,282 @@
+//! Which versions there are: the one that is served, those before, and those that turned out bad. What is decided here touches no
+//! file and no clock.
+
+use serde::{Deserialize, Serialize};
+
+/// Versions that stay on disk, the one that is served among them.
+pub const KEPT: usize = 3;
+/// Bad versions that are remembered. A repository that brings more of them in a row has other problems.
+const REMEMBERED: usize = 16;
+
+/// A version that the repository offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Offer {
+    /// The tag, or the branch.
+    pub name: String,
+    /// The commit, in hexadecimal.
+    pub commit: String,
+}
+
+/// A version that is or was served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Version {
+    /// As the repository names it.
+    #[serde(flatten)]
+    pub offer: Offer,
+    /// Name of its directory among the versions.
+    pub directory: String,
+    /// When it was put in place, in seconds since the Unix epoch.
+    pub since: i64,
+}
+
+/// A version that is not taken again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Bad {
+    /// As the repository names it.
+    #[serde(flatten)]
+    pub offer: Offer,
+    /// What was wrong with it.
+    pub reason: String,
+    /// When that was found, in seconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// What is known of one entry, as it is kept on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct State {
+    /// What is served.
+    pub current: Option<Version>,
+    /// What is about to be: written before the switch, so that whoever is killed in its middle knows afterwards.
+    pub next: Option<Version>,
+    /// What was served before, the newest first.
+    pub before: Vec<Version>,
+    /// Whether the app has yet to show that it can live with the current version.
+    pub on_trial: bool,
+    /// What is not taken again, the newest first.
+    pub bad: Vec<Bad>,
+}
+
+/// What is done about an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is served already.
+    Keep,
+    /// It is to be fetched.
+    Fetch,
+    /// It was served before and is still on disk.
+    Return(Version),
+    /// It turned out bad, for this reason.
+    Bad(String),
+    /// It is a known tag that means another commit now.
+    Moved {
+        /// What it meant.
+        from: String,
+    },
+}
+
+impl State {
+    /// What is done about an offer. A branch is meant to move, a tag is not, unless that is allowed.
+    pub fn decide(&self, offer: &Offer, may_move: bool) -> Decision {
+        if self.current.as_ref().is_some_and(|current| current.offer == *offer) {
+            return Decision::Keep;
+        }
+        if let Some(bad) = self.bad.iter().find(|bad| bad.offer == *offer) {
+            return Decision::Bad(bad.reason.clone());
+        }
+        let known = self.current.iter().chain(&self.before).map(|version| &version.offer);
+        let mut known = known.chain(self.bad.iter().map(|bad| &bad.offer));
+        if let Some(moved) = known.find(|known| known.name == offer.name && known.commit != offer.commit)
+            && !may_move
+        {
+            return Decision::Moved { from: moved.commit.clone() };
+        }
+        let before = self.before.iter().find(|version| version.offer == *offer);
+        before.cloned().map_or(Decision::Fetch, Decision::Return)
+    }
+
+    /// Notes what is about to be put in place.
+    pub fn prepare(&mut self, version: Version) {
+        self.next = Some(version);
+    }
+
+    /// Settles what a switch has come to: `linked` is the directory that the link leads to.
+    pub fn settle(&mut self, linked: Option<&str>, on_trial: bool) {
+        let Some(next) = self.next.take().filter(|next| linked == Some(next.directory.as_str())) else {
+            return;
+        };
+        self.before.retain(|version| version.directory != next.directory);
+        if let Some(current) = self.current.replace(next) {
+            self.before.insert(0, current);
+        }
+        self.before.truncate(KEPT - 1);
+        self.on_trial = on_trial;
+    }
+
+    /// Notes that an offer is bad, before or after it was put in place.
+    pub fn refuse(&mut self, offer: Offer, reason: String, at: i64) {
+        self.bad.retain(|bad| bad.offer != offer);
+        self.before.retain(|version| version.offer != offer);
+        self.bad.insert(0, Bad { offer, reason, at });
+        self.bad.truncate(REMEMBERED);
+    }
+
+    /// Notes that the current version is bad, and says what to go back to. Without a version before it stays: something is
+    /// better than nothing.
+    pub fn go_back(&mut self, reason: String, at: i64) -> Option<Version> {
+        self.on_trial = false;
+        let current = self.current.clone().filter(|_| !self.before.is_empty())?;
+        let before = self.before.first().cloned()?;
+        self.next = Some(Version { since: at, ..before.clone() });
+        self.refuse(current.offer, reason, at);
+        Some(before)
+    }
+
+    /// Settles a switch back: what was current is not kept.
+    pub fn settle_back(&mut self, linked: Option<&str>) {
+        let left = self.current.clone();
+        self.settle(linked, false);
+        if let Some(left) = left.filter(|left| self.bad.iter().any(|bad| bad.offer == left.offer)) {
+            self.before.retain(|version| version.offer != left.offer);
+        }
+    }
+
+    /// The directories that must stay.
+    pub fn directories(&self) -> impl Iterator<Item = &str> {
+        let versions = self.current.iter().chain(&self.next).chain(&self.before);
+        versions.map(|version| version.directory.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn offer(name: &str, commit: &str) -> Offer {
+        Offer { name: name.to_owned(), commit: commit.to_owned() }
+    }
+
+    fn version(offer: &Offer, since: i64) -> Version {
+        Version { directory: format!("{}-{}", offer.name, offer.commit), offer: offer.clone(), since }
+    }
+
+    fn put(state: &mut State, offer: &Offer, since: i64) {
+        let version = version(offer, since);
+        let directory = version.directory.clone();
+        state.prepare(version);
+        state.settle(Some(&directory), true);
+    }
+
+    #[test]
+    fn a_bad_version_is_left_alone_until_another_comes() {
+        let mut state = State::default();
+        let (one, two, three) = (offer("v1", "a"), offer("v2", "b"), offer("v3", "c"));
+        put(&mut state, &one, 1);
+        put(&mut state, &two, 2);
+        let back = state.go_back("the app did not become ready".to_owned(), 3).unwrap();
+        assert_eq!(back.offer, one);
+        state.settle_back(Some("v1-a"));
+        assert_eq!(state.current.as_ref().unwrap().offer, one);
+        assert!(state.before.is_empty() && !state.on_trial);
+        assert!(matches!(state.decide(&two, false), Decision::Bad(_)));
+        assert_eq!(state.decide(&three, false), Decision::Fetch);
+        assert!(matches!(state.decide(&offer("v2", "other"), false), Decision::Moved { .. }));
+        assert_eq!(state.decide(&offer("v2", "other"), true), Decision::Fetch);
+    }
+
+    #[test]
+    fn the_first_version_stays_however_the_app_does() {
+        let mut state = State::default();
+        put(&mut state, &offer("v1", "a"), 1);
+        assert_eq!(state.go_back("not ready".to_owned(), 2), None);
+        assert!(state.bad.is_empty() && state.current.is_some());
+    }
+
+    #[test]
+    fn a_switch_that_was_cut_off_counts_as_far_as_it_came() {
+        let mut state = State::default();
+        put(&mut state, &offer("v1", "a"), 1);
+        state.prepare(version(&offer("v2", "b"), 2));
+        let mut before_rename = state.clone();
+        before_rename.settle(Some("v1-a"), true);
+        assert_eq!(before_rename.current.unwrap().offer.name, "v1");
+        state.settle(Some("v2-b"), true);
+        assert_eq!(state.current.unwrap().offer.name, "v2");
+        assert_eq!(state.before[0].offer.name, "v1");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Offered { name: u8, commit: u8, may_move: bool },
+        FoundBroken,
+        NotReady,
+        KilledBeforeTheRename,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let offered = (0..5_u8, 0..2_u8, any::<bool>()).prop_map(|(name, commit, may_move)| Step::Offered {
+            name,
+            commit,
+            may_move,
+        });
+        let step = prop_oneof![
+            4 => offered,
+            1 => Just(Step::FoundBroken),
+            2 => Just(Step::NotReady),
+            1 => Just(Step::KilledBeforeTheRename),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_there_is_content_and_a_bound(steps in steps()) {
+            let (mut state, mut last) = (State::default(), offer("v0", "0"));
+            let mut linked: Option<String> = None;
+            for (at, step) in steps.into_iter().enumerate() {
+                let at = i64::try_from(at).unwrap();
+                let had = state.current.is_some();
+                match step {
+                    Step::Offered { name, commit, may_move } => {
+                        last = offer(&format!("v{name}"), &commit.to_string());
+                        let known_bad = state.bad.iter().any(|bad| bad.offer == last);
+                        match state.decide(&last, may_move) {
+                            Decision::Fetch | Decision::Return(_) => {
+                                prop_assert!(!known_bad);
+                                put(&mut state, &last, at);
+                                linked = Some(format!("{}-{}", last.name, last.commit));
+                            }
+                            Decision::Keep => prop_assert_eq!(&state.current.as_ref().unwrap().offer, &last),
+                            Decision::Bad(_) => prop_assert!(known_bad),
+                            Decision::Moved { from } => prop_assert!(!may_move && from != last.commit),
+                        }
+                    }
+                    Step::FoundBroken if state.current.as_ref().is_none_or(|c| c.offer != last) => {
+                        state.refuse(last.clone(), "broken".to_owned(), at);
+                    }
+                    Step::FoundBroken => {}
+                    Step::NotReady => {
+                        if let Some(back) = state.go_back("not ready".to_owned(), at) {
+                            linked = Some(back.directory);
+                            state.settle_back(linked.as_deref());
+                            prop_assert_eq!(&state.current.as_ref().unwrap().offer, &back.offer);
+                        }
+                    }
+                    Step::KilledBeforeTheRename => {
+                        state.prepare(version(&offer("v9", "9"), at));
+                        state.settle(linked.as_deref(), true);
+                    }
+                }
+                prop_assert!(!had || state.current.is_some(), "content is never lost");
+                prop_assert_eq!(state.current.as_ref().map(|c| c.directory.clone()), linked.clone());
+                prop_assert!(state.directories().count() <= KEPT && state.next.is_none());
+                prop_assert!(state.bad.len() <= REMEMBERED);
+            }
+        }
+    }
+}
