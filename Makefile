@@ -103,3 +103,6 @@ bench-inject: ## what the injection alone costs, without TLS and the network
 
 bench-rules: ## how long Prometheus takes for the chart's rules over 500 pods
 	@bench/rules/run
+
+bench-custom-metrics: ## how long the collector takes to answer an autoscaler, with 2,000 pods
+	cargo test --release --locked -p outrigger-collector --lib -- --ignored --nocapture how_long

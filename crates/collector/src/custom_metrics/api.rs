@@ -213,4 +213,37 @@ mod tests {
     fn amounts_are_whole_or_in_thousandths() {
         assert_eq!([20.0, 1.5, 0.0, 0.0004].map(quantity), ["20", "1500m", "0", "0"]);
     }
+
+    /// What an autoscaler waits for, but for TLS and the API server: 2,000 pods in 100 workloads, one workload asked for.
+    #[test]
+    #[ignore = "a measurement: make bench-custom-metrics"]
+    fn how_long_an_answer_takes() {
+        let begin = Instant::now();
+        let pods = (0..2000).map(|number| {
+            let mut pod = object("shop", &format!("web{}", number % 100), number, "10.0.0.7");
+            pod["metadata"]["labels"]["app"] = format!("web{}", number % 100).into();
+            Pod::of(&pod).unwrap()
+        });
+        let (mut mesh, pods) = (Mesh::default(), pods.collect::<Vec<_>>());
+        let keys: Vec<_> = pods.iter().map(|pod| pod.key.clone()).collect();
+        mesh.replace(pods, begin);
+        let now = begin + Duration::from_secs(10);
+        for key in &keys {
+            mesh.answered(key, stats(0), begin);
+            mesh.answered(key, stats(100), now);
+        }
+        for (which, selector) in [("of 20 of 2,000 pods", "app=web7"), ("of all 2,000 pods", "")] {
+            let mut times: Vec<_> = (0..1000)
+                .map(|_| {
+                    let start = Instant::now();
+                    let selector = Selector::parse(selector).unwrap();
+                    let answer = values(&mesh, ("shop", "*", RATE), &selector, now).unwrap().to_string();
+                    assert!(answer.len() > 4000);
+                    start.elapsed()
+                })
+                .collect();
+            times.sort_unstable();
+            println!("{which}: p50 {:.2?}, p99 {:.2?}", times[500], times[990]);
+        }
+    }
 }
