@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
 
 use crate::labels::Direction;
 use crate::reason::Reason;
@@ -40,6 +41,16 @@ impl OwnAnswer {
         HeaderValue::from(time.as_secs() + u64::from(time.subsec_nanos() > 0).max(u64::from(time.is_zero())))
     }
 
+    /// What `Retry-After` says, RFC 9110 10.2.3: seconds, or a date, which is `now` at the earliest. `None` where it is neither.
+    pub(crate) fn retry_after(value: &[u8], now: Timestamp) -> Option<Duration> {
+        let text = std::str::from_utf8(value).ok()?.trim();
+        if let Ok(seconds) = text.parse::<u32>() {
+            return Some(Duration::from_secs(seconds.into()));
+        }
+        let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        Some(Duration::try_from(then.duration_since(now)).unwrap_or_default())
+    }
+
     pub(crate) fn with(mut self, name: &'static str, value: HeaderValue) -> Self {
         self.headers.push((name.into(), value));
         self
@@ -58,5 +69,27 @@ impl OwnAnswer {
         // 308 and not 301, by which clients make a GET of a POST.
         answer.status = StatusCode::PERMANENT_REDIRECT;
         Some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now: Timestamp = "1994-11-06T08:49:30Z".parse().unwrap();
+        for (value, wanted) in [
+            ("120", Some(120)),
+            ("0", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let found = OwnAnswer::retry_after(value.as_bytes(), now);
+            assert_eq!(found, wanted.map(Duration::from_secs), "{value}");
+        }
     }
 }

@@ -210,6 +210,15 @@ impl Breaker {
         }
     }
 
+    /// The upstream asks to be left alone for so long. Open, it stays so, but no longer than it may at the most: who answers could
+    /// otherwise keep it open for good.
+    pub(crate) fn rest(&mut self, time: Duration, now: Instant) {
+        let asked = now + time.min(self.settings.max_open_for);
+        if let Phase::Open { until, .. } = &mut self.phase {
+            *until = asked.max(*until);
+        }
+    }
+
     fn open(&mut self, times: u32, cause: Cause, now: Instant, chance: f64) {
         let doubled = self.settings.open_for.saturating_mul(1 << (times - 1).min(20));
         let length = doubled.min(self.settings.max_open_for).mul_f64(0.8 + 0.4 * chance);

@@ -289,3 +289,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_upstream_that_asks_to_be_left_alone_is_up_to_the_longest_time() {
+    let now = Instant::now();
+    let mut breaker = opened(now);
+    breaker.rest(SECOND, now);
+    assert_eq!(breaker.ask(now), Err(5 * SECOND), "no shorter than by itself");
+    breaker.rest(20 * SECOND, now);
+    assert_eq!(breaker.ask(now), Err(20 * SECOND));
+    breaker.rest(1_000_000 * SECOND, now);
+    assert_eq!(breaker.ask(now), Err(60 * SECOND));
+    let mut closed = Breaker::new(settings(), now);
+    closed.rest(20 * SECOND, now);
+    assert!(closed.ask(now).is_ok(), "asked of one that works");
+}

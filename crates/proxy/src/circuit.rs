@@ -17,6 +17,7 @@ use crate::metrics::PortMetrics;
 use crate::reason::Reason;
 
 const TOO_MANY_REQUESTS: u16 = 429;
+const SERVICE_UNAVAILABLE: u16 = 503;
 
 /// One breaker, with what it is counted by and what is answered in its upstream's place.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Ended {
     pub(crate) status: u16,
     /// Of a call by gRPC.
     pub(crate) grpc: Option<Code>,
+    /// How long the upstream asked to be left alone.
+    pub(crate) rest: Option<Duration>,
 }
 
 impl Circuit {
@@ -82,13 +85,17 @@ impl Circuit {
     /// A request that had a permit has ended.
     pub(crate) fn report(&self, permit: Permit, ended: Ended, took: Duration) {
         let (outcome, chance) = (self.outcome(ended), self.chance.next());
-        self.watched(|breaker| breaker.report(permit, outcome, took, Instant::now(), chance));
+        let now = Instant::now();
+        self.watched(|breaker| {
+            breaker.report(permit, outcome, took, now, chance);
+            breaker.rest(ended.rest.unwrap_or_default(), now);
+        });
     }
 
     /// As [`Self::report`], of a connection that was called for nothing but itself.
     pub(crate) fn report_call(&self, permit: Option<Permit>, reason: Reason, took: Duration) {
         if let Some(permit) = permit {
-            self.report(permit, Ended { reason, status: 0, grpc: None }, took);
+            self.report(permit, Ended { reason, status: 0, grpc: None, rest: None }, took);
         }
     }
 
@@ -103,6 +110,11 @@ impl Circuit {
             return true;
         }
         self.spec.mode == CircuitMode::Observe
+    }
+
+    /// Whether it is asked of an answer with this status how long it wants to be left alone.
+    pub(crate) fn is_asking_for_rest(status: u16) -> bool {
+        matches!(status, TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE)
     }
 
     fn outcome(&self, ended: Ended) -> Outcome {

@@ -87,6 +87,8 @@ impl Families<'_> {
             |port| vec![(Vec::new(), port.own_time.snapshot())],
         )?;
         self.gauge(("http_active_requests", "Requests in flight"), |port| one(port.active()))?;
+        let help = "Requests in flight that wait until fewer are under way";
+        self.gauge(("http_pending_requests", help), |port| one(port.pending.get()))?;
         self.counter(("http_request_body_bytes", "Body bytes received from clients"), |port| {
             one(port.request_body_bytes.get())
         })?;

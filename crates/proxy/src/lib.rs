@@ -57,6 +57,7 @@ mod redirected;
 mod reload;
 mod request;
 mod retry;
+mod room;
 mod routes;
 mod seat;
 mod secrets;

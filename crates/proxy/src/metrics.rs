@@ -70,6 +70,8 @@ pub(crate) struct PortMetrics {
     pub(crate) own_time: Latency,
     pub(crate) started: Counter,
     pub(crate) ended: Counter,
+    /// Requests that wait for their turn now.
+    pub(crate) pending: Counter,
     pub(crate) request_body_bytes: Counter,
     pub(crate) response_body_bytes: Counter,
     /// What clients spoke, by [`Detected`].
@@ -206,6 +208,7 @@ impl PortMetrics {
             own_time: Latency::new(&OWN_TIME),
             started: Counter::default(),
             ended: Counter::default(),
+            pending: Counter::default(),
             request_body_bytes: Counter::default(),
             response_body_bytes: Counter::default(),
             detected: Default::default(),

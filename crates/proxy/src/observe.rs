@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::access_log::{Context, Line, Noted};
 use crate::answer::OwnAnswer;
 use crate::breaker::Permit;
-use crate::circuit;
+use crate::circuit::{self, Circuit};
 use crate::failures::Failure;
 use crate::grpc::Code;
 use crate::headers::Edits;
@@ -20,7 +20,7 @@ use crate::overrides::{Change, Rules};
 use crate::own_time::Clock;
 use crate::port::Port;
 use crate::reason::Reason;
-use crate::request::{Request, Version};
+use crate::request::{Headers, Request, Version};
 use crate::routes::{Ended, Place};
 use crate::series::RequestKey;
 
@@ -45,6 +45,8 @@ pub(crate) struct Exchange {
     reason: Cell<Reason>,
     counted: Cell<bool>,
     retried: Cell<bool>,
+    /// Whether it has a place among those that may be under way.
+    has_place: Cell<bool>,
     /// What few requests have.
     further: OnceCell<Box<Further>>,
     request_body_bytes: Cell<u64>,
@@ -62,15 +64,19 @@ pub(crate) struct Exchange {
     pub(crate) identity: RefCell<Option<Box<Edits>>>,
 }
 
-/// Of a request that is sent again by the profile's leave. Apart, so that the others have no room for it.
+/// Of a request that waited, is sent again, or whose upstream asks to be left alone. Apart, so that the others have no room for it.
 #[derive(Debug)]
 struct Further {
-    /// How often it was.
+    /// How often it was sent again.
     tries: Cell<u32>,
     /// How long is waited before the last of these.
     pause: Cell<Duration>,
     /// When that one begins.
     since: Cell<Instant>,
+    /// When it came to its first try, after it may have waited for its turn.
+    begun: Cell<Instant>,
+    /// How long the upstream asks to be left alone.
+    rest: Cell<Option<Duration>>,
 }
 
 impl Exchange {
@@ -111,6 +117,7 @@ impl Exchange {
             reason: Cell::new(Reason::ClientClosed),
             counted: Cell::new(false),
             retried: Cell::new(false),
+            has_place: Cell::new(false),
             further: OnceCell::new(),
             request_body_bytes: Cell::new(0),
             response_body_bytes: Cell::new(0),
@@ -147,14 +154,45 @@ impl Exchange {
         let allowed = circuit.is_none_or(|circuit| circuit.allows_another(&self.permit, ended, took));
         if allowed {
             self.retried();
-            let first =
-                || Box::new(Further { tries: Cell::new(0), pause: Cell::default(), since: Cell::new(now) });
-            let further = self.further.get_or_init(first);
+            let further = self.further();
             further.tries.set(further.tries.get() + 1);
             further.pause.set(pause);
             further.since.set(now + pause);
         }
         allowed
+    }
+
+    /// It has a place among those that may be under way, perhaps after it waited for that.
+    pub(crate) fn entered(&self, waited: bool) {
+        self.has_place.set(true);
+        if waited {
+            let now = Instant::now();
+            self.further().since.set(now);
+            self.further().begun.set(now);
+        }
+    }
+
+    fn further(&self) -> &Further {
+        self.further.get_or_init(|| {
+            Box::new(Further {
+                tries: Cell::new(0),
+                pause: Cell::default(),
+                since: Cell::new(self.started),
+                begun: Cell::new(self.started),
+                rest: Cell::new(None),
+            })
+        })
+    }
+
+    /// Looks whether an answer with these headers asks the circuit breaker to leave the upstream alone.
+    pub(crate) fn look_for_rest(&self, status: u16, headers: Headers<'_>) {
+        if self.port.circuit.is_none() || !Circuit::is_asking_for_rest(status) {
+            return;
+        }
+        let after = headers.first("retry-after");
+        if let Some(time) = after.and_then(|value| OwnAnswer::retry_after(value, Timestamp::now())) {
+            self.further().rest.set(Some(time));
+        }
     }
 
     /// How often it was sent again by the profile's leave.
@@ -176,7 +214,8 @@ impl Exchange {
 
     /// How long the head of the answer may take; `None`: as long as it does. The request's time is that of all its tries.
     pub(crate) fn time_left(&self) -> Option<Duration> {
-        Some(self.port.limits.request?.saturating_sub(self.started.elapsed()))
+        let begun = self.further.get().map_or(self.started, |further| further.begun.get());
+        Some(self.port.limits.request?.saturating_sub(begun.elapsed()))
     }
 
     /// The answer's status is known.
@@ -260,7 +299,8 @@ impl Exchange {
         if let (Some(circuit), Some(permit)) = (&self.port.circuit, self.permit.take()) {
             let grpc = self.is_grpc.then(|| self.grpc_code());
             let took = now.saturating_duration_since(self.tried());
-            circuit.report(permit, circuit::Ended { reason, status: code, grpc }, took);
+            let rest = self.further.get().and_then(|further| further.rest.get());
+            circuit.report(permit, circuit::Ended { reason, status: code, grpc, rest }, took);
         }
         let key = RequestKey { version: self.version, method: self.method, code, reason };
         self.port.series.observe(&metrics.requests, key, duration);
@@ -271,6 +311,11 @@ impl Exchange {
         }
         if self.logged || self.tapped {
             self.tell(&ended, own);
+        }
+        if self.has_place.take()
+            && let Some(room) = self.port.guard.as_ref().and_then(|guard| guard.room.as_ref())
+        {
+            room.leave();
         }
         // Last: what is no longer in flight has been counted.
         metrics.ended.add(1);

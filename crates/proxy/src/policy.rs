@@ -5,22 +5,23 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use outrigger_api::tls::PlainHttp;
-use outrigger_api::traffic::{LimitsSpec, RateSpec};
+use outrigger_api::traffic::RateSpec;
 
 use crate::answer::OwnAnswer;
 use crate::auth::{Auth, Decision, Denied};
 use crate::bucket::Bucket;
 use crate::observe::Exchange;
-use crate::port::Spec;
+use crate::port::{Port, Spec};
 use crate::reason::Reason;
 use crate::request::Request;
+use crate::room::Room;
 
 /// What a port's limits are. `None` in a port is all that a request without limits asks for.
 #[derive(Debug)]
 pub(crate) struct Guard {
     /// By TLS only.
     plain_http: Option<PlainHttp>,
-    max_requests: Option<u64>,
+    pub(crate) room: Option<Room>,
     rate: Option<RefCell<Bucket>>,
 }
 
@@ -32,17 +33,16 @@ impl Guard {
             Spec::Upstream(upstream) => (None, &upstream.limits),
             Spec::Unknown => return None,
         };
-        let LimitsSpec { max_requests, rate } = limits;
         let bucket = |rate: &RateSpec| {
             let burst = rate.burst.unwrap_or(rate.requests);
             RefCell::new(Bucket::new(rate.requests, rate.per.length(), burst, Instant::now()))
         };
         let guard = Self {
             plain_http: tls.map(|tls| tls.plain_http),
-            max_requests: max_requests.map(u64::from),
-            rate: rate.as_ref().map(bucket),
+            room: Room::of(limits),
+            rate: limits.rate.as_ref().map(bucket),
         };
-        let guards = guard.plain_http.is_some() || guard.max_requests.is_some() || guard.rate.is_some();
+        let guards = guard.plain_http.is_some() || guard.room.is_some() || guard.rate.is_some();
         guards.then_some(guard)
     }
 
@@ -56,12 +56,8 @@ impl Guard {
         Some(redirect.unwrap_or_else(|| exchange.own(Reason::PlainHttp)))
     }
 
-    /// What a request gets that is one too many.
+    /// What a request gets that is one too many in a time.
     fn limit(&self, exchange: &Exchange) -> Option<OwnAnswer> {
-        // This one is counted already.
-        if self.max_requests.is_some_and(|most| exchange.port.metrics.active() > most) {
-            return Some(exchange.own(Reason::TooManyRequests));
-        }
         let after = self.rate.as_ref()?.borrow_mut().take(Instant::now()).err()?;
         Some(exchange.own(Reason::RateLimited).with("Retry-After", OwnAnswer::seconds(after)))
     }
@@ -91,37 +87,59 @@ async fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -
     }
 }
 
-/// What a request is answered that may not go on; `None` where it may. For ports that ask for credentials, which may take longer to
-/// judge than there is time on this thread.
-pub(crate) async fn refusal_by_credential(
-    auth: &Auth,
+/// Whether all requests on this port can be judged at once. Not where they need a credential, which may take longer to judge than there
+/// is time on this thread, or may wait for their turn.
+pub(crate) fn judges_at_once(port: &Port) -> bool {
+    let room = port.guard.as_ref().and_then(|guard| guard.room.as_ref());
+    port.auth.is_none() && !room.is_some_and(Room::may_wait)
+}
+
+/// What a request is answered that may not go on; `None` where it may.
+pub(crate) async fn refusal_in_time(
     request: &Request<'_>,
     is_tls: bool,
     exchange: &Exchange,
 ) -> Option<OwnAnswer> {
-    let guard = exchange.port.guard.as_ref();
+    let (port, guard) = (&exchange.port, exchange.port.guard.as_ref());
     if let Some(plain) = guard.and_then(|guard| guard.plain(request, is_tls, exchange)) {
         return Some(plain);
     }
-    match authenticate(auth, request, exchange).await {
-        None => limit_or_break(exchange),
-        refused => refused,
+    if let Some(auth) = &port.auth
+        && let Some(refused) = authenticate(auth, request, exchange).await
+    {
+        return Some(refused);
     }
+    if let Some(refused) = guard.and_then(|guard| guard.limit(exchange)) {
+        return Some(refused);
+    }
+    if let Some(room) = guard.and_then(|guard| guard.room.as_ref()) {
+        match room.enter(&port.metrics.pending).await {
+            Ok(waited) => exchange.entered(waited),
+            Err(reason) => return Some(exchange.own(reason)),
+        }
+    }
+    kept_by_circuit(exchange)
 }
 
-/// As [`refusal_by_credential`], for ports that ask for none.
+/// As [`refusal_in_time`], where that is [at once](judges_at_once).
 pub(crate) fn refusal(request: &Request<'_>, is_tls: bool, exchange: &Exchange) -> Option<OwnAnswer> {
-    let plain = exchange.port.guard.as_ref().and_then(|guard| guard.plain(request, is_tls, exchange));
-    plain.or_else(|| limit_or_break(exchange))
+    if let Some(guard) = &exchange.port.guard {
+        let refused = guard.plain(request, is_tls, exchange).or_else(|| guard.limit(exchange));
+        if refused.is_some() {
+            return refused;
+        }
+        if let Some(room) = &guard.room {
+            match room.try_enter() {
+                Ok(()) => exchange.entered(false),
+                Err(reason) => return Some(exchange.own(reason)),
+            }
+        }
+    }
+    kept_by_circuit(exchange)
 }
 
-fn limit_or_break(exchange: &Exchange) -> Option<OwnAnswer> {
-    let port = &exchange.port;
-    let refused = port.guard.as_ref().and_then(|guard| guard.limit(exchange));
-    if refused.is_some() {
-        return refused;
-    }
-    match port.circuit.as_ref()?.ask() {
+fn kept_by_circuit(exchange: &Exchange) -> Option<OwnAnswer> {
+    match exchange.port.circuit.as_ref()?.ask() {
         Ok(permit) => {
             exchange.permit.set(permit);
             None

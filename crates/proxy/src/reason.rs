@@ -46,6 +46,10 @@ pub(crate) enum Reason {
     RequestTimeout,
     /// There are as many requests under way as there may be.
     TooManyRequests,
+    /// As many requests wait for their turn as there may be.
+    TooManyPending,
+    /// The request's turn did not come in time.
+    PendingTimeout,
     /// There were as many requests of late as there may be.
     RateLimited,
     /// The circuit breaker keeps requests from a failing upstream.
@@ -58,7 +62,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -78,6 +82,8 @@ impl Reason {
         Self::PlainHttp,
         Self::RequestTimeout,
         Self::TooManyRequests,
+        Self::TooManyPending,
+        Self::PendingTimeout,
         Self::RateLimited,
         Self::CircuitOpen,
         Self::Unauthenticated,
@@ -108,6 +114,8 @@ impl Reason {
             Self::PlainHttp => "plain_http",
             Self::RequestTimeout => "request_timeout",
             Self::TooManyRequests => "too_many_requests",
+            Self::TooManyPending => "too_many_pending",
+            Self::PendingTimeout => "pending_timeout",
             Self::RateLimited => "rate_limited",
             Self::CircuitOpen => "circuit_open",
             Self::Unauthenticated => "unauthenticated",
@@ -129,9 +137,12 @@ impl Reason {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooManyConnections | Self::OutOfBuffers | Self::TooManyRequests | Self::CircuitOpen => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::TooManyConnections
+            | Self::OutOfBuffers
+            | Self::TooManyRequests
+            | Self::TooManyPending
+            | Self::PendingTimeout
+            | Self::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             // Of the last two no client hears: it is gone, and `None` is no failure.
@@ -169,6 +180,8 @@ impl Reason {
             (Self::RequestTimeout, Direction::Inbound) => "the app did not answer in time",
             (Self::RequestTimeout, Direction::Outbound) => "the upstream did not answer in time",
             (Self::TooManyRequests, _) => "as many requests are under way as there may be",
+            (Self::TooManyPending, _) => "as many requests wait for their turn as there may be",
+            (Self::PendingTimeout, _) => "the request waited for its turn for as long as it may",
             (Self::RateLimited, _) => "more requests came than there may be in a time",
             (Self::CircuitOpen, _) => "the upstream has failed too often and is left alone for a while",
             (Self::Unauthenticated, _) => "it takes a good credential",

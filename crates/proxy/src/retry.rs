@@ -98,7 +98,7 @@ pub(crate) fn again(exchange: &Exchange, tried: Tried, reason: Reason) -> bool {
         Tried::Answered(status, grpc) => (status, grpc),
         Tried::Untouched | Tried::Cut => (reason.status().as_u16(), None),
     };
-    exchange.has_another_try(Ended { reason, status, grpc }, now, pause)
+    exchange.has_another_try(Ended { reason, status, grpc, rest: None }, now, pause)
 }
 
 /// How many requests may be sent again: a share of those that came of late, and a few a second.

@@ -235,3 +235,13 @@ fn a_breaker_that_is_taken_away_is_gone() {
     drop(client);
     wait_until("nobody goes by it", || !proxy.metrics().contains("outrigger_circuit_state{"));
 }
+
+#[test]
+fn an_upstream_says_for_how_long_it_wants_to_be_left_alone() {
+    let asking = answering("HTTP/1.1 503 Busy\r\nRetry-After: 40\r\nContent-Length: 0\r\n\r\n");
+    let proxy = calling(asking);
+    let mut client = proxy.connect();
+    (0..5).for_each(|_| assert_eq!(client.get("/").status, 503));
+    let canned = client.get("/");
+    assert!(is_canned(&canned) && canned.has("Retry-After: 40"), "{}", canned.head);
+}

@@ -67,6 +67,97 @@ fn requests_beyond_those_at_a_time_get_a_503() {
     assert_eq!(second.get("/").status, 200);
 }
 
+/// An app that answers one request for each message, and the messages' channel.
+fn answering_when_told() -> (u16, std::sync::mpsc::Sender<()>) {
+    let (answer_now, when) = channel::<()>();
+    let when = Mutex::new(when);
+    let app = serve(move |mut connection| {
+        while connection.request().is_some() {
+            when.lock().unwrap().recv().unwrap();
+            connection.send(OK);
+        }
+    });
+    (app, answer_now)
+}
+
+#[test]
+fn requests_wait_in_a_line_that_has_an_end() {
+    let (app, answer_now) = answering_when_told();
+    let limits = LimitsSpec {
+        max_requests: Some(1),
+        max_pending: Some(1),
+        pending_timeout: Some("1h".parse().unwrap()),
+        ..LimitsSpec::default()
+    };
+    let proxy = proxy(app, limits, TimeoutsSpec::default());
+    let [mut first, mut second, mut third] = [(); 3].map(|()| proxy.connect());
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("it is under way", || proxy.active() == 1);
+    second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("it waits", || proxy.of_port("http_pending_requests") == 1);
+    let answer = third.get("/");
+    assert!(answer.status == 503 && answer.has("outrigger-reason: too_many_pending"), "{}", answer.head);
+    answer_now.send(()).unwrap();
+    assert_eq!(first.answer().status, 200);
+    wait_until("it waits no more", || proxy.of_port("http_pending_requests") == 0);
+    answer_now.send(()).unwrap();
+    assert_eq!(second.answer().status, 200);
+}
+
+#[test]
+fn a_request_whose_turn_does_not_come_in_time_gets_a_503_and_leaves_the_line() {
+    let (app, answer_now) = answering_when_told();
+    let limits = LimitsSpec {
+        max_requests: Some(1),
+        max_pending: Some(5),
+        pending_timeout: Some("20ms".parse().unwrap()),
+        ..LimitsSpec::default()
+    };
+    let proxy = proxy(app, limits, TimeoutsSpec::default());
+    let (mut first, mut second) = (proxy.connect(), proxy.connect());
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("it is under way", || proxy.active() == 1);
+    let answer = second.get("/");
+    assert!(answer.status == 503 && answer.has("outrigger-reason: pending_timeout"), "{}", answer.head);
+    assert_eq!(proxy.of_port("http_pending_requests"), 0);
+    answer_now.send(()).unwrap();
+    assert_eq!(first.answer().status, 200);
+    answer_now.send(()).unwrap();
+    wait_until("there is room again", || second.get("/").status == 200);
+}
+
+/// A client by HTTP/2 that gives up what it asked gives back its place, be it in the line or under way.
+#[test]
+fn who_gives_up_leaves_the_line() {
+    let app = support::http2::serve(async |call| {
+        if call.head.uri.path() == "/never" {
+            std::future::pending::<()>().await;
+        }
+        call.answer("ok");
+    });
+    let limits = LimitsSpec {
+        max_requests: Some(1),
+        max_pending: Some(5),
+        pending_timeout: Some("1h".parse().unwrap()),
+        ..LimitsSpec::default()
+    };
+    let proxy = proxy(app, limits, TimeoutsSpec::default());
+    run(async {
+        let (client, other) = (connect(proxy.port).await, connect(proxy.port).await);
+        let ask = async || {
+            let request = support::http2::request("GET", "/never").body(()).unwrap();
+            client.send(request, true).await
+        };
+        let under_way = ask().await;
+        // Not by blocking: the client is a task of this thread.
+        while proxy.active() != 1 {
+            tokio::task::yield_now().await;
+        }
+        drop(under_way);
+        assert_eq!(other.get("/").await.1, b"ok");
+    });
+}
+
 #[test]
 fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_goes_on_is_not() {
     let app = serve(|mut connection| {

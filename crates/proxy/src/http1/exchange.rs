@@ -4,7 +4,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use crate::answer::OwnAnswer;
-use crate::auth::Auth;
 use crate::buffer::Buffer;
 use crate::connect::AppStream;
 use crate::forward::{self, Sent};
@@ -66,10 +65,11 @@ pub(crate) async fn exchange(
     let may_resend = port.retries.is_some() && body.is_ended();
     let asked = Asked::of(head, &body, may_resend);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
-    let refused = match &port.auth {
-        None => refusal(client, message, head, &exchange),
-        // Boxed, so that the tasks of those who need no credential have no room for it.
-        Some(auth) => Box::pin(refusal_by_credential(auth, client, message, head, &exchange)).await,
+    let refused = if policy::judges_at_once(port) {
+        refusal(client, message, head, &exchange)
+    } else {
+        // Boxed, so that the tasks of the others have no room for it.
+        Box::pin(refusal_in_time(client, message, head, &exchange)).await
     };
     if let Some(answer) = refused {
         let keep = asked.method != Method::Connect && body.is_ended() && keep();
@@ -177,9 +177,8 @@ fn refusal(client: &Client, message: &[u8], head: &RequestHead, exchange: &Excha
     policy::refusal(&head.request(message), client.stream.is_tls(), exchange)
 }
 
-/// As [`refusal`], where a credential is asked for.
-async fn refusal_by_credential(
-    auth: &Auth,
+/// As [`refusal`], where that takes time.
+async fn refusal_in_time(
     client: &Client,
     message: &[u8],
     head: &RequestHead,
@@ -188,7 +187,7 @@ async fn refusal_by_credential(
     if head.method == Method::Connect {
         return Some(exchange.own(Reason::MethodRefused));
     }
-    policy::refusal_by_credential(auth, &head.request(message), client.stream.is_tls(), exchange).await
+    policy::refusal_in_time(&head.request(message), client.stream.is_tls(), exchange).await
 }
 
 /// What came of the body with the head. What came beyond it is the next request's.

@@ -18,7 +18,7 @@ use crate::observe::Exchange;
 use crate::overrides::Change;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
-use crate::request::Version;
+use crate::request::{Headers, Version};
 use crate::retry::{self, Tried};
 use crate::stall;
 use crate::stream::WriteHalf;
@@ -134,6 +134,7 @@ pub(crate) async fn pass(
         Some(limit) => within(limit, head).await?,
     };
     exchange.answered(head.status);
+    exchange.look_for_rest(head.status, Headers::Lines(&message[..head.length]));
     if asked.may_resend && retry::again(exchange, Tried::Answered(head.status, None), Reason::None) {
         asked.stage.set(Stage::Unwanted);
         // The rest of it is not waited for, so its connection is of no use any more.

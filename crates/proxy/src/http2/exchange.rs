@@ -111,10 +111,7 @@ async fn refusal(head: &Request<()>, stream: &Stream, exchange: &Exchange) -> Op
         return Some(exchange.own(Reason::MethodRefused));
     }
     let is_tls = stream.client.is_tls;
-    match &exchange.port.auth {
-        None => policy::refusal(&view(head), is_tls, exchange),
-        Some(auth) => policy::refusal_by_credential(auth, &view(head), is_tls, exchange).await,
-    }
+    policy::refusal_in_time(&view(head), is_tls, exchange).await
 }
 
 fn view(head: &Request<()>) -> request::Request<'_> {
@@ -301,6 +298,7 @@ async fn pass_answer(
     client.watch.answered();
     let (mut head, mut from_app) = answer.into_parts();
     exchange.answered(head.status.as_u16());
+    exchange.look_for_rest(head.status.as_u16(), Headers::Map(&head.headers));
     let whole = from_app.is_end_stream();
     let code = whole.then(|| Code::told(&head.headers)).flatten();
     if may_resend() {
