@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance initial v1 v2 v3 create_load install_prometheus apply_rules install_nginx install_grafana reset_demo bench bench-soak bench-admission bench-logs bench-collector bench-inject torture-logs fuzz-logs fuzz-sync
+.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance initial v1 v2 v3 create_load install_prometheus apply_rules install_nginx install_grafana reset_demo bench bench-soak bench-admission bench-logs bench-collector bench-policies bench-inject torture-logs fuzz-logs fuzz-sync
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -97,6 +97,9 @@ bench-logs: ## what the log adapter costs, beside rsyslog
 
 bench-collector: ## what the collector costs that watches 2,000 sidecars
 	@bench/collector/run
+
+bench-policies: ## what a profile's policies cost, and how soon an open circuit breaker answers
+	@bench/policies/run
 
 bench-inject: ## what the injection alone costs, without TLS and the network
 	cargo bench --locked -p outrigger-inject --bench inject
