@@ -23,6 +23,9 @@ pub struct Cidr {
 #[error("{0:?} is no range of addresses: an address, and the bits that count, as 10.0.0.0/8 or fd00::/8")]
 pub struct CidrError(String);
 
+/// The bits that all IPv4 addresses share that are written as those of IPv6.
+const MAPPED_BITS: u8 = 96;
+
 impl Cidr {
     /// Its first address.
     pub const fn first(&self) -> IpAddr {
@@ -48,7 +51,7 @@ impl FromStr for Cidr {
         let (address, bits) = text.split_once('/').map_or((text, None), |(first, bits)| (first, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| error())?;
         let width = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
+        let bits: u8 = match bits {
             // `parse` takes a sign too.
             Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 bits.parse().map_err(|_| error())?
@@ -59,6 +62,11 @@ impl FromStr for Cidr {
         if bits > width {
             return Err(error());
         }
+        // Packets to an IPv4 address that is written as one of IPv6 (RFC 4291 section 2.5.5.2) are IPv4's.
+        let (address, bits) = match (address, address.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
+            (IpAddr::V6(_), mapped @ IpAddr::V4(_), Some(bits)) => (mapped, bits),
+            _ => (address, bits),
+        };
         let range = Self { first: address, bits };
         let first = match (address, range.mask()) {
             (IpAddr::V4(address), IpAddr::V4(mask)) => (address & mask).into(),
@@ -121,6 +129,8 @@ mod tests {
             ("192.0.2.7", "192.0.2.7/32", "255.255.255.255"),
             ("fd00:1::1/8", "fd00::/8", "ff00::"),
             ("::/0", "::/0", "::"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8", "255.0.0.0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95", "ffff:ffff:ffff:ffff:ffff:fffe::"),
             ("2001:db8::1", "2001:db8::1/128", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
         ] {
             let range: Cidr = text.parse().unwrap();

@@ -71,7 +71,8 @@ pub struct Inbound {
     pub name: String,
     /// The port that the proxy listens on. With `redirect` all have [`INBOUND_PORT`](crate::names::INBOUND_PORT), and are told apart by `target`.
     pub listen: u16,
-    /// The app's own port, reached at the pod's own addresses: where clients reached it before.
+    /// The app's own port, reached at the pod's own addresses: where clients reached it before. With `redirect`, 0 stands for every port that
+    /// no entry before this one is for.
     pub target: u16,
     /// What is spoken on it.
     pub protocol: Protocol,
@@ -96,6 +97,34 @@ pub struct Inbound {
     /// Answers that are changed, by their status.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<OverrideSpec>,
+}
+
+impl Inbound {
+    /// Whether it is the entry for every other port.
+    pub const fn is_for_rest(&self) -> bool {
+        self.target == 0
+    }
+
+    /// Whether it is the entry for this port of the app, if none before it is.
+    pub const fn is_for(&self, port: u16) -> bool {
+        self.is_for_rest() || self.target == port
+    }
+
+    /// What is taken to be spoken: with `auto`, HTTP alone where anything is said of requests. What is passed on as bytes would go past
+    /// it, and a client could see to that by how it begins.
+    pub fn spoken(&self) -> Protocol {
+        let is_http = self.protocol == Protocol::Auto && self.rules_requests();
+        if is_http { Protocol::Http } else { self.protocol }
+    }
+
+    /// Whether anything is said of requests, which bytes have none of.
+    pub fn rules_requests(&self) -> bool {
+        self.auth.is_some()
+            || !self.limits.is_empty()
+            || !self.request_headers.is_empty()
+            || !self.response_headers.is_empty()
+            || !self.overrides.is_empty()
+    }
 }
 
 /// One service that the app calls.
@@ -211,9 +240,11 @@ impl SidecarConfig {
             |port| if listening.insert(port) { Ok(()) } else { Err(ConfigError::DuplicateListen(port)) };
         for inbound in &self.inbound {
             usable(&inbound.name, "listen", inbound.listen)?;
-            usable(&inbound.name, "target", inbound.target)?;
             if self.interception.is_ports() {
                 listen(inbound.listen)?;
+            }
+            if self.interception.is_ports() || !inbound.is_for_rest() {
+                usable(&inbound.name, "target", inbound.target)?;
             }
         }
         for upstream in &self.upstreams {

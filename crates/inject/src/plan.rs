@@ -10,7 +10,6 @@ use outrigger_api::names::{
     INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER,
     SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION, SYNC_CONTAINER,
 };
-use outrigger_api::port::PortRef;
 use outrigger_api::probe::Probe;
 use outrigger_api::profile::{InboundSpec, SharedMount, SidecarProfileSpec};
 use serde_json::Value;
@@ -78,7 +77,7 @@ pub(crate) fn plan(
     let placement = native::place(wanted, context.settings.cluster, !takeover.moved().is_empty())?;
     sync::check(pod, &effective.profile.sync, &placement)?;
     let rewrite = effective.profile.rewrite_probes;
-    let mut probes = probes::plan(pod, takeover, rewrite, placement.native);
+    let mut probes = probes::plan(pod, takeover, rewrite, placement.native, redirects);
     if rewrite {
         probes.keep(pod, answered, &takeover.taken);
     }
@@ -86,7 +85,6 @@ pub(crate) fn plan(
     let config = sidecar_config(pod, profile_id, &effective, &intercepted, &probes, context.token);
     let secrets = secrets::plan(&config)?;
     refuse_auth_of_bytes(&config)?;
-    refuse_open_ports(&effective, &intercepted)?;
     let (proxy, warnings) = proxy(pod, context, &effective, takeover, &placement, &config, &secrets);
     let adapter = adapter(pod, context, &effective, &placement, &proxy);
     let sync = sync(pod, context, &effective, &proxy, &secrets);
@@ -193,7 +191,7 @@ fn sidecar_config(
     let inbound = intercepted.takeover.ports.iter().map(|port| {
         let InboundSpec { tls, auth, timeouts, limits, request_headers, response_headers, overrides, .. } =
             ports::spec_of(effective, pod, port).cloned().unwrap_or_default();
-        Inbound {
+        let mut inbound = Inbound {
             name: port.name.clone(),
             listen: port.listen,
             target: port.port,
@@ -205,7 +203,9 @@ fn sidecar_config(
             request_headers,
             response_headers,
             overrides,
-        }
+        };
+        inbound.protocol = inbound.spoken();
+        inbound
     });
     SidecarConfig {
         version: config::VERSION,
@@ -238,26 +238,29 @@ fn refuse_auth_of_bytes(config: &SidecarConfig) -> Result<(), Refusal> {
     if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::InvalidProfile, errors }) }
 }
 
-/// The proxy knows of no port that is not declared, and passes on what the rules bring it for one: without what the profile asks.
-fn refuse_open_ports(effective: &Effective, intercepted: &Intercepted) -> Result<(), Refusal> {
-    if intercepted.redirected.is_none() {
-        return Ok(());
-    }
-    let takeover = &intercepted.takeover;
-    let is_open = |number: u16| {
-        takeover.taken.contains(number) && takeover.ports.iter().all(|known| known.port != number)
-    };
-    let guarded = effective.profile.inbound.iter().filter(|spec| spec.auth.is_some() || spec.tls.is_some());
-    let errors: Vec<_> = guarded
-        .filter_map(|spec| match spec.port {
-            PortRef::Number(number) if is_open(number) => Some(format!(
-                "port {number} has auth or tls in the profile, and no container declares it: declare it \
-                 (ports: [{{containerPort: {number}}}]), or it would be open"
+/// Where what the profile says of requests makes HTTP of a port that may speak anything, and where it is without effect.
+fn warnings_of_protocols(config: &SidecarConfig, intercepted: &Intercepted) -> Vec<String> {
+    let taken = &intercepted.takeover.ports;
+    let was =
+        |inbound: &Inbound| taken.iter().find(|port| port.port == inbound.target).map(|port| port.protocol);
+    let warning = |inbound: &Inbound| {
+        let what = if inbound.is_for_rest() {
+            "every port that no container declares".to_owned()
+        } else {
+            format!("port {}", inbound.name)
+        };
+        match inbound.protocol {
+            Protocol::Http if was(inbound) == Some(Protocol::Auto) => Some(format!(
+                "{what} is taken for HTTP, since the profile has rules for its requests: what is spoken there else is refused. An entry of \
+                 its own before that one, with its number and protocol: tcp, lets it pass"
+            )),
+            Protocol::Tcp if inbound.rules_requests() => Some(format!(
+                "{what} is passed on as bytes, without what the profile says of its requests: give it protocol: http, or an entry of its own"
             )),
             _ => None,
-        })
-        .collect();
-    if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::InvalidProfile, errors }) }
+        }
+    };
+    config.inbound.iter().filter_map(warning).collect()
 }
 
 /// The proxy's container, and what the user should know about it.
@@ -394,11 +397,13 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     report.logs = logs::described(&effective.profile.logs);
     report.sync = sync::described(&effective.profile.sync);
     let told_by_hand = native::must_be_finished(pod, &plan.placement) && context.token.is_empty();
+    let of_protocols = warnings_of_protocols(&plan.config, &plan.intercepted);
     let of_logs = logs::warnings(&effective.profile.logs, told_by_hand);
     let of_sync = sync::warnings(&effective.profile.sync);
     report.warnings = [
         effective.warnings.clone(),
         intercepted.warnings(),
+        of_protocols,
         plan.probes.warnings,
         plan.warnings,
         of_logs,

@@ -235,7 +235,7 @@ pub(crate) fn resolve(spec: &InboundSpec, name: &str) -> Protocol {
     }
 }
 
-pub(crate) fn of_another_mesh(container: &str) -> String {
+fn of_another_mesh(container: &str) -> String {
     format!(
         "container {container} is the proxy of another mesh: its ports are left alone. Two proxies in one pod see each other's \
          traffic; leave one out"

@@ -41,6 +41,8 @@ pub(crate) struct Change {
 /// The ports that come to the proxy, to be looked up.
 struct Moved<'a> {
     taken: &'a Taken,
+    /// Whether the kernel brings them.
+    redirected: bool,
     /// By the name of a port that lost it; no two of them share one.
     containers: HashMap<&'a str, &'a str>,
 }
@@ -56,10 +58,11 @@ struct Asked<'a> {
 
 /// `rewrite`: whether they may go through the proxy at all. `native`: whether the proxy is a native sidecar; a plain container
 /// starts after the user's native sidecars, whose probes it so can't answer.
-pub(crate) fn plan(pod: Pod, takeover: &Takeover, rewrite: bool, native: bool) -> Probes {
+pub(crate) fn plan(pod: Pod, takeover: &Takeover, rewrite: bool, native: bool, redirected: bool) -> Probes {
     let mut probes = Probes::default();
     let moved = Moved {
         taken: &takeover.taken,
+        redirected,
         containers: takeover
             .moved()
             .iter()
@@ -133,13 +136,14 @@ impl Probes {
         let host = asked.what["host"].as_str().filter(|host| !host.is_empty());
         self.warnings.extend(host.filter(|host| is_loopback(host)).map(|host| asked.asks_the_node(host)));
         let replaced = if host.is_none() && may_rewrite { asked.rewritten(port) } else { None };
-        match replaced {
-            Some((change, probe)) => {
-                self.changes.push(change);
-                self.answered.push(probe);
-            }
-            None => self.changes.extend(asked.by_number(port, moved)),
-        }
+        let Some((change, probe)) = replaced else {
+            let asks_proxy = moved.redirected && asked.action == "tcpSocket" && host.is_none();
+            self.warnings.extend(asks_proxy.then(|| asked.asks_the_proxy()));
+            self.changes.extend(asked.by_number(port, moved));
+            return;
+        };
+        self.changes.push(change);
+        self.answered.push(probe);
     }
 }
 
@@ -169,6 +173,13 @@ impl Asked<'_> {
         format!(
             "{self} has host {host:?} and is left as it is: the kubelet asks from the node, so that is the node and not the \
              pod. Without host it asks the app"
+        )
+    }
+
+    fn asks_the_proxy(&self) -> String {
+        format!(
+            "{self} is left as it is, and the rules bring it to the proxy, which takes connections whether the app does or not: it says nothing \
+             of the app. Let it be rewritten, or make it an httpGet, grpc or exec"
         )
     }
 

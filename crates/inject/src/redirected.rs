@@ -10,7 +10,10 @@ use outrigger_api::profile::{InboundSpec, ProtocolSpec};
 use crate::outcome::MovedPort;
 use crate::overrides::Effective;
 use crate::pod::{Container, ContainerPort, Pod};
-use crate::ports::{PROXIES_OF_OTHERS, Taken, Takeover, of_another_mesh, resolve, wanted};
+use crate::ports::{self, PROXIES_OF_OTHERS, Taken, Takeover, resolve, wanted};
+
+/// The name by which the ports are counted that have none, and are not declared.
+const EVERY_OTHER: &str = "_other";
 
 /// What the rules are about, of what comes to the pod.
 pub(crate) struct Redirected {
@@ -38,16 +41,13 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> (Takeover, Redirected) {
         Redirected { only: (!all).then(|| numbers(&selected)), skipped: numbers(&skipped) }
     };
     let mut takeover = Takeover { ports: Vec::new(), taken: redirected.taken(), warnings: Vec::new() };
-    let guards_all =
-        |spec: &InboundSpec| spec.port == PortRef::All && (spec.auth.is_some() || spec.tls.is_some());
-    if redirected.only.is_none() && effective.profile.inbound.iter().any(guards_all) {
-        takeover.warnings.push(
-            "the profile asks for auth or tls on every port: one that no container declares is open all the same".to_owned(),
-        );
+    if takeover.is_empty() && !selected.is_empty() && !skipped.contains(&&PortRef::All) {
+        let why = ports::why_none(pod, effective, &takeover);
+        takeover.warnings.push(format!("nothing that comes in passes the proxy: {why}"));
     }
     for container in containers() {
         if PROXIES_OF_OTHERS.contains(&container.name) {
-            takeover.warnings.push(of_another_mesh(container.name));
+            takeover.warnings.push(beside_another_mesh(container.name));
             continue;
         }
         for port in container.tcp_ports().filter(|port| takeover.taken.contains(port.number)) {
@@ -58,26 +58,65 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> (Takeover, Redirected) {
             }
         }
     }
+    add_undeclared(&mut takeover, effective, redirected.only.is_none());
     (takeover, redirected)
+}
+
+/// What the profile says of ports that no container declares, which the kernel brings all the same: of single ones, and with `"*"` of all
+/// the others. Without it the proxy would pass on what comes there as if nothing had been said.
+fn add_undeclared(takeover: &mut Takeover, effective: &Effective, all: bool) {
+    for spec in &effective.profile.inbound {
+        let (name, port) = match spec.port {
+            PortRef::Number(number) if takeover.taken.contains(number) => (number.to_string(), number),
+            PortRef::All if all && *spec != InboundSpec::default() => (EVERY_OTHER.to_owned(), 0),
+            PortRef::All => return,
+            PortRef::Number(_) | PortRef::Name(_) => continue,
+        };
+        if takeover.ports.iter().all(|known| known.port != port) {
+            let protocol = protocol(spec, None);
+            let container = String::new();
+            takeover.ports.push(MovedPort {
+                container,
+                index: 0,
+                name,
+                port,
+                listen: INBOUND_PORT,
+                protocol,
+            });
+        }
+        if port == 0 {
+            return;
+        }
+    }
 }
 
 /// Two ports of one name are counted apart: the second by its number.
 fn of_port(container: &str, port: ContainerPort, spec: &InboundSpec, known: &[MovedPort]) -> MovedPort {
     let name = port.name.filter(|name| known.iter().all(|known| known.name != *name));
-    let protocol = match (spec.protocol, port.name) {
-        (ProtocolSpec::Http, _) => Protocol::Http,
-        (ProtocolSpec::Tcp, _) => Protocol::Tcp,
-        (ProtocolSpec::Auto, Some(name)) => resolve(spec, name),
-        (ProtocolSpec::Auto, None) => Protocol::Auto,
-    };
     MovedPort {
         container: container.to_owned(),
         index: port.index,
         name: name.map_or_else(|| port.number.to_string(), str::to_owned),
         port: port.number,
         listen: INBOUND_PORT,
-        protocol,
+        protocol: protocol(spec, port.name),
     }
+}
+
+fn protocol(spec: &InboundSpec, name: Option<&str>) -> Protocol {
+    match (spec.protocol, name) {
+        (ProtocolSpec::Http, _) => Protocol::Http,
+        (ProtocolSpec::Tcp, _) => Protocol::Tcp,
+        (ProtocolSpec::Auto, Some(name)) => resolve(spec, name),
+        (ProtocolSpec::Auto, None) => Protocol::Auto,
+    }
+}
+
+fn beside_another_mesh(container: &str) -> String {
+    format!(
+        "container {container} is the proxy of another mesh, and the rules bring its traffic to ours too: two proxies in one pod see each \
+         other's traffic. Leave one out, or set interception: ports"
+    )
 }
 
 /// A name stands for every declared port that has it, a number for itself, declared or not.

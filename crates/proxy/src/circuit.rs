@@ -82,6 +82,11 @@ impl Circuit {
         }
     }
 
+    /// Whether it keeps nothing from the upstream.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.breaker.borrow().state() == State::Closed
+    }
+
     /// A request that had a permit has ended.
     pub(crate) fn report(&self, permit: Permit, ended: Ended, took: Duration) {
         let (outcome, chance) = (self.outcome(ended), self.chance.next());

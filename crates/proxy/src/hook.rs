@@ -1,10 +1,11 @@
 //! What the pod's lifecycle hooks run in the proxy's container: they ask the proxy there.
 
-use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use outrigger_api::config::{Interception, SidecarConfig};
 
 use crate::listening;
 
@@ -35,11 +36,20 @@ pub fn wait(admin_port: u16, at_most: Duration) -> io::Result<()> {
     }
 }
 
-/// Waits until nobody listens on any of the ports. A plain container gets SIGTERM together with the app, which may go on
-/// for a while; the kubelet sends it when this hook has ended.
-pub fn wait_for_end(ports: &BTreeSet<u16>, at_most: Duration) {
+/// Waits until the app has ended. A plain container gets SIGTERM together with the app, which may go on for a while; the kubelet sends it
+/// when this hook has ended.
+///
+/// Where ports are taken over, it is there as long as somebody listens on one of them. Where all traffic comes by the proxy, an app may have no port and
+/// still call others: it is there as long as it has a socket at all. One that has none cannot be seen, and is waited for as long as may be.
+pub fn wait_for_end(config: &SidecarConfig, at_most: Duration) {
     let deadline = Instant::now() + at_most;
-    while Instant::now() < deadline && !listening::ports().is_disjoint(ports) {
+    let ports = config.inbound.iter().map(|inbound| inbound.target).collect();
+    let is_there = || match config.interception {
+        Interception::Ports => !listening::ports().is_disjoint(&ports),
+        Interception::Redirect => listening::others_have_sockets(),
+    };
+    let is_hidden = config.interception == Interception::Redirect && !is_there();
+    while Instant::now() < deadline && (is_hidden || is_there()) {
         sleep(PAUSE);
     }
 }

@@ -106,7 +106,8 @@ fn spoken(first: &[u8]) -> Option<Spoken> {
     }
 }
 
-/// By the whole first line: those of Redis, SMTP and others begin as HTTP's does. `None` where it has not come whole.
+/// By the whole first line: those of Redis, SMTP and others begin as HTTP's does. `None` where it has not come whole. An empty line before
+/// it is none of it, as for HTTP's parser (RFC 9112 2.2): what the two read differently would go past what is said of requests.
 ///
 /// What begins with CONNECT is for a forward proxy, which the app calls by itself; after the answer it is anything.
 fn spoken_of_any(first: &[u8]) -> Option<Spoken> {
@@ -114,8 +115,9 @@ fn spoken_of_any(first: &[u8]) -> Option<Spoken> {
         Some(Spoken::Http1) => {}
         other => return other,
     }
-    // RFC 9110 9.1: methods are tokens; those that are in use are made of these.
-    let method = first.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+    let length = first.len();
+    let first = &first[first.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..];
+    let method = first.iter().take_while(|byte| is_token(**byte)).count();
     let is_method = (1..=LONGEST_METHOD).contains(&method) && &first[..method] != b"CONNECT";
     match first.get(method) {
         None if method <= LONGEST_METHOD => return None,
@@ -125,13 +127,18 @@ fn spoken_of_any(first: &[u8]) -> Option<Spoken> {
     let Some(end) = first.iter().position(|byte| *byte == b'\n') else {
         // A target that is longer than what is looked at.
         let is_path = matches!(first.get(method + 1), None | Some(b'/' | b'h'));
-        let whole = first.len() >= LOOKED_AT;
+        let whole = length >= LOOKED_AT;
         return if is_path { whole.then_some(Spoken::Http1) } else { Some(Spoken::Other) };
     };
     let line = first[..end].trim_ascii_end();
     let version = line.len().checked_sub(b" HTTP/1.x".len()).map(|start| &line[start..]);
     let is_http = version.is_some_and(|version| matches!(version, b" HTTP/1.1" | b" HTTP/1.0"));
     Some(if is_http { Spoken::Http1 } else { Spoken::Other })
+}
+
+/// RFC 9110 5.6.2, of which methods are made.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -183,11 +190,16 @@ mod tests {
     #[test]
     fn what_may_be_anything_is_http_only_by_its_whole_first_line() {
         let long = [b"GET /", "a".repeat(LOOKED_AT).as_bytes()].concat();
-        let cases: [(&[u8], Option<Spoken>); 16] = [
+        let cases: [(&[u8], Option<Spoken>); 21] = [
             (b"GET / HTTP/1.1\r\n", Some(Spoken::Http1)),
             (b"VERSION-CONTROL /a?b HTTP/1.0\n", Some(Spoken::Http1)),
             (b"OPTIONS * HTTP/1.1\r\n", Some(Spoken::Http1)),
             (b"GET http://shop/ HTTP/1.1\r\nHost", Some(Spoken::Http1)),
+            (b"\r\nGET / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"get / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"X_1! / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"\r\n", None),
+            (b"set key 0 0 5\r\n", Some(Spoken::Other)),
             (b"GET / HTTP/1.", None),
             (b"GE", None),
             (&long, Some(Spoken::Http1)),

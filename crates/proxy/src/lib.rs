@@ -21,6 +21,7 @@ mod chance;
 mod circuit;
 mod collector;
 pub mod config;
+mod configured;
 mod connect;
 mod counter;
 mod crowded;

@@ -7,6 +7,7 @@ use outrigger_runtime::accept;
 use outrigger_runtime::shutdown::{self, Drain, Shutdown, Trigger};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::configured::Hosts;
 use crate::connect;
 use crate::crowded;
 use crate::limits::TURNED_AWAY;
@@ -20,8 +21,8 @@ use crate::serve;
 #[derive(Debug)]
 pub(crate) struct Listener {
     port: RefCell<Rc<Port>>,
-    /// Ports for requests that name these hosts, in lower case; of redirected calls only.
-    hosts: RefCell<Vec<(String, Rc<Port>)>>,
+    /// Ports for requests that name the host of an upstream; of redirected calls only.
+    hosts: RefCell<Option<Hosts>>,
     pub(crate) seats: Rc<Seats>,
     /// Streams under way by HTTP/2, on all its connections.
     pub(crate) streams: Cell<usize>,
@@ -47,23 +48,16 @@ impl Listener {
     /// The port for a request that names this host.
     pub(crate) fn port_for<'a>(&self, host: impl FnOnce() -> Option<&'a [u8]>) -> Rc<Port> {
         let hosts = self.hosts.borrow();
-        if hosts.is_empty() {
-            return self.port();
-        }
-        let host = host().unwrap_or_default().to_ascii_lowercase();
-        // The port is the one that the connection goes to.
-        let name = host.split(|byte| *byte == b':').next().unwrap_or_default();
-        let name = name.strip_suffix(b".").unwrap_or(name);
-        let found = hosts.iter().find(|(host, _)| host.as_bytes() == name);
-        found.map_or_else(|| self.port(), |(_, port)| Rc::clone(port))
+        let named = hosts.as_ref().and_then(|hosts| hosts.port(host()?));
+        named.unwrap_or_else(|| self.port())
     }
 
     pub(crate) fn replace(&self, port: Port) {
         self.port.replace(Rc::new(port));
     }
 
-    /// Gives requests that name these hosts, in lower case, ports of their own.
-    pub(crate) fn set_hosts(&self, hosts: Vec<(String, Rc<Port>)>) {
+    /// Gives requests that name these hosts ports of their own.
+    pub(crate) fn set_hosts(&self, hosts: Option<Hosts>) {
         self.hosts.replace(hosts);
     }
 

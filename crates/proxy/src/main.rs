@@ -57,7 +57,7 @@ struct Args {
 enum Command {
     /// Tell the proxy that runs here that the pod goes: its clients connect elsewhere. For the pod's preStop hook.
     Drain {
-        /// Then wait, for as long as this, until the app listens no more: 25s. For a container that is no native sidecar,
+        /// Then wait, for as long as this, until the app has ended: 25s. For a container that is no native sidecar,
         /// which would be stopped together with the app.
         #[arg(long, value_parser = duration::parse)]
         until_app_ends: Option<Duration>,
@@ -116,8 +116,7 @@ fn run_hook(args: &Args, command: &Command) -> anyhow::Result<()> {
         Command::Drain { until_app_ends } => {
             hook::drain(args.admin_port).context("failed to reach the proxy")?;
             if let Some(at_most) = until_app_ends {
-                let inbound = config::load(&args.config)?.config.inbound;
-                hook::wait_for_end(&inbound.iter().map(|inbound| inbound.target).collect(), *at_most);
+                hook::wait_for_end(&config::load(&args.config)?.config, *at_most);
             }
             Ok(())
         }

@@ -62,13 +62,38 @@ pub(crate) struct Port {
     /// What it does to answers.
     answers: Option<Box<Answers>>,
     /// What keeps requests from it.
-    pub(crate) guard: Option<Box<Guard>>,
+    pub(crate) guard: Option<Rc<Guard>>,
     /// What keeps them from an upstream that fails.
-    pub(crate) circuit: Option<Box<Circuit>>,
+    pub(crate) circuit: Option<Rc<Circuit>>,
     /// What has requests that failed sent to it once more.
-    pub(crate) retries: Option<Box<Retries>>,
+    pub(crate) retries: Option<Rc<Retries>>,
     /// When each reason was last warned of.
     warned: [Cell<Option<Instant>>; Reason::ALL.len()],
+}
+
+/// What keeps requests from a port. Given to it, as it may outlive it, and be that of others too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) guard: Option<Rc<Guard>>,
+    pub(crate) circuit: Option<Rc<Circuit>>,
+    pub(crate) retries: Option<Rc<Retries>>,
+}
+
+impl Gate {
+    pub(crate) fn of(spec: &Spec, metrics: &Arc<PortMetrics>) -> Self {
+        let circuit = spec.upstream().and_then(|upstream| Circuit::of(upstream, metrics));
+        Self { circuit: circuit.map(Rc::new), ..Self::without_circuit(spec) }
+    }
+
+    /// All but what each address has of its own.
+    pub(crate) fn without_circuit(spec: &Spec) -> Self {
+        let retries = spec.upstream().and_then(|upstream| upstream.retries.as_ref());
+        Self {
+            guard: Guard::of(spec).map(Rc::new),
+            circuit: None,
+            retries: retries.map(|retries| Rc::new(Retries::new(retries))),
+        }
+    }
 }
 
 /// What the config says of a port.
@@ -109,7 +134,7 @@ impl Spec {
 
     pub(crate) fn protocol(&self) -> Protocol {
         match self {
-            Self::Inbound(inbound) => inbound.protocol,
+            Self::Inbound(inbound) => inbound.spoken(),
             Self::Upstream(upstream) => upstream.protocol,
             Self::Unknown => Protocol::Auto,
         }
@@ -132,19 +157,23 @@ fn subject_header(spec: &Spec) -> Option<String> {
 }
 
 impl Port {
-    pub(crate) fn new(spec: Spec, target: Target, metrics: Arc<PortMetrics>, shared: &Shared) -> Self {
+    pub(crate) fn new(
+        spec: Spec,
+        target: Target,
+        metrics: Arc<PortMetrics>,
+        gate: Gate,
+        shared: &Shared,
+    ) -> Self {
+        let Gate { guard, circuit, retries } = gate;
         let outbound = metrics.labels.direction == Direction::Outbound;
         let limits = spec.limits(if outbound { shared.limits.outbound() } else { shared.limits });
         Self {
             local_host: LocalHost::of(&spec),
             subject_header: subject_header(&spec),
             request_headers: spec.inbound().and_then(|inbound| Edits::of(&inbound.request_headers)),
-            guard: Guard::of(&spec).map(Box::new),
-            circuit: spec.upstream().and_then(|upstream| Circuit::of(upstream, &metrics)).map(Box::new),
-            retries: spec
-                .upstream()
-                .and_then(|upstream| upstream.retries.as_ref())
-                .map(|spec| Box::new(Retries::new(spec))),
+            guard,
+            circuit,
+            retries,
             answers: spec.inbound().and_then(Answers::of).map(Box::new),
             material: Rc::clone(&shared.material),
             place: spec.inbound().map(secrets::place),

@@ -135,7 +135,7 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let (ports, dropped, served) = (Ports::default(), Arc::<Dropped>::default(), Drain::default());
     // The first scrape may come before the worker has begun.
     for inbound in &config.inbound {
-        ports.of(&Labels::of_inbound(inbound), inbound.protocol == Protocol::Http);
+        ports.of(&Labels::of_inbound(inbound), inbound.spoken() == Protocol::Http);
     }
     for upstream in &config.upstreams {
         ports.of(&Labels::of_upstream(upstream), upstream.protocol == Protocol::Http);

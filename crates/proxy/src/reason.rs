@@ -20,6 +20,10 @@ pub(crate) enum Reason {
     UnknownHost,
     /// The connection was made to the proxy itself.
     Loop,
+    /// The kernel does not say where the connection was going.
+    UnknownDestination,
+    /// The connection was for an address at which nobody else may call the pod.
+    ForeignAddress,
     /// The app closed the connection before the answer was complete, or cut a relayed one.
     Reset,
     /// The app's answer is not HTTP of the version that it was asked by.
@@ -69,6 +73,8 @@ impl Reason {
         Self::ConnectFailed,
         Self::UnknownHost,
         Self::Loop,
+        Self::UnknownDestination,
+        Self::ForeignAddress,
         Self::Reset,
         Self::ProtocolError,
         Self::ClientClosed,
@@ -101,6 +107,8 @@ impl Reason {
             Self::ConnectFailed => "connect_failed",
             Self::UnknownHost => "unknown_host",
             Self::Loop => "loop",
+            Self::UnknownDestination => "unknown_destination",
+            Self::ForeignAddress => "foreign_address",
             Self::Reset => "reset",
             Self::ProtocolError => "protocol_error",
             Self::ClientClosed => "client_closed",
@@ -145,8 +153,13 @@ impl Reason {
             | Self::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            // Of the last two no client hears: it is gone, and `None` is no failure.
-            Self::BadRequest | Self::PlainHttp | Self::ClientClosed | Self::None => StatusCode::BAD_REQUEST,
+            // Of the last four no client hears.
+            Self::BadRequest
+            | Self::PlainHttp
+            | Self::UnknownDestination
+            | Self::ForeignAddress
+            | Self::ClientClosed
+            | Self::None => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -165,6 +178,10 @@ impl Reason {
             (Self::ConnectFailed, Direction::Outbound) => "failed to connect to the upstream",
             (Self::UnknownHost, _) => "DNS has no address for the upstream's host",
             (Self::Loop, _) => "the connection was made to the proxy itself",
+            (Self::UnknownDestination, _) => "the kernel does not say where the connection was going",
+            (Self::ForeignAddress, _) => {
+                "the connection was for an address that the pod does not have, or that is for itself alone"
+            }
             (Self::Reset, Direction::Inbound) => "the app closed the connection before it answered",
             (Self::Reset, Direction::Outbound) => "the upstream closed the connection before it answered",
             (Self::ProtocolError, Direction::Inbound) => {

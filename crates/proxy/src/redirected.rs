@@ -7,22 +7,25 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use outrigger_api::config::{SidecarConfig, Upstream};
+use outrigger_api::config::SidecarConfig;
 use outrigger_api::names::{INBOUND_PORT, OUTBOUND_PORT};
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
+use crate::configured::{self, Configured, Hosts};
 use crate::connect;
 use crate::labels::{Direction, Labels};
 use crate::listener::Listener;
 use crate::metrics::Ports;
-use crate::port::{Port, Shared, Spec};
+use crate::port::{Gate, Port, Shared, Spec};
 use crate::reason::Reason;
 use crate::serve;
 use crate::target::{Name, Target};
 use crate::tcp::Open;
 
-/// Most destinations that are remembered. An app that calls more has connections to the others that are not used again.
+/// Most destinations that are remembered, of those that the config does not name. An app that calls more has connections to the others
+/// that are not used again.
 const MOST: usize = 512;
 /// A destination that nothing has been connected to for so long is forgotten, and looked up anew: another may have its address by
 /// then.
@@ -38,9 +41,7 @@ pub(crate) struct Redirected {
     direction: Direction,
     shared: Shared,
     ports: Ports,
-    config: RefCell<Rc<SidecarConfig>>,
-    /// Of the upstreams, in the config's order.
-    names: RefCell<Vec<Rc<Name>>>,
+    configured: RefCell<Vec<Rc<Configured>>>,
     destinations: RefCell<HashMap<SocketAddr, Destination>>,
     /// Ports of unknown upstreams that have series.
     others: RefCell<BTreeSet<u16>>,
@@ -55,18 +56,12 @@ struct Destination {
 }
 
 impl Redirected {
-    pub(crate) fn new(
-        direction: Direction,
-        config: Rc<SidecarConfig>,
-        ports: &Ports,
-        shared: &Shared,
-    ) -> Self {
+    pub(crate) fn new(direction: Direction, config: &SidecarConfig, ports: &Ports, shared: &Shared) -> Self {
         Self {
             direction,
             shared: shared.clone(),
             ports: ports.clone(),
-            names: RefCell::new(names(&config.upstreams, &[])),
-            config: RefCell::new(config),
+            configured: RefCell::new(configured::all(config, direction, &[], ports)),
             destinations: RefCell::default(),
             others: RefCell::default(),
             unknown: OnceCell::new(),
@@ -75,21 +70,26 @@ impl Redirected {
     }
 
     /// Serves one connection, by where it was going.
-    pub(crate) async fn serve(&self, stream: TcpStream, client: IpAddr) {
-        let Some(original) = self.original(&stream) else {
-            let port = self.unknown();
-            if port.may_warn(Reason::Loop) {
-                tracing::warn!(%client, direction = self.direction.as_str(), reason = Reason::Loop.as_str(),
-                    "refused a connection that was made to the proxy itself, or to an address that the pod does not have");
-            }
-            Open::count(&port.metrics).end(Reason::Loop);
-            return connect::reset(&stream);
+    pub(crate) async fn serve(self: &Rc<Self>, stream: TcpStream, client: IpAddr) {
+        let original = match self.original(&stream) {
+            Ok(original) => original,
+            Err(reason) => return self.refuse(&stream, client, reason),
         };
         if self.direction == Direction::Outbound {
             Box::pin(self.look_up(original)).await;
         }
         let listener = self.listener(original);
         serve::serve(stream, client, &listener).await;
+    }
+
+    fn refuse(&self, stream: &TcpStream, client: IpAddr, reason: Reason) {
+        let port = self.unknown();
+        if reason != Reason::ClientClosed && port.may_warn(reason) {
+            let (direction, why) = (self.direction, reason.sentence(self.direction));
+            tracing::warn!(%client, direction = direction.as_str(), reason = reason.as_str(), "connection refused: {why}");
+        }
+        Open::count(&port.metrics).end(reason);
+        connect::reset(stream);
     }
 
     /// What stands for all that the config does not know.
@@ -99,7 +99,7 @@ impl Redirected {
                 Direction::Inbound => Labels::of_other_inbound(),
                 Direction::Outbound => Labels::of_other_outbound(None),
             };
-            Rc::new(self.port(Spec::Unknown, &labels, Vec::new()))
+            Rc::new(self.unknown_port(&labels, Vec::new()))
         };
         Rc::clone(self.unknown.get_or_init(make))
     }
@@ -110,49 +110,88 @@ impl Redirected {
     }
 
     /// Another config counts, for open connections too.
-    pub(crate) fn replace(&self, config: &Rc<SidecarConfig>) {
-        let names = names(&config.upstreams, &self.names.borrow());
-        self.names.replace(names);
-        self.config.replace(Rc::clone(config));
+    pub(crate) fn replace(&self, config: &SidecarConfig) {
+        let configured = configured::all(config, self.direction, &self.configured.borrow(), &self.ports);
+        self.configured.replace(configured);
         for (original, destination) in &*self.destinations.borrow() {
-            let (port, hosts) = self.ports_of(*original);
-            if destination.listener.port().spec != port.spec {
-                destination.listener.replace(port);
+            let configured = self.configured_at(*original);
+            let spec = configured.as_ref().map_or(&Spec::Unknown, |configured| configured.spec());
+            if destination.listener.port().spec != *spec {
+                destination.listener.replace(self.port(*original, configured.as_deref()));
             }
-            destination.listener.set_hosts(hosts);
+            destination.listener.set_hosts(self.hosts(*original, configured.as_deref()));
         }
     }
 
-    /// Where the connection was going. None where it was made to the proxy itself: to serve it would be to call oneself, for
-    /// ever; and none where what came in was for an address that nobody outside can call the pod by. The rules see packets before the
+    /// Where the connection was going. None is served that was made to the proxy itself: that would be to call oneself, for
+    /// ever; and none that came for an address that nobody outside can call the pod by. The rules see packets before the
     /// kernel has judged them: a neighbour could reach the app's loopback, or have the pod call others for it.
-    fn original(&self, stream: &TcpStream) -> Option<SocketAddr> {
-        let local = stream.local_addr().ok()?;
-        let original = original_destination(stream, local).ok()?;
+    fn original(&self, stream: &TcpStream) -> Result<SocketAddr, Reason> {
+        let original =
+            stream.local_addr().and_then(|local| Ok((original_destination(stream, local)?, local)));
+        let (original, local) = original.map_err(|error| {
+            tracing::debug!(%error, "original destination not known");
+            // A client that has cut it off again, as port scanners do, is told by the kernel in the same way.
+            let is_gone = stream.peer_addr().is_err();
+            if is_gone { Reason::ClientClosed } else { Reason::UnknownDestination }
+        })?;
+        let inbound = self.direction == Direction::Inbound;
         let ours = [INBOUND_PORT, OUTBOUND_PORT].contains(&original.port());
-        let to_us = original == canonical(local) || (ours && self.direction == Direction::Inbound);
-        let misled = self.direction == Direction::Inbound && !is_own(original.ip());
-        (!to_us && !misled).then_some(original)
-    }
-
-    /// Asks DNS about the upstreams that this may be a connection to, if none is known to be.
-    async fn look_up(&self, original: SocketAddr) {
-        if self.is_known(original) || self.upstream(original).is_some() {
-            return;
+        if original == canonical(local) || (ours && inbound) {
+            return Err(Reason::Loop);
         }
-        let names: Vec<_> =
-            self.names.borrow().iter().filter(|name| name.port == original.port()).map(Rc::clone).collect();
-        let all = async {
-            for name in names {
-                if let Err(error) = name.refresh().await {
-                    tracing::debug!(%error, host = name.host, "upstream not found");
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LOOKUP, all).await;
+        if inbound && !is_own(original.ip()) {
+            return Err(Reason::ForeignAddress);
+        }
+        Ok(original)
     }
 
-    fn is_known(&self, original: SocketAddr) -> bool {
+    /// Asks DNS about the upstreams that this may be a connection to, where it has not just been asked. It is waited for only where nothing
+    /// is known of the address; otherwise what it says counts for what comes next.
+    async fn look_up(self: &Rc<Self>, original: SocketAddr) {
+        let is_known = self.is_remembered(original) || self.configured_at(original).is_some();
+        let mut questions = JoinSet::new();
+        for configured in &*self.configured.borrow() {
+            let Some(name) = configured.name().filter(|name| name.port == original.port() && name.is_due())
+            else {
+                continue;
+            };
+            if !(is_known && name.is_being_asked()) {
+                questions.spawn_local(Rc::clone(self).ask(Rc::clone(name)));
+            }
+        }
+        if !is_known {
+            let answered = async {
+                while self.configured_at(original).is_none() && questions.join_next().await.is_some() {}
+            };
+            let _ = tokio::time::timeout(LOOKUP, answered).await;
+        }
+        questions.detach_all();
+    }
+
+    async fn ask(self: Rc<Self>, name: Rc<Name>) {
+        match name.refresh().await {
+            Ok(false) => {}
+            Ok(true) => self.judge_anew(name.port),
+            Err(error) => tracing::debug!(%error, host = name.host, "upstream not found"),
+        }
+    }
+
+    /// Connections to addresses of which DNS says now whose they are become the upstream's, open ones too. An address that it says no longer stays
+    /// whose it was until it is forgotten: names with many addresses are told with some of them at a time.
+    fn judge_anew(&self, port: u16) {
+        for (original, destination) in &*self.destinations.borrow() {
+            let Some(configured) = self.configured_at(*original).filter(|_| original.port() == port) else {
+                continue;
+            };
+            if destination.listener.port().spec != *configured.spec() {
+                destination.listener.replace(self.port(*original, Some(&configured)));
+                destination.listener.set_hosts(None);
+            }
+        }
+    }
+
+    fn is_remembered(&self, original: SocketAddr) -> bool {
         self.destinations.borrow().get(&original).is_some_and(Destination::is_remembered)
     }
 
@@ -164,60 +203,44 @@ impl Redirected {
             known.used = Instant::now();
             return Rc::clone(&known.listener);
         }
-        let (port, hosts) = self.ports_of(original);
-        let listener = Listener::new(port);
-        listener.set_hosts(hosts);
+        let configured = self.configured_at(original);
+        let configured = configured.as_deref();
+        let listener = Listener::new(self.port(original, configured));
+        listener.set_hosts(self.hosts(original, configured));
         if self.stopping.get() {
             listener.stop();
         }
         let listener = Rc::new(listener);
         let mut destinations = self.destinations.borrow_mut();
         destinations.retain(|_, known| known.is_remembered());
-        if destinations.len() < MOST {
+        if destinations.len() < MOST || configured.is_some_and(Configured::has_few_addresses) {
             let destination = Destination { listener: Rc::clone(&listener), used: Instant::now() };
             destinations.insert(original, destination);
         }
         listener
     }
 
-    /// The port for connections to this address, and those for requests on them that name an upstream's host.
-    fn ports_of(&self, original: SocketAddr) -> (Port, Vec<(String, Rc<Port>)>) {
-        let to = || vec![original];
-        if self.direction == Direction::Inbound {
-            let config = self.config.borrow();
-            let inbound = config.inbound.iter().find(|inbound| inbound.target == original.port());
-            let (labels, spec) = match inbound {
-                Some(inbound) => (Labels::of_inbound(inbound), Spec::Inbound(Box::new(inbound.clone()))),
-                None => (Labels::of_other_inbound(), Spec::Unknown),
-            };
-            return (self.port(spec, &labels, to()), Vec::new());
-        }
-        let of = |upstream: &Upstream| {
-            self.port(Spec::Upstream(Box::new(upstream.clone())), &Labels::of_upstream(upstream), to())
-        };
-        if let Some(upstream) = self.upstream(original) {
-            return (of(&upstream), Vec::new());
-        }
-        let hosts = self
-            .config
-            .borrow()
-            .upstreams
-            .iter()
-            .filter(|upstream| upstream.port == original.port())
-            .map(|upstream| {
-                let host = upstream.host.trim_end_matches('.').to_ascii_lowercase();
-                (host, Rc::new(of(upstream)))
-            })
-            .collect();
-        let labels = Labels::of_other_outbound(self.with_series(original.port()));
-        (self.port(Spec::Unknown, &labels, to()), hosts)
+    /// What the config has for connections to this address.
+    fn configured_at(&self, original: SocketAddr) -> Option<Rc<Configured>> {
+        self.configured.borrow().iter().find(|configured| configured.is_at(original)).map(Rc::clone)
     }
 
-    /// The upstream that has this address, as far as DNS has said so.
-    fn upstream(&self, original: SocketAddr) -> Option<Upstream> {
-        let names = self.names.borrow();
-        let at = names.iter().position(|name| name.port == original.port() && name.has(original.ip()))?;
-        self.config.borrow().upstreams.get(at).cloned()
+    /// The port for connections to this address.
+    fn port(&self, original: SocketAddr, configured: Option<&Configured>) -> Port {
+        if let Some(configured) = configured {
+            return configured.at(original, &self.shared);
+        }
+        let labels = match self.direction {
+            Direction::Inbound => Labels::of_other_inbound(),
+            Direction::Outbound => Labels::of_other_outbound(self.with_series(original.port())),
+        };
+        self.unknown_port(&labels, vec![original])
+    }
+
+    /// Those for requests that name an upstream's host, on connections to an address that is nobody's.
+    fn hosts(&self, original: SocketAddr, configured: Option<&Configured>) -> Option<Hosts> {
+        let is_nobodys = configured.is_none() && self.direction == Direction::Outbound;
+        is_nobodys.then(|| Hosts::of(&self.configured.borrow(), original, &self.shared)).flatten()
     }
 
     /// The port, if it may have series of its own.
@@ -229,10 +252,9 @@ impl Redirected {
         others.contains(&port).then_some(port)
     }
 
-    fn port(&self, spec: Spec, labels: &Labels, addresses: Vec<SocketAddr>) -> Port {
-        let http = spec.protocol() == outrigger_api::config::Protocol::Http;
-        let metrics = self.ports.of(labels, http);
-        Port::new(spec, Target::Addresses(addresses), metrics, &self.shared)
+    fn unknown_port(&self, labels: &Labels, addresses: Vec<SocketAddr>) -> Port {
+        let metrics = self.ports.of(labels, false);
+        Port::new(Spec::Unknown, Target::Addresses(addresses), metrics, Gate::default(), &self.shared)
     }
 }
 
@@ -245,15 +267,6 @@ impl Destination {
     fn is_remembered(&self) -> bool {
         Rc::strong_count(&self.listener) > 1 || self.used.elapsed() < FORGOTTEN
     }
-}
-
-/// One for each upstream; those that are known keep what DNS said of them.
-fn names(upstreams: &[Upstream], known: &[Rc<Name>]) -> Vec<Rc<Name>> {
-    let of = |upstream: &Upstream| {
-        let same = known.iter().find(|name| name.host == upstream.host && name.port == upstream.port);
-        same.map_or_else(|| Rc::new(Name::new(&upstream.host, upstream.port)), Rc::clone)
-    };
-    upstreams.iter().map(of).collect()
 }
 
 /// What the connection was made to before a rule sent it here.

@@ -8,9 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
+
 /// How long the answer to a question of DNS is used. 5 s, as `CoreDNS` says of a cluster's own names by default: a Service that is
 /// made anew is found by then.
 const FRESH: Duration = Duration::from_secs(5);
+/// How long it is not asked again where it had none: a name that is not there yet is to be found soon, and one that is wrong is not to
+/// hold up each connection.
+const FAILED: Duration = Duration::from_secs(1);
 
 /// Where a port's connections lead to.
 #[derive(Debug)]
@@ -46,7 +51,10 @@ pub(crate) struct Name {
     pub(crate) host: String,
     pub(crate) port: u16,
     known: RefCell<Vec<IpAddr>>,
-    asked: Cell<Option<Instant>>,
+    /// Until when DNS is not asked again.
+    rests: Cell<Option<Instant>>,
+    /// Held while it is asked: who comes meanwhile waits for the same answer.
+    asking: Mutex<()>,
     turn: Cell<usize>,
 }
 
@@ -56,7 +64,8 @@ impl Name {
             host: host.to_owned(),
             port,
             known: RefCell::new(host.parse().into_iter().collect()),
-            asked: Cell::new(None),
+            rests: Cell::new(None),
+            asking: Mutex::default(),
             turn: Cell::new(0),
         }
     }
@@ -71,21 +80,35 @@ impl Name {
         self.known.borrow().contains(&address.to_canonical())
     }
 
-    /// Asks DNS, unless it has just been asked. Where it does not answer, what it said before stays: a connection to an old
-    /// address may work, and one to none can't.
-    pub(crate) async fn refresh(&self) -> io::Result<()> {
-        let fresh = self.asked.get().is_some_and(|asked| asked.elapsed() < FRESH);
-        if fresh || self.host.parse::<IpAddr>().is_ok() {
-            return Ok(());
+    /// Whether DNS is to be asked before this is used, and has not been already.
+    pub(crate) fn is_due(&self) -> bool {
+        let rests = self.rests.get().is_some_and(|until| Instant::now() < until);
+        !rests && self.host.parse::<IpAddr>().is_err()
+    }
+
+    /// Whether DNS is being asked.
+    pub(crate) fn is_being_asked(&self) -> bool {
+        self.asking.try_lock().is_err()
+    }
+
+    /// Asks DNS, unless it has just been asked; whether it says something else than before. Where it does not answer, what it said before
+    /// stays: a connection to an old address may work, and one to none can't.
+    pub(crate) async fn refresh(&self) -> io::Result<bool> {
+        let _asking = self.asking.lock().await;
+        if !self.is_due() {
+            return Ok(false);
         }
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-        // A name that is not there is asked for again with the next connection: it may have come.
-        let found: Vec<_> = found?.map(|address| address.ip().to_canonical()).collect();
-        if !found.is_empty() {
-            self.asked.set(Some(Instant::now()));
-            self.known.replace(found);
+        let found = found.map(|found| found.map(|address| address.ip().to_canonical()).collect::<Vec<_>>());
+        let has_some = found.as_ref().is_ok_and(|found| !found.is_empty());
+        self.rests.set(Some(Instant::now() + if has_some { FRESH } else { FAILED }));
+        let found = found?;
+        if found.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let before = self.known.replace(found);
+        let known = self.known.borrow();
+        Ok(before.len() != known.len() || known.iter().any(|address| !before.contains(address)))
     }
 
     /// All addresses, each time beginning with another: behind a headless Service each is a pod.

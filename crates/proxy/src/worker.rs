@@ -24,7 +24,7 @@ use crate::labels::{Direction, Labels};
 use crate::limits::Limits;
 use crate::listener::{self, Behind, Listener, Open};
 use crate::metrics::Ports;
-use crate::port::{Port, Shared, Spec};
+use crate::port::{Gate, Port, Shared, Spec};
 use crate::proxy::ProxyError;
 use crate::redirected::Redirected;
 use crate::reload::Change;
@@ -163,7 +163,7 @@ impl Serving<'_> {
             OUTBOUND_PORT => Direction::Outbound,
             _ => return Behind::Port(Rc::new(Listener::new(self.port(spec(listen, config))))),
         };
-        let redirected = Redirected::new(direction, Rc::clone(config), &self.worker.ports, &self.shared);
+        let redirected = Redirected::new(direction, config, &self.worker.ports, &self.shared);
         Behind::Redirected(Rc::new(redirected))
     }
 
@@ -180,7 +180,8 @@ impl Serving<'_> {
             Spec::Unknown => (Labels::of_other_inbound(), Target::Addresses(Vec::new())),
         };
         let metrics = self.worker.ports.of(&labels, spec.protocol() == Protocol::Http);
-        Port::new(spec, target, metrics, &self.shared)
+        let gate = Gate::of(&spec, &metrics);
+        Port::new(spec, target, metrics, gate, &self.shared)
     }
 
     /// Waits until nothing has been in flight for a while, but no longer than the drain may take.

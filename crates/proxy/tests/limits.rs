@@ -16,8 +16,12 @@ use support::{Running, config, start_by, wait_until};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn proxy(target: u16, limits: LimitsSpec, timeouts: TimeoutsSpec) -> Running {
+    speaking(Protocol::Http, target, limits, timeouts)
+}
+
+fn speaking(protocol: Protocol, target: u16, limits: LimitsSpec, timeouts: TimeoutsSpec) -> Running {
     let config = move |port| {
-        let mut config: SidecarConfig = config(Protocol::Http, port, target);
+        let mut config: SidecarConfig = config(protocol, port, target);
         (config.inbound[0].limits, config.inbound[0].timeouts) = (limits, timeouts);
         config
     };
@@ -40,6 +44,31 @@ fn requests_beyond_the_rate_get_a_429_and_keep_their_connection() {
         assert!((3590..=3600).contains(&after.parse::<u32>().unwrap()), "{after}");
     }
     assert_eq!(proxy.requests("GET", "429", "rate_limited"), 2);
+}
+
+/// A port without a name may speak anything. What was not seen to be HTTP at once was passed on as bytes, past the limits.
+#[test]
+fn limits_of_a_port_that_may_speak_anything_are_not_walked_around() {
+    let rate = RateSpec { requests: 1, per: "1h".parse().unwrap(), burst: Some(1) };
+    let limits = LimitsSpec { rate: Some(rate), ..LimitsSpec::default() };
+    let proxy = speaking(Protocol::Auto, answering(OK), limits, TimeoutsSpec::default());
+    assert_eq!(proxy.connect().get("/").status, 200);
+    for (begins, status) in [
+        ("\r\nGET / HTTP/1.1\r\n", 429),
+        ("get / HTTP/1.1\r\n", 429),
+        ("A_METHOD_LONGER_THAN_ANY_OTHER / HTTP/1.1\r\n", 429),
+        ("GET / HTTP/1.1 \r\n", 400),
+        ("GET /\r\n", 400),
+        ("\x16\x03\x01\x02", 400),
+    ] {
+        let mut client = proxy.connect();
+        client.send(&format!("{begins}Host: a\r\n\r\n"));
+        assert_eq!(client.answer().status, status, "{begins:?}");
+    }
+    // Nor by a silence: the app would have been called, which may speak first, and heard.
+    let mut client = proxy.connect();
+    std::thread::park_timeout(std::time::Duration::from_millis(30));
+    assert_eq!(client.get("/").status, 429);
 }
 
 #[test]

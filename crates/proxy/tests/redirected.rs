@@ -14,7 +14,9 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use network::{Link, Namespace, PATIENCE, POD, Program, WORLD};
+use outrigger_api::circuit_breaker::CircuitBreakerSpec;
 use outrigger_api::config::{Inbound, Interception, Protocol, SidecarConfig, Upstream};
+use outrigger_api::traffic::{LimitsSpec, RateSpec};
 use outrigger_redirect::kernel;
 use outrigger_redirect::rules::Wanted;
 use support::process::ConfigFile;
@@ -47,25 +49,39 @@ fn upstream(name: &str, host: &str, port: u16) -> Upstream {
     }
 }
 
+fn inbound(name: &str, target: u16, protocol: Protocol) -> Inbound {
+    Inbound { name: name.to_owned(), listen: 15180, target, protocol, ..Inbound::default() }
+}
+
 fn document(upstreams: Vec<Upstream>) -> String {
-    let inbound = Inbound {
-        listen: 15180,
-        protocol: Protocol::Http,
-        ..config(Protocol::Http, 15180, 8080).inbound.remove(0)
-    };
+    document_of(vec![inbound("web", 8080, Protocol::Http)], upstreams)
+}
+
+fn document_of(inbound: Vec<Inbound>, upstreams: Vec<Upstream>) -> String {
     text(&SidecarConfig {
         interception: Interception::Redirect,
-        inbound: vec![inbound],
+        inbound,
         upstreams,
         ..config(Protocol::Http, 15180, 8080)
     })
 }
 
+/// So many requests, and no more for an hour.
+fn limit(requests: u32) -> LimitsSpec {
+    let rate = RateSpec { requests: 1, per: "1h".parse().unwrap(), burst: Some(requests) };
+    LimitsSpec { rate: Some(rate), ..LimitsSpec::default() }
+}
+
 impl Pod {
     fn new(name: &str, upstreams: Vec<Upstream>) -> Self {
+        Self::by(name, &document(upstreams), None)
+    }
+
+    /// With this config, and names of hosts from this file where there is one.
+    fn by(name: &str, document: &str, hosts: Option<&Path>) -> Self {
         let link = Link::new();
-        let file = ConfigFile::new(name, &document(upstreams));
-        let proxy = start(&link.pod, &file.0);
+        let file = ConfigFile::new(name, document);
+        let proxy = start(&link.pod, &file.0, hosts);
         let rules = Wanted { proxy_uid: PROXY, ..Wanted::default() };
         link.pod.run(|| kernel::write(&rules)).unwrap();
         let pod = Self { link, proxy, config: file };
@@ -89,9 +105,20 @@ impl Pod {
     }
 }
 
-fn start(pod: &Namespace, config: &Path) -> (Child, Program) {
+fn start(pod: &Namespace, config: &Path, hosts: Option<&Path>) -> (Child, Program) {
     let program = Program::of(env!("CARGO_BIN_EXE_outrigger-proxy"));
-    let mut command = pod.command_as(PROXY, program.path(), &["--config", config.to_str().unwrap()]);
+    let args = ["--config", config.to_str().unwrap()];
+    let mut command = match hosts {
+        None => pod.command_as(PROXY, program.path(), &args),
+        Some(hosts) => {
+            let script = format!(
+                "mount --bind {} /etc/hosts && exec setpriv --reuid={PROXY} --regid={PROXY} --clear-groups \"$@\"",
+                hosts.display()
+            );
+            let shell = ["--mount", "sh", "-c", &script, "sh", program.path()];
+            pod.command("unshare", &[&shell[..], &args].concat())
+        }
+    };
     command.env("POD_IPS", POD.join(","));
     (command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), program)
 }
@@ -169,9 +196,11 @@ fn what_is_for_an_address_that_the_pod_does_not_have_is_refused() {
     let route = ["route", "add", "203.0.113.9", "via", POD[0]];
     assert!(pod.link.world.command("ip", &route).status().unwrap().success());
     assert_eq!(get(&pod.link.world, "203.0.113.9", 8080, "shop"), None);
-    let refused =
-        || pod.metric("tcp_connections_closed_total", &[r#"direction="inbound""#, r#"reason="loop""#]);
-    wait_until("it is counted", || refused() == 1);
+    let reasons = |reason: &str| {
+        pod.metric("tcp_connections_closed_total", &[r#"direction="inbound""#, &format!("reason={reason:?}")])
+    };
+    wait_until("it is counted", || reasons("foreign_address") == 1);
+    assert_eq!(reasons("loop"), 0, "it once counted as a call of the proxy to itself");
 }
 
 /// As without a proxy: what listens on loopback alone is not for others, and here they are told so.
@@ -283,7 +312,7 @@ fn a_proxy_that_is_gone_cuts_traffic_off_and_lets_none_past() {
         assert_eq!(get(from, address, port, "shop"), None, "{address} {port}");
     }
     // Its next start finds the rules there.
-    pod.proxy = start(&pod.link.pod, &pod.config.0);
+    pod.proxy = start(&pod.link.pod, &pod.config.0, None);
     wait_until("traffic flows", || get(&pod.link.pod, WORLD[0], 80, "shop").is_some());
 }
 
@@ -310,4 +339,143 @@ fn a_changed_config_counts_for_calls_on_open_connections() {
         ask();
         counted(r#"upstream="api""#) > 0
     });
+}
+
+/// It was one for each address of the pod, and none beyond 512 destinations: who had asked for so many others first was not limited.
+#[test]
+fn a_limit_of_a_port_is_one_for_all_its_addresses_and_is_not_forgotten() {
+    let limited = Inbound { limits: limit(3), ..inbound("web", 8080, Protocol::Http) };
+    let pod = Pod::by("redirected-limit", &document_of(vec![limited], Vec::new()), None);
+    web(&pod.link.pod, "::", 8080, "hello");
+    for port in 20_000..20_520 {
+        drop(connect(&pod.link.world, POD[0], port).unwrap());
+    }
+    let statuses = [POD[0], POD[1], POD[0], POD[1], POD[0]].map(|address| {
+        let answer = get(&pod.link.world, address, 8080, "shop").unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    });
+    assert_eq!(statuses, ["200", "200", "200", "429", "429"]);
+}
+
+/// It was one for each address that the upstream is called by.
+#[test]
+fn a_limit_of_an_upstream_is_one_for_all_its_addresses_and_its_breaker_is_each_ones() {
+    let limited = Upstream { limits: limit(2), ..upstream("limited", "shop.example", 8000) };
+    let breaker = CircuitBreakerSpec { consecutive_failures: 3, ..CircuitBreakerSpec::default() };
+    let broken = Upstream { circuit_breaker: Some(breaker), ..upstream("broken", "shop.example", 8001) };
+    let pod = Pod::new("redirected-gate", vec![limited, broken]);
+    web(&pod.link.world, "::", 8000, "hello");
+    let call = |address: &str, port| {
+        let answer = get(&pod.link.pod, address, port, "shop.example").unwrap();
+        let reason = answer.lines().find_map(|line| line.strip_prefix("outrigger-reason: "));
+        reason.unwrap_or_default().to_owned()
+    };
+    let limited = [WORLD[0], WORLD[1], WORLD[0], WORLD[1]].map(|address| call(address, 8000));
+    assert_eq!(limited, ["", "", "rate_limited", "rate_limited"]);
+    // Nobody listens at the first.
+    web(&pod.link.world, WORLD[1], 8001, "hello");
+    let broken = [WORLD[0]; 5].map(|address| call(address, 8001));
+    let [refused, open] = ["connect_refused", "circuit_open"];
+    assert_eq!(broken, [refused, refused, refused, open, open]);
+    assert_eq!(call(WORLD[1], 8001), "", "as of a headless Service: one pod that fails closes no other");
+    let state = pod.metric("circuit_state", &[r#"upstream="broken""#, r#"port="8001""#]);
+    assert_eq!(state, 1, "the worst of the two: open");
+    assert_eq!(pod.metric("circuit_rejected_total", &[r#"upstream="broken""#]), 2);
+}
+
+/// A breaker opens, keeps calls of other protocols too, lets one try when its time is over, and closes.
+#[test]
+fn a_circuit_breaker_opens_and_closes_where_calls_are_redirected() {
+    let breaker = CircuitBreakerSpec {
+        consecutive_failures: 2,
+        open_for: "300ms".parse().unwrap(),
+        ..CircuitBreakerSpec::default()
+    };
+    let api = Upstream { circuit_breaker: Some(breaker), ..upstream("api", WORLD[0], 8000) };
+    let pod = Pod::new("redirected-circuit", vec![api]);
+    let call = || get(&pod.link.pod, WORLD[0], 8000, "shop").unwrap();
+    assert!(call().contains("connect_refused"));
+    // As bytes, which there is no way to answer: a connection that can't be made counts as well.
+    assert_eq!(exchange(&pod.link.pod, WORLD[0], 8000, "\x16\x03\x01"), None);
+    assert!(call().contains("circuit_open"));
+    assert_eq!(exchange(&pod.link.pod, WORLD[0], 8000, "\x16\x03\x01"), None);
+    web(&pod.link.world, "::", 8000, "well again");
+    wait_until("a call is let through", || call().ends_with("well again"));
+    assert!(call().ends_with("well again"));
+    let closed = || pod.metric("circuit_transitions_total", &[r#"to="closed""#, r#"cause="recovered""#]);
+    wait_until("it has closed", || closed() == 1);
+    assert_eq!(pod.metric("circuit_state", &[r#"upstream="api""#]), 0);
+}
+
+/// A name that came later than the first connection stayed unknown for as long as its address was in use.
+#[test]
+fn an_upstream_whose_name_is_found_later_is_known_from_then_on() {
+    let hosts = ConfigFile::new("redirected-hosts", "127.0.0.1 localhost\n");
+    let known = document(vec![upstream("api", "api.example", 80), upstream("other", "other.example", 80)]);
+    let pod = Pod::by("redirected-later", &known, Some(&hosts.0));
+    web(&pod.link.world, "::", 80, "hello");
+    let counted = |upstream: &str| pod.metric("http_requests_total", &[&format!("upstream={upstream:?}")]);
+    assert!(get(&pod.link.pod, WORLD[0], 80, "whatever").is_some());
+    wait_until("it is counted as nobody known's", || counted("_other") == 1);
+    // In its place: what is mounted is the file and not its name.
+    std::fs::write(&hosts.0, format!("{} api.example\n", WORLD[0])).unwrap();
+    wait_until("calls are the upstream's", || {
+        assert!(get(&pod.link.pod, WORLD[0], 80, "whatever").is_some());
+        counted("api") > 0
+    });
+    assert_eq!(counted("other"), 0);
+}
+
+#[test]
+fn what_is_said_of_every_port_holds_for_those_that_nobody_declares() {
+    let rest = Inbound { limits: limit(1), ..inbound("_other", 0, Protocol::Auto) };
+    let pod = Pod::by(
+        "redirected-rest",
+        &document_of(vec![inbound("web", 8080, Protocol::Http), rest], Vec::new()),
+        None,
+    );
+    for port in [8080, 9090, 9091] {
+        web(&pod.link.pod, "::", port, "hello");
+    }
+    let status = |port| get(&pod.link.world, POD[0], port, "shop").unwrap()[9..12].to_owned();
+    assert_eq!([8080, 9090, 9091, 9090, 8080].map(status), ["200", "200", "429", "429", "200"]);
+    wait_until("all are counted", || pod.metric("http_requests_total", &[r#"port="_other""#]) == 3);
+}
+
+#[test]
+fn tls_on_a_port_without_a_name_is_passed_on_as_bytes() {
+    let pod = Pod::new("redirected-tls", Vec::new());
+    listen(&pod.link.pod, "::", 8443, |mut stream| {
+        let _ = std::io::copy(&mut stream.try_clone().unwrap(), &mut stream);
+    });
+    // A client's hello, and one that comes in pieces.
+    for pieces in [&["\x16\x03\x01\x02\x00\x01"][..], &["\x16", "\x03\x01"]] {
+        let mut stream = connect(&pod.link.world, POD[0], 8443).unwrap();
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).unwrap();
+            let mut echo = vec![0; piece.len()];
+            stream.read_exact(&mut echo).unwrap();
+            assert_eq!(echo, piece.as_bytes());
+        }
+    }
+    assert_eq!(pod.metric("detect_total", &[r#"port="_other""#, r#"result="tcp""#]), 2);
+}
+
+/// As a plain container, the proxy is told to stop together with the app. One that declares no port was taken for gone.
+#[test]
+fn the_end_of_an_app_without_declared_ports_is_waited_for() {
+    let pod = Pod::by("redirected-end", &document_of(Vec::new(), Vec::new()), None);
+    let address: SocketAddr = "[::]:9090".parse().unwrap();
+    let app = pod.link.pod.run(|| TcpListener::bind(address).unwrap());
+    let args = ["--config", pod.config.0.to_str().unwrap(), "drain", "--until-app-ends=20s"];
+    let mut hook = pod.link.pod.command_as(PROXY, pod.proxy.1.path(), &args).spawn().unwrap();
+    for _ in 0..5 {
+        // Each takes longer than the hook between two looks.
+        std::thread::park_timeout(Duration::from_millis(100));
+        assert!(hook.try_wait().unwrap().is_none(), "it did not wait for the app");
+    }
+    drop(app);
+    let ended = Instant::now();
+    assert!(hook.wait().unwrap().success());
+    assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());
 }

@@ -132,6 +132,7 @@ impl Wanted {
 
     fn outbound(&self) -> Vec<Rule> {
         let mut rules = vec![leave_alone([Match::ToLoopback]), leave_alone([Match::User(self.proxy_uid)])];
+        rules.push(leave_alone([Match::To(link_local())]));
         rules.extend(self.skip_outbound_uids.iter().map(|uid| leave_alone([Match::User(*uid)])));
         let ports = [DNS].iter().chain(&self.skip_outbound_ports);
         rules.extend(ports.map(|port| leave_alone([Match::Tcp, Match::Port(*port)])));
@@ -139,6 +140,11 @@ impl Wanted {
         rules.push(Rule { matches: vec![Match::Tcp], verdict: Verdict::Redirect(OUTBOUND_PORT) });
         rules
     }
+}
+
+/// Addresses of IPv6 that mean something on one interface only, of which the kernel tells the proxy nothing: it could not call them.
+fn link_local() -> Cidr {
+    "fe80::/10".parse().expect("a range of RFC 4291 section 2.4")
 }
 
 fn leave_alone<const N: usize>(matches: [Match; N]) -> Rule {

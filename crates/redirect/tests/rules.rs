@@ -82,9 +82,26 @@ fn what_goes_out_goes_to_the_proxy() {
     }
 }
 
+/// Such an address means something on one interface only, and the kernel does not tell the proxy which that was.
+#[test]
+fn link_local_addresses_are_called_directly() {
+    let link = with_listeners();
+    for (namespace, device, address) in
+        [(&link.pod, "eth0", "fe80::123:2/64"), (&link.world, "cni0", "fe80::123:1/64")]
+    {
+        namespace.ip(&["addr", "add", address, "dev", device, "nodad"]);
+    }
+    written(&link.pod, &[]);
+    assert_eq!(link.pod.answers("fe80::123:1%eth0", 80), Some(80));
+    assert_eq!(link.pod.answers(WORLD[1], 80), Some(15181));
+}
+
 #[test]
 fn addresses_and_users_are_left_alone_where_asked() {
     let link = with_listeners();
+    // As some write it, who know that sockets of IPv6 have IPv4's addresses so.
+    written(&link.pod, &["--skip-outbound-cidrs=::ffff:10.123.0.0/120"]);
+    assert_eq!(link.pod.answers(WORLD[0], 80), Some(80));
     written(&link.pod, &["--skip-outbound-cidrs=10.123.0.0/24"]);
     assert_eq!(link.pod.answers(WORLD[0], 80), Some(80));
     assert_eq!(link.pod.answers(WORLD[1], 80), Some(15181));

@@ -63,9 +63,15 @@ impl Namespace {
         Self(child)
     }
 
-    fn ip(&self, args: &[&str]) {
+    pub fn ip(&self, args: &[&str]) {
         let output = self.command("ip", args).output().unwrap();
         assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn index_of(&self, device: &str) -> u32 {
+        let output = self.command("ip", &["-o", "link", "show", device]).output().unwrap();
+        let line = String::from_utf8(output.stdout).unwrap();
+        line.split_once(':').unwrap().0.parse().unwrap()
     }
 
     /// A program that runs in it.
@@ -105,9 +111,14 @@ impl Namespace {
         });
     }
 
-    /// Which port tells of itself where this one is connected to; `None` where nobody does.
+    /// Which port tells of itself where this one is connected to; `None` where nobody does. An address of one interface has its name behind
+    /// it, as `fe80::1%eth0`.
     pub fn answers(&self, address: &str, port: u16) -> Option<u16> {
-        let address = SocketAddr::new(address.parse::<IpAddr>().unwrap(), port);
+        let (ip, device) = address.split_once('%').map_or((address, None), |(ip, device)| (ip, Some(device)));
+        let mut address = SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port);
+        if let (SocketAddr::V6(address), Some(device)) = (&mut address, device) {
+            address.set_scope_id(self.index_of(device));
+        }
         self.run(|| {
             let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
