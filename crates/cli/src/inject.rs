@@ -34,8 +34,8 @@ pub(crate) struct Args {
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     filename: Vec<PathBuf>,
 
-    /// A file of `SidecarProfiles`, as the cluster would hold them. Without one there is only `default`, which takes
-    /// over every named port. May be given more than once
+    /// A file of `SidecarProfiles`, as the cluster would hold them. Without one there is only `default`, by
+    /// which all traffic is redirected through the proxy, or where that can't be, every named port is taken over. May be given more than once
     #[arg(long, value_name = "FILE")]
     profile_file: Vec<PathBuf>,
 

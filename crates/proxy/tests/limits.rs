@@ -62,7 +62,7 @@ fn limits_of_a_port_that_may_speak_anything_are_not_walked_around() {
         ("\x16\x03\x01\x02", 400),
     ] {
         let mut client = proxy.connect();
-        client.send(&format!("{begins}Host: a\r\n\r\n"));
+        client.send(format!("{begins}Host: a\r\n\r\n"));
         assert_eq!(client.answer().status, status, "{begins:?}");
     }
     // Nor by a silence: the app would have been called, which may speak first, and heard.
