@@ -66,7 +66,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
