@@ -1,5 +1,7 @@
 //! What a profile says of how long and how much: each limit refuses with a reason of its own.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report here")]
+
 mod support;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Requests told live, over sockets, to those who may.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report here")]
+
 mod support;
 
 use std::io::BufRead;
@@ -134,7 +136,7 @@ fn a_reader_is_told_what_it_asked_for_and_nothing_else() {
     let app = serve(|mut app| {
         while let Some((head, _)) = app.request() {
             let status = if head.contains("/broken") { "503 Service Unavailable" } else { "200 OK" };
-            app.send(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+            app.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
         }
     });
     let proxy = proxy(ALLOWED, app);
