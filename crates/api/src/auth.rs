@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
+pub use crate::external::{ExternalSpec, Place};
 use crate::names::{header_name_fault, is_header_name, is_subdomain};
 use crate::overrides::is_path;
 #[cfg(feature = "crd")]
@@ -22,8 +23,8 @@ const MAX_REALM: usize = 64;
     feature = "crd",
     derive(schemars::JsonSchema),
     schemars(extend("x-kubernetes-validations" = [rule(
-        "has(self.jwt) || has(self.basic) || has(self.apiKey)",
-        "it needs a way to authenticate: jwt, basic or apiKey",
+        "has(self.jwt) || has(self.basic) || has(self.apiKey) || has(self.external)",
+        "it needs a way to authenticate: jwt, basic, apiKey or external",
     )]))
 )]
 pub struct AuthSpec {
@@ -39,6 +40,10 @@ pub struct AuthSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "ApiKeySpec"))]
     pub api_key: Option<ApiKeySpec>,
+    /// A server that has to allow each request, after its credential and the rules. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "ExternalSpec"))]
+    pub external: Option<ExternalSpec>,
     /// Paths that need no credential, each whole and as requests spell it, without a query.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
@@ -237,6 +242,11 @@ impl Default for ApiKeySpec {
 }
 
 impl AuthSpec {
+    /// Whether requests need a credential that is judged here.
+    pub fn takes_credentials(&self) -> bool {
+        self.jwt.is_some() || self.basic.is_some() || self.api_key.is_some()
+    }
+
     /// The Secrets that it takes.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.named_secrets().map(|(_, name)| name)
@@ -265,8 +275,8 @@ impl AuthSpec {
         let mut faults = Vec::new();
         let mut fault =
             |field: String, message: String| faults.push(Fault::new(format!("{at}{field}"), message));
-        if self.jwt.is_none() && self.basic.is_none() && self.api_key.is_none() {
-            fault(String::new(), "it needs a way to authenticate: jwt, basic or apiKey".to_owned());
+        if !self.takes_credentials() && self.external.is_none() {
+            fault(String::new(), "it needs a way to authenticate: jwt, basic, apiKey or external".to_owned());
         }
         for (field, name) in self.named_secrets().filter(|(_, name)| !is_subdomain(name)) {
             let message = format!("{name:?} is no name of a Secret: at most 253 of a-z, 0-9, - and .");
@@ -306,6 +316,7 @@ impl AuthSpec {
         for (i, path) in self.exempt_paths.iter().enumerate().filter(|(_, path)| !is_path(path)) {
             fault(format!(".exemptPaths[{i}]"), format!("{path:?} is no path without a query, as /healthz"));
         }
+        faults.extend(self.external.iter().flat_map(|external| external.check(&format!("{at}.external"))));
         for (i, rule) in self.rules.iter().enumerate() {
             faults.extend(rule.check(&format!("{at}.rules[{i}]")));
         }

@@ -25,6 +25,7 @@ pub mod tls;
 pub mod traffic;
 pub mod upstream;
 
+mod external;
 mod faults;
 #[cfg(feature = "crd")]
 mod schema;

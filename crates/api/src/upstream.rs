@@ -116,7 +116,7 @@ impl UpstreamSpec {
 }
 
 /// With underscores, which DNS takes in names of hosts that were made for something else.
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let is_part = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')

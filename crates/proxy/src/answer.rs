@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 
@@ -19,7 +20,7 @@ pub(crate) struct OwnAnswer {
     pub(crate) sentence: &'static str,
     /// Beside the reason's and those that frame the body.
     pub(crate) headers: Vec<(Cow<'static, str>, HeaderValue)>,
-    pub(crate) body: String,
+    pub(crate) body: Bytes,
 }
 
 impl OwnAnswer {
@@ -32,7 +33,7 @@ impl OwnAnswer {
             status: reason.status(),
             sentence,
             headers: vec![("Content-Type".into(), text)],
-            body: format!("outrigger: {sentence} ({})\n", reason.as_str()),
+            body: format!("outrigger: {sentence} ({})\n", reason.as_str()).into(),
         }
     }
 

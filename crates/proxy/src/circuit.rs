@@ -164,7 +164,7 @@ impl Circuit {
 
     fn fallback(&self, after: Duration) -> OwnAnswer {
         let (spec, reason) = (&self.spec.fallback, Reason::CircuitOpen);
-        let body = spec.body.replace("{upstream}", &self.upstream).replace("{reason}", reason.as_str());
+        let body = spec.body.replace("{upstream}", &self.upstream).replace("{reason}", reason.as_str()).into();
         let mut headers = vec![("Retry-After".into(), OwnAnswer::seconds(after))];
         // Checked when the profile was taken.
         let kind = HeaderValue::from_str(&spec.content_type);

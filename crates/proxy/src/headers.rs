@@ -49,7 +49,8 @@ impl Edits {
         self.add(name, value);
     }
 
-    fn add(&mut self, name: &str, value: HeaderValue) {
+    /// Puts one in, beside any of that name.
+    pub(crate) fn add(&mut self, name: &str, value: HeaderValue) {
         for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             self.lines.extend_from_slice(part);
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,11 @@ impl Exchange {
             permit: Cell::new(None),
             identity: RefCell::default(),
         }
+    }
+
+    /// Who asks, where it is known.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.clock.client
     }
 
     /// So much of the request's body passes.

@@ -8,7 +8,7 @@ use outrigger_api::tls::PlainHttp;
 use outrigger_api::traffic::RateSpec;
 
 use crate::answer::OwnAnswer;
-use crate::auth::{Auth, Decision, Denied};
+use crate::auth::{Auth, Came, Decision, Denied};
 use crate::bucket::Bucket;
 use crate::observe::Exchange;
 use crate::port::{Port, Spec};
@@ -64,12 +64,17 @@ impl Guard {
 }
 
 /// What a request gets that has no good credential, or one that does not allow it.
-async fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -> Option<OwnAnswer> {
+async fn authenticate(
+    auth: &Auth,
+    request: &Request<'_>,
+    is_tls: bool,
+    exchange: &Exchange,
+) -> Option<OwnAnswer> {
     // There are some as long as the port asks for credentials; without, nobody could have a good one.
     let keys = exchange.port.keys();
     let now = Timestamp::now().as_second();
     let judged = match keys {
-        Some(keys) => auth.judge(&keys, request, now).await,
+        Some(keys) => auth.judge(&keys, request, Came { is_tls, client: exchange.client() }, now).await,
         None => Err(Denied::Missing),
     };
     exchange.port.metrics.auth[Decision::of(&judged) as usize].add(1);
@@ -80,9 +85,12 @@ async fn authenticate(auth: &Auth, request: &Request<'_>, exchange: &Exchange) -
         }
         Err(Denied::Forbidden) => Some(exchange.own(Reason::Forbidden)),
         Err(Denied::Busy) => Some(exchange.own(Reason::TooManyRequests)),
-        Err(denied) => {
+        Err(Denied::Answered(answer)) => Some(*answer),
+        Err(Denied::Unavailable) => Some(exchange.own(Reason::AuthUnavailable)),
+        Err(Denied::Loop) => Some(exchange.own(Reason::Loop)),
+        Err(denied @ (Denied::Missing | Denied::Invalid(_))) => {
             let answer = exchange.own(Reason::Unauthenticated);
-            Some(answer.with("WWW-Authenticate", auth.challenge(denied)))
+            Some(answer.with("WWW-Authenticate", auth.challenge(&denied)))
         }
     }
 }
@@ -105,7 +113,7 @@ pub(crate) async fn refusal_in_time(
         return Some(plain);
     }
     if let Some(auth) = &port.auth
-        && let Some(refused) = authenticate(auth, request, exchange).await
+        && let Some(refused) = authenticate(auth, request, is_tls, exchange).await
     {
         return Some(refused);
     }

@@ -62,11 +62,13 @@ pub(crate) enum Reason {
     Unauthenticated,
     /// Its credential does not allow it.
     Forbidden,
+    /// Who has to allow it does not answer.
+    AuthUnavailable,
 }
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -94,6 +96,7 @@ impl Reason {
         Self::CircuitOpen,
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::AuthUnavailable,
     ];
 
     /// Header of the answers that we give in the app's place.
@@ -128,6 +131,7 @@ impl Reason {
             Self::CircuitOpen => "circuit_open",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::AuthUnavailable => "auth_unavailable",
         }
     }
 
@@ -150,7 +154,8 @@ impl Reason {
             | Self::TooManyRequests
             | Self::TooManyPending
             | Self::PendingTimeout
-            | Self::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::CircuitOpen
+            | Self::AuthUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             // Of the last four no client hears.
@@ -203,6 +208,7 @@ impl Reason {
             (Self::CircuitOpen, _) => "the upstream has failed too often and is left alone for a while",
             (Self::Unauthenticated, _) => "it takes a good credential",
             (Self::Forbidden, _) => "the credential does not allow this",
+            (Self::AuthUnavailable, _) => "the server that says who may ask what does not answer",
             (Self::PlainHttp, _) => "this port speaks TLS: use https",
             (Self::BadRequest, _) => "the request is not HTTP, or can be read in two ways",
             (Self::HeadTooLarge, _) => "the request's head exceeds 64 KiB or 1,000 headers",

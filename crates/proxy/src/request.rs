@@ -1,6 +1,6 @@
 //! A request as policies and telemetry see it, the same whichever version of HTTP it came by.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::method::Method;
 
@@ -75,7 +75,44 @@ impl<'a> Headers<'a> {
     }
 }
 
+impl Headers<'_> {
+    /// A copy of all of them.
+    pub(crate) fn to_map(self) -> HeaderMap {
+        let head = match self {
+            Self::Lines(head) => head,
+            Self::Map(headers) => return headers.clone(),
+        };
+        let lines = head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+            Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
+        });
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(name, value);
+        }
+        map
+    }
+}
+
 impl<'a> Request<'a> {
+    /// The method as it was sent; by HTTP/2 one that is not known has the label's word.
+    pub(crate) fn method_name(&self) -> &'a [u8] {
+        match self.headers {
+            Headers::Lines(head) => head.split(|byte| *byte == b' ').next().unwrap_or_default(),
+            Headers::Map(_) => self.method.label().as_bytes(),
+        }
+    }
+
+    /// Path and query, also where the target is a whole URI.
+    pub(crate) fn origin_form(&self) -> &'a [u8] {
+        let after_scheme = memchr::memmem::find(self.target, b"://").map(|scheme| &self.target[scheme + 3..]);
+        match after_scheme.filter(|_| !self.target.starts_with(b"/")) {
+            None => self.target,
+            Some(rest) => memchr::memchr(b'/', rest).map_or(b"/", |slash| &rest[slash..]),
+        }
+    }
+
     /// The host that the client named, with its port.
     pub(crate) fn host(&self) -> Option<&'a [u8]> {
         self.authority.or_else(|| self.headers.first("host"))

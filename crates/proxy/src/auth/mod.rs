@@ -1,9 +1,10 @@
 //! Who may ask what. Decisions: time is an argument, and keys come as they were read.
 //!
 //! `jwt` takes tokens apart, `keys` holds what credentials are judged by, `users` names and hashes of passwords, which `basic` has
-//! compared beside the worker; `rules` says what the credential allows.
+//! compared beside the worker; `rules` says what the credential allows, and `external` asks a server.
 
 mod basic;
+mod external;
 mod jwt;
 mod keys;
 mod rules;
@@ -18,10 +19,13 @@ use http::HeaderValue;
 use outrigger_api::auth::AuthSpec;
 use serde_json::{Map, Value};
 
+use crate::answer::OwnAnswer;
+use crate::auth::external::External;
 use crate::headers::Edits;
 use crate::request::Request;
 use crate::routes::template;
 
+pub(crate) use external::Came;
 pub(crate) use keys::{Keys, KeysError};
 
 /// Tokens that were verified, and need not be again.
@@ -37,6 +41,7 @@ pub(crate) struct Auth {
     strip: Edits,
     known: RefCell<Known>,
     passwords: basic::Verifier,
+    external: Option<External>,
 }
 
 /// Tokens by their SHA-256, as these keys have verified them.
@@ -54,7 +59,7 @@ impl std::fmt::Debug for Auth {
 }
 
 /// Why a request may not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Denied {
     /// It has no credential.
     Missing,
@@ -64,6 +69,12 @@ pub(crate) enum Denied {
     Forbidden,
     /// Too many wait to have theirs looked at.
     Busy,
+    /// By the server that was asked, which has this to say.
+    Answered(Box<OwnAnswer>),
+    /// The server that had to be asked did not answer.
+    Unavailable,
+    /// It is such a question itself.
+    Loop,
 }
 
 /// How requests were judged: the `result` label.
@@ -75,17 +86,26 @@ pub(crate) enum Decision {
     Invalid,
     Forbidden,
     Busy,
+    /// The server that was asked refused it.
+    Denied,
+    /// It did not answer.
+    Unavailable,
+    /// It did not answer, and the request went on all the same.
+    Unchecked,
 }
 
 impl Decision {
     /// Each at its own number, with its label.
-    pub(crate) const ALL: [(Self, &str); 6] = [
+    pub(crate) const ALL: [(Self, &str); 9] = [
         (Self::Allowed, "allowed"),
         (Self::Exempt, "exempt"),
         (Self::Missing, "missing"),
         (Self::Invalid, "invalid"),
         (Self::Forbidden, "forbidden"),
         (Self::Busy, "busy"),
+        (Self::Denied, "denied"),
+        (Self::Unavailable, "unavailable"),
+        (Self::Unchecked, "unchecked"),
     ];
 
     pub(crate) fn of(judged: &Result<(Self, Edits), Denied>) -> Self {
@@ -95,6 +115,8 @@ impl Decision {
             Err(Denied::Invalid(_)) => Self::Invalid,
             Err(Denied::Forbidden) => Self::Forbidden,
             Err(Denied::Busy) => Self::Busy,
+            Err(Denied::Answered(_) | Denied::Loop) => Self::Denied,
+            Err(Denied::Unavailable) => Self::Unavailable,
         }
     }
 }
@@ -107,8 +129,15 @@ impl Auth {
         }
         let of_basic = spec.basic.iter().flat_map(|basic| &basic.name_header);
         let of_keys = spec.api_key.iter().flat_map(|keys| keys.name_header.iter().chain([&keys.header]));
-        of_basic.chain(of_keys).for_each(|header| strip.remove(header));
-        Self { spec: spec.clone(), strip, known: RefCell::default(), passwords: basic::Verifier::new() }
+        let told = spec.external.iter().flat_map(|external| &external.headers_to_app);
+        of_basic.chain(of_keys).chain(told).for_each(|header| strip.remove(header));
+        Self {
+            spec: spec.clone(),
+            strip,
+            known: RefCell::default(),
+            passwords: basic::Verifier::new(),
+            external: spec.external.as_ref().and_then(External::new),
+        }
     }
 
     /// Judges a request, at this time in seconds since the Unix epoch. One that may go on does so with these headers.
@@ -116,6 +145,7 @@ impl Auth {
         &self,
         keys: &Arc<Keys>,
         request: &Request<'_>,
+        came: Came,
         now: i64,
     ) -> Result<(Decision, Edits), Denied> {
         let path = template::path(request.target);
@@ -123,10 +153,14 @@ impl Auth {
             return Ok((Decision::Exempt, self.strip.clone()));
         }
         let (claims, edits) = self.authenticate(keys, request, now).await?;
-        if rules::allow(&self.spec.rules, request.method, path, &claims) {
-            Ok((Decision::Allowed, edits))
-        } else {
-            Err(Denied::Forbidden)
+        if !rules::allow(&self.spec.rules, request.method, path, &claims) {
+            return Err(Denied::Forbidden);
+        }
+        match (&self.external, &self.spec.external) {
+            (Some(external), _) => external.judge(request, came, edits).await,
+            (None, None) => Ok((Decision::Allowed, edits)),
+            // Not the server that was asked for, so nobody's word.
+            (None, Some(_)) => Err(Denied::Unavailable),
         }
     }
 
@@ -165,7 +199,7 @@ impl Auth {
             let name = keys.client(key).ok_or(Denied::Invalid("no such key"))?;
             return Ok((named(name, spec.name_header.as_deref(), &mut edits), edits));
         }
-        Err(Denied::Missing)
+        if self.spec.takes_credentials() { Err(Denied::Missing) } else { Ok((Rc::default(), edits)) }
     }
 
     /// The claims of a token whose signature is good.
@@ -187,7 +221,7 @@ impl Auth {
     }
 
     /// What a request without a good credential is told: RFC 9110 11.6.1, RFC 6750 3.
-    pub(crate) fn challenge(&self, denied: Denied) -> HeaderValue {
+    pub(crate) fn challenge(&self, denied: &Denied) -> HeaderValue {
         let mut challenges = Vec::new();
         if self.spec.jwt.is_some() {
             challenges.push(match denied {

@@ -19,7 +19,7 @@ pub(crate) fn of(answer: &OwnAnswer, with_body: bool, close: bool) -> Vec<u8> {
     }
     bytes.extend_from_slice(b"\r\n");
     if with_body {
-        bytes.extend_from_slice(body.as_bytes());
+        bytes.extend_from_slice(body);
     }
     bytes
 }

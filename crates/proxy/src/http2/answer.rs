@@ -37,7 +37,7 @@ pub(crate) fn send(
     let head = head.body(());
     let mut stream = respond.send_response(head.expect("constants are a head"), asked.head)?;
     if !asked.head {
-        stream.send_data(body.clone().into(), true)?;
+        stream.send_data(body.clone(), true)?;
     }
     Ok((*status, None))
 }

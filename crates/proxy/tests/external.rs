@@ -1,0 +1,212 @@
+//! A server that says who may ask what: what it is told, and what becomes of its answers.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is the test's report")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+
+use outrigger_api::auth::{AuthSpec, ExternalSpec};
+use outrigger_api::config::Protocol;
+use outrigger_proxy::limits::Limits;
+use serde_json::json;
+use support::app::{Count, serve};
+use support::client::{Answer, request};
+use support::http2::{call, connect, run};
+use support::tls::Secrets;
+use support::{Running, config, start_by};
+
+fn spec(authoriser: u16) -> AuthSpec {
+    let external = ExternalSpec {
+        url: format!("http://localhost:{authoriser}/check"),
+        headers_to_app: vec!["X-Team".to_owned()],
+        ..ExternalSpec::default()
+    };
+    AuthSpec {
+        external: Some(external),
+        exempt_paths: vec!["/healthz".to_owned()],
+        rules: serde_json::from_value(json!([{"methods": ["GET", "POST"]}])).unwrap(),
+        ..AuthSpec::default()
+    }
+}
+
+/// A server that answers each question by its path, and the heads of those that it was asked.
+fn authoriser() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let heads = Arc::clone(&asked);
+    let port = serve(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            let uri = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("x-forwarded-uri: ").map(str::to_owned));
+            heads.lock().unwrap().push(head);
+            match uri.unwrap_or_default().as_str() {
+                "/login" => connection.send("HTTP/1.1 302 Found\r\nLocation: https://login/?a=b\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n"),
+                "/no" => connection.send("HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nno"),
+                "/who" => connection.send("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nwho\r\n0\r\n\r\n"),
+                "/broken" => connection.send("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
+                "/long" => connection.send(format!("HTTP/1.1 403 Forbidden\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000))),
+                "/garbage" => {
+                    connection.send("what?\r\n\r\n");
+                    return;
+                }
+                "/last" => {
+                    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                    return;
+                }
+                "/silent" => {
+                    // Until the proxy gives up.
+                    let _ = connection.request();
+                    return;
+                }
+                _ => connection.send("HTTP/1.1 204 No Content\r\nX-Team: red\r\nX-Other: 1\r\n\r\n"),
+            }
+        }
+    });
+    (port, asked)
+}
+
+/// A proxy that asks, and how often its app was asked.
+fn proxy(name: &str, auth: AuthSpec) -> (Running, Count) {
+    let hits = Count::default();
+    let counted = hits.clone();
+    let app = serve(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            counted.add();
+            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len()));
+        }
+    });
+    let config = |port| {
+        let mut config = config(Protocol::Http, port, app);
+        config.inbound[0].auth = Some(auth);
+        config
+    };
+    let secrets = Secrets::new(&format!("external-{name}"));
+    (start_by(config, &secrets.0, Limits::default()), hits)
+}
+
+fn ask(proxy: &Running, line: &str, headers: &str) -> Answer {
+    request(proxy.port, &format!("{line} HTTP/1.1\r\nHost: shop\r\n{headers}Connection: close\r\n\r\n"))
+}
+
+fn decisions(proxy: &Running, result: &str) -> u64 {
+    proxy.metric(&format!(r#"auth_decisions_total{{direction="inbound",port="web",result="{result}"}}"#))
+}
+
+#[test]
+fn what_is_allowed_goes_on_with_what_the_authoriser_says_of_it() {
+    let (port, asked) = authoriser();
+    let (proxy, hits) = proxy("allowed", spec(port));
+    let forged = "Cookie: a=1\r\nX-Team: blue\r\nx_team: blue\r\nX-Forwarded-Uri: /free\r\nX-Forwarded-For: 10.0.0.1\r\n";
+    let body = "Content-Length: 2\r\nExpect: 100-continue\r\n";
+    let answer = request(
+        proxy.port,
+        &format!("POST http://shop/carts?id=1 HTTP/1.1\r\nHost: shop\r\n{forged}{body}Connection: close\r\n\r\nhi"),
+    );
+    assert_eq!(answer.status, 200);
+    let told = answer.text();
+    assert!(told.contains("X-Team: red\r\n") && !told.contains("blue") && !told.contains("X-Other"), "{told}");
+    assert!(told.contains("X-Forwarded-Uri: /free"), "the app gets what the client sent: {told}");
+    let question = asked.lock().unwrap().pop().unwrap().to_ascii_lowercase();
+    assert!(question.starts_with("get /check http/1.1\r\n"), "{question}");
+    for line in [
+        &format!("host: localhost:{port}"),
+        "cookie: a=1",
+        "x-forwarded-method: post",
+        "x-forwarded-uri: /carts?id=1",
+        "x-forwarded-host: shop",
+        "x-forwarded-proto: http",
+        "x-forwarded-for: 10.0.0.1",
+        "x-forwarded-for: 127.0.0.1",
+    ] {
+        assert!(question.contains(&format!("{line}\r\n")), "{line}: {question}");
+    }
+    for gone in ["blue", "/free", "content-length", "expect", "connection"] {
+        assert!(!question.contains(gone), "{gone}: {question}");
+    }
+    assert_eq!((hits.get(), decisions(&proxy, "allowed")), (1, 1));
+    assert_eq!(ask(&proxy, "GET /healthz", "").status, 200);
+    assert_eq!(ask(&proxy, "DELETE /carts", "").status, 403, "the rules come first");
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_denied_is_answered_by_the_authoriser_and_the_app_sees_none_of_a_thousand() {
+    let (port, _) = authoriser();
+    let (proxy, hits) = proxy("denied", spec(port));
+    let mut client = proxy.connect();
+    for n in 0..1000 {
+        let (path, status) = [("/login", 302), ("/no", 403), ("/who", 401)][n % 3];
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.status, status);
+        match status {
+            302 => assert!(answer.has("location: https://login/?a=b") && answer.has("set-cookie: a=1") && answer.has("set-cookie: b=2")),
+            403 => assert!(answer.text() == "no" && answer.has("content-type: text/html") && answer.has("outrigger-reason: forbidden")),
+            _ => assert!(answer.text() == "who" && answer.has("www-authenticate: Bearer") && answer.has("outrigger-reason: unauthenticated")),
+        }
+    }
+    assert_eq!((hits.get(), decisions(&proxy, "denied")), (0, 1000));
+}
+
+#[test]
+fn without_an_answer_the_profile_decides() {
+    let (port, _) = authoriser();
+    let external = |fail_open, port| {
+        let mut auth = spec(port);
+        let external = auth.external.as_mut().unwrap();
+        (external.fail_open, external.timeout) = (fail_open, "300ms".parse().unwrap());
+        auth
+    };
+    let (closed, hits) = proxy("closed", external(false, port));
+    let (open, open_hits) = proxy("open", external(true, port));
+    let paths = ["/silent", "/garbage", "/broken", "/long"];
+    for path in paths {
+        let answer = ask(&closed, &format!("GET {path}"), "");
+        assert!(answer.status == 503 && answer.has("outrigger-reason: auth_unavailable"), "{path}: {}", answer.head);
+        let answer = ask(&open, &format!("GET {path}"), "X-Team: blue\r\n");
+        assert!(answer.status == 200 && !answer.text().contains("blue"), "{path}");
+    }
+    assert_eq!((hits.get(), decisions(&closed, "unavailable")), (0, 4));
+    assert_eq!((open_hits.get(), decisions(&open, "unchecked")), (4, 4));
+    // Open to failures, not to denials.
+    assert_eq!(ask(&open, "GET /no", "").status, 403);
+    let (nobody, hits) = proxy("nobody", external(false, 1));
+    assert_eq!((ask(&nobody, "GET /", "").status, hits.get()), (503, 0));
+}
+
+#[test]
+fn its_connections_are_used_again_and_one_that_it_closed_costs_no_request() {
+    let (port, asked) = authoriser();
+    let (proxy, _) = proxy("closing", spec(port));
+    for _ in 0..20 {
+        assert_eq!(ask(&proxy, "GET /last", "").status, 200);
+    }
+    assert_eq!(asked.lock().unwrap().len(), 20);
+}
+
+/// A check whose Service leads back to the port that asks would go round for ever.
+#[test]
+fn a_question_is_not_asked_about() {
+    let (port, asked) = authoriser();
+    let (proxy, hits) = proxy("loop", spec(port));
+    let answer = ask(&proxy, "GET /check", "Outrigger-Question: 1\r\n");
+    assert!(answer.status == 508 && answer.has("outrigger-reason: loop"), "{}", answer.head);
+    assert_eq!((hits.get(), asked.lock().unwrap().len()), (0, 0));
+}
+
+#[test]
+fn by_http2_and_grpc_it_is_the_same() {
+    let (port, asked) = authoriser();
+    let (proxy, hits) = proxy("http2", spec(port));
+    run(async {
+        let client = connect(proxy.port).await;
+        let (head, body) = client.get("/no").await;
+        assert_eq!((head.status.as_u16(), &body[..]), (403, &b"no"[..]));
+        let mut denied = call();
+        *denied.uri_mut() = "http://shop/no".parse().unwrap();
+        let (answer, _) = client.send(denied, true).await;
+        assert_eq!(&answer.await.unwrap().headers()["grpc-status"], "7");
+    });
+    assert_eq!(hits.get(), 0);
+    assert!(asked.lock().unwrap()[0].to_ascii_lowercase().contains("x-forwarded-host: "));
+    assert_eq!(decisions(&proxy, "denied"), 2);
+}
