@@ -12,6 +12,7 @@ use crate::auth::AuthSpec;
 use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::logs::LogSource;
 use crate::names::ADMIN_PORT;
+use crate::origination::UpstreamTlsSpec;
 use crate::overrides::{HeadersSpec, OverrideSpec};
 use crate::probe::Probe;
 use crate::profile::{AccessLog, LogLevel};
@@ -140,6 +141,10 @@ pub struct Upstream {
     /// What is spoken on it.
     #[serde(default)]
     pub protocol: Protocol,
+    /// TLS, which the proxy speaks to it. Each Secret is found as those of `Inbound::tls` are, each `ConfigMap` in
+    /// [`crate::names::CONFIG_MAPS_DIR`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTlsSpec>,
     /// The port of loopback that leads there. None with `redirect`, where calls come to the proxy by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<u16>,

@@ -125,8 +125,20 @@ mod tests {
             assert_eq!(spec(url).place(), Some(Place { authority, host, port, path }), "{url}");
         }
         for url in [
-            "", "login", "https://login", "http://", "http:///a", "http://login:", "http://login:0/", "http://login:70000",
-            "http://a b/", "http://a/b?c", "http://a/b#c", "http://user@login/", "http://[::1", "http://a/\u{e4}",
+            "",
+            "login",
+            "https://login",
+            "http://",
+            "http:///a",
+            "http://login:",
+            "http://login:0/",
+            "http://login:70000",
+            "http://a b/",
+            "http://a/b?c",
+            "http://a/b#c",
+            "http://user@login/",
+            "http://[::1",
+            "http://a/\u{e4}",
         ] {
             assert_eq!(spec(url).place(), None, "{url}");
         }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod grpc;
 pub mod logs;
 pub mod names;
+pub mod origination;
 pub mod overrides;
 pub mod port;
 pub mod probe;

@@ -48,6 +48,8 @@ pub const CONFIG_VOLUME: &str = "outrigger-config";
 pub const SECRET_VOLUME_PREFIX: &str = "outrigger-secret-";
 /// Directory of a sidecar in which each Secret that a profile names has one of its own, by its name.
 pub const SECRETS_DIR: &str = "/etc/outrigger-secrets";
+/// Directory of a sidecar in which each `ConfigMap` that a profile names has one of its own, by its name. No Secret can have this name.
+pub const CONFIG_MAPS_DIR: &str = "/etc/outrigger-secrets/_configmaps";
 /// Volume shared by the pod's containers, where a profile asks for it.
 pub const SHARED_VOLUME: &str = "outrigger-shared";
 

@@ -6,6 +6,7 @@ use crate::Fault;
 use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::config::Protocol;
 use crate::names::is_label;
+use crate::origination::UpstreamTlsSpec;
 use crate::retries::RetriesSpec;
 #[cfg(feature = "crd")]
 use crate::schema::{label_rule, rule, without_default};
@@ -68,6 +69,10 @@ pub struct UpstreamSpec {
         )
     )]
     pub env: Option<String>,
+    /// TLS, which the proxy speaks to it where the app speaks plainly. Default: what the app sends is passed on as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "UpstreamTlsSpec"))]
+    pub tls: Option<UpstreamTlsSpec>,
     /// How long is waited.
     #[serde(skip_serializing_if = "TimeoutsSpec::is_empty")]
     pub timeouts: TimeoutsSpec,
@@ -106,6 +111,7 @@ impl UpstreamSpec {
         if let Some(env) = self.env.as_deref().filter(|env| !is_variable(env)) {
             fault("env", format!("{env:?} is no name of a variable: letters, digits and _, as API_URL"));
         }
+        faults.extend(self.tls.iter().flat_map(|tls| tls.check(&format!("{at}.tls"))));
         faults.extend(self.limits.check(&format!("{at}.limits")));
         faults.extend(
             self.circuit_breaker.iter().flat_map(|breaker| breaker.check(&format!("{at}.circuitBreaker"))),

@@ -25,6 +25,7 @@ use crate::pod::{CONTAINERS, Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
 use crate::probes::{self, Probes};
 use crate::proxy_container::{self, ProxyContainer};
+use crate::secrets::Mounted;
 use crate::sync_container::SyncContainer;
 use crate::{
     Context, Namespace, Outcome, Report, eligibility, logs, native, place, rendered, renewal, resources,
@@ -125,8 +126,8 @@ struct Plan<'a> {
     adapter: Option<Value>,
     /// The content sync's, where there are repositories.
     sync: Option<Value>,
-    /// The Secrets that sidecars read.
-    secrets: Vec<String>,
+    /// The Secrets and `ConfigMaps` that sidecars read.
+    secrets: Vec<Mounted>,
     /// What the user should know about the proxy.
     warnings: Vec<String>,
     config: SidecarConfig,
@@ -271,7 +272,7 @@ fn proxy(
     takeover: &Takeover,
     placement: &Placement,
     config: &SidecarConfig,
-    secrets: &[String],
+    secrets: &[Mounted],
 ) -> (Value, Vec<String>) {
     let (resources, of_resources) = resources::plan(pod, &effective.profile.proxy.resources);
     let (user, of_user) = user::choose(context.namespace);

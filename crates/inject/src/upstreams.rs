@@ -26,7 +26,7 @@ pub(crate) fn plan(
 ) -> Upstreams {
     let mut upstreams = Upstreams::default();
     for spec in specs {
-        let UpstreamSpec { name, host, port, protocol, env, timeouts, limits, circuit_breaker, retries } =
+        let UpstreamSpec { name, host, port, protocol, env, tls, timeouts, limits, circuit_breaker, retries } =
             spec.clone();
         let listen = match (mode, env) {
             (Interception::Redirect, _) => None,
@@ -41,7 +41,7 @@ pub(crate) fn plan(
             }
         };
         let upstream =
-            Upstream { name, host, port, protocol, listen, timeouts, limits, circuit_breaker, retries };
+            Upstream { name, host, port, protocol, tls, listen, timeouts, limits, circuit_breaker, retries };
         upstreams.configured.push(upstream);
     }
     upstreams

@@ -11,10 +11,6 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
 
-use tokio::net::tcp;
-
-use crate::socket_io;
-
 /// What a buffer can hold at first. 16 KiB: most messages come in one read.
 pub(crate) const SIZE: usize = 16 * 1024;
 
@@ -102,12 +98,6 @@ pub(crate) fn poll_receive(from: &mut impl Receive, context: &mut Context<'_>) -
 pub(crate) trait Receive {
     /// Waits for bytes and reads them into the room that `into` has; 0 at the end of the stream.
     fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>>;
-}
-
-impl Receive for tcp::ReadHalf<'_> {
-    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
-        socket_io::poll_read(self.as_ref(), context, into)
-    }
 }
 
 impl Drop for Buffer {

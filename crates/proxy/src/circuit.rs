@@ -129,6 +129,8 @@ impl Circuit {
             | Reason::ConnectTimeout
             | Reason::ConnectFailed
             | Reason::UnknownHost
+            | Reason::TlsCertificate
+            | Reason::TlsFailed
             | Reason::Reset
             | Reason::ProtocolError
             | Reason::RequestTimeout => return Outcome::Failure,
@@ -164,7 +166,8 @@ impl Circuit {
 
     fn fallback(&self, after: Duration) -> OwnAnswer {
         let (spec, reason) = (&self.spec.fallback, Reason::CircuitOpen);
-        let body = spec.body.replace("{upstream}", &self.upstream).replace("{reason}", reason.as_str()).into();
+        let body =
+            spec.body.replace("{upstream}", &self.upstream).replace("{reason}", reason.as_str()).into();
         let mut headers = vec![("Retry-After".into(), OwnAnswer::seconds(after))];
         // Checked when the profile was taken.
         let kind = HeaderValue::from_str(&spec.content_type);

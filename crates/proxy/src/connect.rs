@@ -9,18 +9,20 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::limits::KEEPALIVE;
-
 use crate::metrics::PortMetrics;
 use crate::port::Port;
 use crate::reason::Reason;
+use crate::stream::Stream;
 use crate::target::Target;
+use crate::tls::{self, Originator, Spoken};
 
-/// A connection to the app, counted as open until it is dropped.
+/// A connection to the app, or an upstream, counted as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct AppStream {
-    stream: TcpStream,
+    stream: Stream,
     open: OpenToApp,
     made: Instant,
+    by: Option<Arc<Originator>>,
 }
 
 /// Counts a connection to the app as open until this is dropped.
@@ -32,23 +34,34 @@ pub(crate) struct OpenToApp(Arc<PortMetrics>);
 /// In a pod these are the pod's own. Loopback would open to the cluster what apps open only to themselves: what is bound
 /// there on purpose, and what trusts a peer from there, as the postgres image does. Istio left it in 1.10 for the same
 /// reason.
-pub(crate) async fn app(port: &Port) -> Result<AppStream, Reason> {
+///
+/// By TLS where the profile says so, unless the app speaks its own: `spoken` is `None`.
+pub(crate) async fn app(port: &Port, spoken: Option<Spoken>) -> Result<AppStream, Reason> {
     let started = Instant::now();
-    let error = match tokio::time::timeout(port.limits.connect, first_that_accepts(&port.target)).await {
-        Ok(Ok(stream)) => {
+    let originator = spoken.and_then(|spoken| Some((port.originator()?, spoken)));
+    let connected = tokio::time::timeout(port.limits.connect, first_that_accepts(&port.target)).await;
+    let stream = match connected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+        Err(error) => Err((why(&error, port), error)),
+        Ok(stream) => {
             prepare(&stream);
-            port.metrics.upstream.connects.observe(started.elapsed());
             let open = OpenToApp(Arc::clone(&port.metrics));
-            return Ok(AppStream { stream, open, made: started });
+            let stream = match originator {
+                None => Ok((Stream::Plain(stream), None)),
+                // Boxed, so that connections without TLS have no room for it.
+                Some((by, spoken)) => {
+                    let session = Box::pin(tls::originate(stream, &by, spoken, port)).await;
+                    session.map(|session| (Stream::Tls(session), Some(by)))
+                }
+            };
+            stream.map(|(stream, by)| (stream, by, open))
         }
-        Ok(Err(error)) => error,
-        Err(elapsed) => elapsed.into(),
     };
-    let reason = match error.kind() {
-        io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
-        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
-        _ if matches!(&port.target, Target::Name(name) if name.is_unknown()) => Reason::UnknownHost,
-        _ => Reason::ConnectFailed,
+    let (reason, error) = match stream {
+        Ok((stream, by, open)) => {
+            port.metrics.upstream.connects.observe(started.elapsed());
+            return Ok(AppStream { stream, open, made: started, by });
+        }
+        Err(failed) => failed,
     };
     port.metrics.upstream.failed.add(reason);
     if port.may_warn(reason) {
@@ -56,6 +69,15 @@ pub(crate) async fn app(port: &Port) -> Result<AppStream, Reason> {
         tracing::warn!(%error, port, %to, reason = reason.as_str(), "{why}");
     }
     Err(reason)
+}
+
+fn why(error: &io::Error, port: &Port) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ if matches!(&port.target, Target::Name(name) if name.is_unknown()) => Reason::UnknownHost,
+        _ => Reason::ConnectFailed,
+    }
 }
 
 /// The app's are this machine's, so a refusal is immediate and another try costs nothing; of a host with many, another may be up.
@@ -72,15 +94,15 @@ async fn first_that_accepts(target: &Target) -> io::Result<TcpStream> {
 }
 
 impl Deref for AppStream {
-    type Target = TcpStream;
+    type Target = Stream;
 
-    fn deref(&self) -> &TcpStream {
+    fn deref(&self) -> &Stream {
         &self.stream
     }
 }
 
 impl DerefMut for AppStream {
-    fn deref_mut(&mut self) -> &mut TcpStream {
+    fn deref_mut(&mut self) -> &mut Stream {
         &mut self.stream
     }
 }
@@ -91,10 +113,20 @@ impl AppStream {
         self.made.elapsed()
     }
 
-    /// For whoever wants the connection itself, and keeps its count beside it.
-    pub(crate) fn into_parts(self) -> (TcpStream, OpenToApp) {
-        (self.stream, self.open)
+    /// Whether one that is made now would be made by the same certificates.
+    pub(crate) fn is_current(&self, port: &Port) -> bool {
+        is_current(self.by.as_ref(), port)
     }
+
+    /// For whoever wants the connection itself, and keeps its count, and what it was made by, beside it.
+    pub(crate) fn into_parts(self) -> (Stream, OpenToApp, Option<Arc<Originator>>) {
+        (self.stream, self.open, self.by)
+    }
+}
+
+/// Whether what a connection was made by is what the port goes by now.
+pub(crate) fn is_current(by: Option<&Arc<Originator>>, port: &Port) -> bool {
+    by.is_none_or(|by| port.originator().is_some_and(|now| Arc::ptr_eq(by, &now)))
 }
 
 impl Drop for OpenToApp {

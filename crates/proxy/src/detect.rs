@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::connect::{self, AppStream};
-use crate::identify::{Detected, Spoken, identify_any};
+use crate::identify::{Detected, Spoken, identify_any, is_tls};
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::seat::{Called, Seat};
 use crate::stream::Stream;
 use crate::tcp::{self, Open};
+use crate::tls;
 
 /// How long a client may take for its first byte before the server is called, which may be one that speaks first, as those of `MySQL`
 /// and SMTP do. A time limit alone makes each of their connections wait for as long (linkerd2#1505); this delays them by so much,
@@ -35,7 +36,7 @@ pub(crate) async fn http_or_relay(stream: TcpStream, port: &Rc<Port>, seat: &Sea
     // Not by its readiness: an accepted socket counts as readable until somebody has looked.
     if tokio::time::timeout(SPEAKS_FIRST, stream.peek(&mut [0])).await.is_err() {
         let started = Instant::now();
-        match connect::app(port).await {
+        match connect::app(port, Some(tls::Spoken::Bytes)).await {
             Ok(connected) => server = Some((connected, started.elapsed())),
             Err(reason) => {
                 let _ = tcp::judge_call(port, reason, started.elapsed());
@@ -71,6 +72,13 @@ pub(crate) async fn http_or_relay(stream: TcpStream, port: &Rc<Port>, seat: &Sea
             }
             Found::Http1(stream)
         }
+        // By the app's own hand: another around it would be one too many.
+        Ok(_) if port.originates && matches!(is_tls(&stream).await, Ok(Some(true))) => {
+            drop(server);
+            port.metrics.detected[Detected::Tcp as usize].add(1);
+            Box::pin(tcp::serve_as(Stream::Plain(stream), port, None)).await;
+            Found::Served
+        }
         _ => relay(stream, server, port).await,
     }
 }
@@ -84,7 +92,7 @@ enum Side {
 async fn first_to_speak(client: &TcpStream, server: &AppStream) -> Side {
     tokio::select! {
         _ = client.readable() => Side::Client,
-        _ = server.readable() => Side::Server,
+        () = server.speaks() => Side::Server,
     }
 }
 

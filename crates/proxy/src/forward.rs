@@ -1,5 +1,7 @@
 //! A request's first bytes to the app.
 
+use std::io;
+
 use tokio::io::AsyncWriteExt;
 
 use crate::connect::{self, AppStream};
@@ -7,7 +9,7 @@ use crate::observe::Exchange;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::retry::{self, Tried};
-use crate::socket_io;
+use crate::tls::Spoken;
 
 /// A request, or its beginning, that is on its way to the app.
 #[derive(Debug)]
@@ -29,9 +31,9 @@ pub(crate) async fn send(
     let Some(mut sent) = on_idle(port, exchange, request, again) else {
         return Box::pin(on_fresh(port, exchange, request)).await;
     };
-    if sent.taken < request.len() {
+    if sent.taken < request.len() || sent.app.is_tls() {
         // What fails here shows when the answer is read, if there is none.
-        let _ = sent.app.write_all(&request[sent.taken..]).await;
+        let _ = write(&mut sent.app, &request[sent.taken..]).await;
     }
     Ok(sent)
 }
@@ -42,9 +44,14 @@ pub(crate) async fn send(
 /// `again` says that the app may get it twice. Otherwise, once a byte was taken it is never sent again, whoever closed:
 /// the app may have acted on it (istio#13851).
 fn on_idle(port: &Port, exchange: &Exchange, request: &[u8], again: bool) -> Option<Sent> {
-    let app = port.pool.take(!again)?;
+    let app = loop {
+        let app = port.pool.take(!again)?;
+        if app.is_current(port) {
+            break app;
+        }
+    };
     // An idle connection takes bytes at once, so this need not wait, and the task of the connection keeps nothing for it.
-    let Ok(taken) = socket_io::try_write(&app, request) else {
+    let Ok(taken) = app.try_write(request) else {
         exchange.retried();
         return None;
     };
@@ -54,13 +61,13 @@ fn on_idle(port: &Port, exchange: &Exchange, request: &[u8], again: bool) -> Opt
 /// As [`on_idle`], on a connection of its own. Where none can be made, nothing was sent, and it may be tried again.
 pub(crate) async fn on_fresh(port: &Port, exchange: &Exchange, request: &[u8]) -> Result<Sent, Reason> {
     let mut app = loop {
-        match connect::app(port).await {
+        match connect::app(port, Some(Spoken::Http1)).await {
             Ok(app) => break app,
             Err(reason) if retry::again(exchange, Tried::Untouched, reason) => exchange.pause().await,
             Err(reason) => return Err(reason),
         }
     };
-    let _ = app.write_all(request).await;
+    let _ = write(&mut app, request).await;
     Ok(Sent { app, taken: request.len(), was_idle: false })
 }
 
@@ -68,4 +75,10 @@ pub(crate) async fn on_fresh(port: &Port, exchange: &Exchange, request: &[u8]) -
 pub(crate) async fn later(port: &Port, exchange: &Exchange, request: &[u8]) -> Result<Sent, Reason> {
     exchange.pause().await;
     on_fresh(port, exchange, request).await
+}
+
+/// With what TLS keeps back.
+async fn write(app: &mut AppStream, bytes: &[u8]) -> io::Result<()> {
+    app.write_all(bytes).await?;
+    app.flush().await
 }

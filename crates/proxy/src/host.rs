@@ -26,7 +26,8 @@ impl LocalHost {
         let port = format!(":{}", upstream.listen?);
         let host = upstream.host.trim_end_matches('.');
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let authority = if upstream.port == 80 { host } else { format!("{host}:{}", upstream.port) };
+        let of_scheme = if upstream.tls.is_some() { 443 } else { 80 };
+        let authority = if upstream.port == of_scheme { host } else { format!("{host}:{}", upstream.port) };
         let line = format!("Host: {authority}\r\n");
         Some(Self { port, upstream: authority.parse().ok()?, line })
     }

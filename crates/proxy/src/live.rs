@@ -144,11 +144,12 @@ impl Collector for ConfigCollector {
 fn certificates(encoder: &mut DescriptorEncoder, served: &[Certificate]) -> Result<(), std::fmt::Error> {
     let (name, help) = (
         "tls_certificate_expiry_timestamp_seconds",
-        "When a certificate that is served ends, since the Unix epoch",
+        "When a certificate that is served, shown or trusted ends, since the Unix epoch",
     );
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for Certificate { port, secret, not_after, .. } in served {
-        let labels = [("direction", "inbound"), ("port", port), ("secret", secret)];
+    for Certificate { at, secret, not_after, .. } in served {
+        let [direction, name] = at.labels();
+        let labels = [direction, name, ("secret", secret)];
         ConstGauge::new(*not_after).encode(family.encode_family(&labels)?)?;
     }
     let (name, help) = (
@@ -156,8 +157,9 @@ fn certificates(encoder: &mut DescriptorEncoder, served: &[Certificate]) -> Resu
         "1 if what a port's Secrets hold is in force, 0 if it was refused",
     );
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for Certificate { port, secret, refused, .. } in served {
-        let labels = [("direction", "inbound"), ("port", port), ("secret", secret)];
+    for Certificate { at, secret, refused, .. } in served {
+        let [direction, name] = at.labels();
+        let labels = [direction, name, ("secret", secret)];
         ConstGauge::new(u64::from(refused.is_none())).encode(family.encode_family(&labels)?)?;
     }
     Ok(())

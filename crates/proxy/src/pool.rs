@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 
 use crate::connect::AppStream;
 use crate::limits::Limits;
 use crate::metrics::PortMetrics;
+use crate::stream::Stream;
 
 /// Looks at what is idle within the timeout. Counted in looks, so that no request asks for the time; a connection is closed at
 /// the timeout or up to a look earlier.
@@ -92,12 +92,17 @@ impl Pool {
 }
 
 /// Whether nothing has come: an app has nothing to say on an idle connection but that it closes it.
-fn is_quiet(stream: &TcpStream, ask: bool) -> bool {
+fn is_quiet(stream: &Stream, ask: bool) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    let stream = match stream {
+        Stream::Plain(stream) => stream,
+        // Reads what TLS has of its own to say after the handshake, as tickets. The kernel knows only that there is something.
+        Stream::Tls(session) => return session.poll_peek(&mut context).is_pending(),
+    };
     if ask {
         let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
         return peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     }
     // The runtime knows, as of its last look at its events. Where it is not sure, this asks the kernel too.
-    let mut context = Context::from_waker(Waker::noop());
     stream.poll_peek(&mut context, &mut ReadBuf::new(&mut [0])).is_pending()
 }

@@ -25,11 +25,11 @@ use crate::reason::Reason;
 use crate::request::Request;
 use crate::retry::Retries;
 use crate::routes::WorkersRoutes;
-use crate::secrets::{self, Material, Place};
+use crate::secrets::{Material, Place, Placed};
 use crate::series::WorkersSeries;
 use crate::tap::Tap;
 use crate::target::Target;
-use crate::tls::Terminator;
+use crate::tls::{Originator, Terminator};
 
 /// Between two warnings with the same reason.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
@@ -51,8 +51,10 @@ pub(crate) struct Port {
     pub(crate) local_host: Option<LocalHost>,
     leaving: Arc<AtomicBool>,
     material: Rc<RefCell<Material>>,
-    /// Of an app's port.
+    /// Where Secrets are for it.
     place: Option<Place>,
+    /// Whether the proxy speaks TLS to it.
+    pub(crate) originates: bool,
     /// What credentials it asks for.
     pub(crate) auth: Option<Box<Auth>>,
     /// The request header that tells the subject of a client's certificate.
@@ -116,6 +118,14 @@ impl Spec {
         }
     }
 
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self::Inbound(inbound) => Some(inbound.place()),
+            Self::Upstream(upstream) => Some(upstream.place()),
+            Self::Unknown => None,
+        }
+    }
+
     fn upstream(&self) -> Option<&Upstream> {
         match self {
             Self::Upstream(upstream) => Some(upstream),
@@ -176,7 +186,8 @@ impl Port {
             retries,
             answers: spec.inbound().and_then(Answers::of).map(Box::new),
             material: Rc::clone(&shared.material),
-            place: spec.inbound().map(secrets::place),
+            place: spec.place(),
+            originates: spec.upstream().is_some_and(|upstream| upstream.tls.is_some()),
             auth: spec
                 .inbound()
                 .and_then(|inbound| inbound.auth.as_ref())
@@ -217,12 +228,20 @@ impl Port {
 
     /// What handshakes go by now; `None` where there is no TLS.
     pub(crate) fn terminator(&self) -> Option<Arc<Terminator>> {
-        self.material.borrow().terminators.get(&self.place?).map(Arc::clone)
+        self.material.borrow().terminators.get(self.place.as_ref()?).map(Arc::clone)
     }
 
     /// What credentials are judged by now.
     pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
-        self.material.borrow().keys.get(&self.place?).map(Arc::clone)
+        self.material.borrow().keys.get(self.place.as_ref()?).map(Arc::clone)
+    }
+
+    /// What handshakes with the upstream go by now; `None` where the proxy speaks to it plainly.
+    pub(crate) fn originator(&self) -> Option<Arc<Originator>> {
+        if !self.originates {
+            return None;
+        }
+        self.material.borrow().originators.get(self.place.as_ref()?).map(Arc::clone)
     }
 
     /// What is done to the answer to this request; `None` where nothing is.

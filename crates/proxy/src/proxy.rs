@@ -125,8 +125,8 @@ pub struct Proxy {
 pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
     let config = &proxy.loaded.config;
     let access_log = proxy.access_log.unwrap_or(config.access_log);
-    let secrets = Secrets::new(proxy.secrets).of(&config.inbound)?;
-    let served_secrets = secrets.served(&config.inbound);
+    let secrets = Secrets::new(proxy.secrets).of(config)?;
+    let served_secrets = secrets.served(config);
     let material = secrets.in_force();
     let first = Change { config: config.clone(), sockets: proxy.sockets.served, material, access_log };
     let (worker, changes) = mpsc::unbounded_channel();

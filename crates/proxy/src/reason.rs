@@ -64,11 +64,15 @@ pub(crate) enum Reason {
     Forbidden,
     /// Who has to allow it does not answer.
     AuthUnavailable,
+    /// The upstream's certificate is not good.
+    TlsCertificate,
+    /// TLS with the upstream did not come about for another cause.
+    TlsFailed,
 }
 
 impl Reason {
     /// Each at its own number, `reason as usize`.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::None,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -97,6 +101,8 @@ impl Reason {
         Self::Unauthenticated,
         Self::Forbidden,
         Self::AuthUnavailable,
+        Self::TlsCertificate,
+        Self::TlsFailed,
     ];
 
     /// Header of the answers that we give in the app's place.
@@ -132,6 +138,8 @@ impl Reason {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::AuthUnavailable => "auth_unavailable",
+            Self::TlsCertificate => "tls_certificate",
+            Self::TlsFailed => "tls_failed",
         }
     }
 
@@ -142,6 +150,8 @@ impl Reason {
             | Self::ConnectFailed
             | Self::UnknownHost
             | Self::Reset
+            | Self::TlsCertificate
+            | Self::TlsFailed
             | Self::ProtocolError => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -209,6 +219,10 @@ impl Reason {
             (Self::Unauthenticated, _) => "it takes a good credential",
             (Self::Forbidden, _) => "the credential does not allow this",
             (Self::AuthUnavailable, _) => "the server that says who may ask what does not answer",
+            (Self::TlsCertificate, _) => {
+                "the upstream's certificate is not one that the profile's ca trusts for its name"
+            }
+            (Self::TlsFailed, _) => "TLS with the upstream failed",
             (Self::PlainHttp, _) => "this port speaks TLS: use https",
             (Self::BadRequest, _) => "the request is not HTTP, or can be read in two ways",
             (Self::HeadTooLarge, _) => "the request's head exceeds 64 KiB or 1,000 headers",

@@ -90,7 +90,7 @@ impl Watch {
         }
         // Without a worker there is nothing to serve: the proxy stops.
         let _ = self.worker.send(change);
-        self.live.replace(loaded, self.secrets.served(&loaded.config.inbound));
+        self.live.replace(loaded, self.secrets.served(&loaded.config));
         tracing::info!(hash = loaded.hash(), ignored = ?loaded.ignored, "config taken");
     }
 
@@ -100,7 +100,7 @@ impl Watch {
             return;
         }
         let config = running.config.clone();
-        self.live.set_served(self.secrets.served(&config.inbound));
+        self.live.set_served(self.secrets.served(&config));
         let access_log = self.access_log.unwrap_or(config.access_log);
         let material = self.secrets.in_force();
         let _ = self.worker.send(Change { config, sockets: Vec::new(), material, access_log });
@@ -113,7 +113,7 @@ impl Watch {
             return Ok(None);
         }
         let loaded = config::parse(&running.path, text)?;
-        let secrets = self.secrets.of(&loaded.config.inbound)?;
+        let secrets = self.secrets.of(&loaded.config)?;
         let mut sockets = Vec::new();
         let known = sockets::wanted(&running.config);
         for wanted in sockets::wanted(&loaded.config) {

@@ -59,6 +59,7 @@ impl Retries {
                     | Reason::ConnectTimeout
                     | Reason::ConnectFailed
                     | Reason::UnknownHost
+                    | Reason::TlsFailed
                     | Reason::Reset
             ),
             Tried::Cut => method.is_idempotent(),

@@ -4,31 +4,52 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use outrigger_api::config::Inbound;
+use outrigger_api::config::{Inbound, SidecarConfig, Upstream};
 use serde::Serialize;
 
 use crate::auth::{Keys, KeysError};
-use crate::tls::{Terminator, TlsError};
+use crate::tls::{Originator, Terminator, TlsError};
 
-/// Which port it is: where the proxy listens, which may be the same for all, and the app's.
-pub(crate) type Place = (u16, u16);
+/// What it is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// A port that was taken over: where the proxy listens, which may be the same for all, and the app's.
+    Inbound(u16, u16),
+    /// The upstream of this name.
+    Upstream(String),
+}
 
-pub(crate) fn place(inbound: &Inbound) -> Place {
-    (inbound.listen, inbound.target)
+/// What may need Secrets.
+pub(crate) trait Placed {
+    fn place(&self) -> Place;
+}
+
+impl Placed for Inbound {
+    fn place(&self) -> Place {
+        Place::Inbound(self.listen, self.target)
+    }
+}
+
+impl Placed for Upstream {
+    fn place(&self) -> Place {
+        Place::Upstream(self.name.clone())
+    }
 }
 
 /// What a port makes of Secrets.
 pub(crate) trait Held: Sized {
+    /// What it is made for.
+    type Of: Placed;
     type Error: std::error::Error;
 
     /// Reads the Secrets of a port, which lie in directories of their names. `None` where it has none of this kind.
-    fn load(inbound: &Inbound, secrets: &Path) -> Option<Result<Self, Self::Error>>;
+    fn load(of: &Self::Of, secrets: &Path) -> Option<Result<Self, Self::Error>>;
 
     /// The same port by what its Secrets hold now; `None` where that is what they held.
     fn renewed(&self) -> Option<Result<Self, Self::Error>>;
 
     /// Whether it is what this port asks for.
-    fn is_of(&self, inbound: &Inbound) -> bool;
+    fn is_of(&self, of: &Self::Of) -> bool;
 }
 
 /// What the ports go by that have such.
@@ -39,6 +60,7 @@ pub(crate) type InForce<T> = BTreeMap<Place, Arc<T>>;
 pub(crate) struct Material {
     pub(crate) terminators: InForce<Terminator>,
     pub(crate) keys: InForce<Keys>,
+    pub(crate) originators: InForce<Originator>,
 }
 
 /// One kind of what is made of Secrets, on all ports.
@@ -55,6 +77,7 @@ pub(crate) struct Secrets {
     directory: PathBuf,
     tls: Watched<Terminator>,
     keys: Watched<Keys>,
+    to_upstreams: Watched<Originator>,
 }
 
 /// Why a port's Secrets can't be used.
@@ -76,13 +99,30 @@ pub(crate) struct Served {
     pub(crate) credentials: Vec<Credentials>,
 }
 
-/// A certificate that is served.
+/// Where a certificate is served: `port`, or shown and trusted: `upstream`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum At {
+    Port(String),
+    Upstream(String),
+}
+
+impl At {
+    pub(crate) fn labels(&self) -> [(&'static str, &str); 2] {
+        match self {
+            Self::Port(name) => [("direction", "inbound"), ("port", name)],
+            Self::Upstream(name) => [("direction", "outbound"), ("upstream", name)],
+        }
+    }
+}
+
+/// A certificate that is served, shown or trusted.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Certificate {
-    /// Name of the port.
-    pub(crate) port: String,
-    /// Name of the Secret.
+    #[serde(flatten)]
+    pub(crate) at: At,
+    /// Name of the Secret or `ConfigMap`.
     pub(crate) secret: String,
     /// When it ends, in seconds since the Unix epoch.
     pub(crate) not_after: i64,
@@ -104,34 +144,55 @@ pub(crate) struct Credentials {
 impl Secrets {
     /// None yet, in this directory.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, tls: Watched::default(), keys: Watched::default() }
+        let (tls, keys, to_upstreams) = Default::default();
+        Self { directory, tls, keys, to_upstreams }
     }
 
-    /// Those of these ports instead, all of which must be usable.
-    pub(crate) fn of(&self, inbound: &[Inbound]) -> Result<Self, SecretError> {
+    /// Those of this config instead, all of which must be usable.
+    pub(crate) fn of(&self, config: &SidecarConfig) -> Result<Self, SecretError> {
         let directory = self.directory.clone();
-        let (tls, keys) = (self.tls.of(inbound, &directory)?, self.keys.of(inbound, &directory)?);
-        Ok(Self { directory, tls, keys })
+        Ok(Self {
+            tls: self.tls.of(&config.inbound, &directory)?,
+            keys: self.keys.of(&config.inbound, &directory)?,
+            to_upstreams: self.to_upstreams.of(&config.upstreams, &directory)?,
+            directory,
+        })
     }
 
     /// Looks at the files; true where something is new, be it what they hold or that it can't be used.
     pub(crate) fn look(&mut self) -> bool {
-        // Both, whatever the first says.
-        self.tls.look("certificate") | self.keys.look("keys of credentials")
+        // All, whatever the first says.
+        self.tls.look("certificate")
+            | self.keys.look("keys of credentials")
+            | self.to_upstreams.look("certificates for an upstream")
     }
 
     pub(crate) fn in_force(&self) -> Material {
-        Material { terminators: self.tls.in_force.clone(), keys: self.keys.in_force.clone() }
+        Material {
+            terminators: self.tls.in_force.clone(),
+            keys: self.keys.in_force.clone(),
+            originators: self.to_upstreams.in_force.clone(),
+        }
     }
 
-    /// What is served on these ports.
-    pub(crate) fn served(&self, inbound: &[Inbound]) -> Served {
+    /// What is served by this config.
+    pub(crate) fn served(&self, config: &SidecarConfig) -> Served {
         let mut served = Served::default();
-        for inbound in inbound {
-            let (port, place) = (&inbound.name, place(inbound));
+        for upstream in &config.upstreams {
+            let place = upstream.place();
+            let ends = self.to_upstreams.in_force.get(&place).map_or(&[][..], |to| &to.not_after);
+            served.certificates.extend(ends.iter().map(|(secret, not_after)| Certificate {
+                at: At::Upstream(upstream.name.clone()),
+                secret: secret.clone(),
+                not_after: *not_after,
+                refused: self.to_upstreams.refused.get(&place).cloned(),
+            }));
+        }
+        for inbound in &config.inbound {
+            let (port, place) = (&inbound.name, inbound.place());
             let ends = self.tls.in_force.get(&place).map_or(&[][..], |terminator| &terminator.not_after);
             served.certificates.extend(ends.iter().map(|(secret, not_after)| Certificate {
-                port: port.clone(),
+                at: At::Port(port.clone()),
                 secret: secret.clone(),
                 not_after: *not_after,
                 refused: self.tls.refused.get(&place).cloned(),
@@ -152,14 +213,14 @@ impl<T> Default for Watched<T> {
 }
 
 impl<T: Held> Watched<T> {
-    fn of(&self, inbound: &[Inbound], directory: &Path) -> Result<Self, T::Error> {
+    fn of(&self, all: &[T::Of], directory: &Path) -> Result<Self, T::Error> {
         let mut in_force = InForce::new();
-        for inbound in inbound {
-            let known = self.in_force.get(&place(inbound)).filter(|known| known.is_of(inbound));
+        for of in all {
+            let known = self.in_force.get(&of.place()).filter(|known| known.is_of(of));
             if let Some(known) = known {
-                in_force.insert(place(inbound), Arc::clone(known));
-            } else if let Some(loaded) = T::load(inbound, directory) {
-                in_force.insert(place(inbound), Arc::new(loaded?));
+                in_force.insert(of.place(), Arc::clone(known));
+            } else if let Some(loaded) = T::load(of, directory) {
+                in_force.insert(of.place(), Arc::new(loaded?));
             }
         }
         Ok(Self { in_force, refused: BTreeMap::new() })
@@ -168,20 +229,19 @@ impl<T: Held> Watched<T> {
     fn look(&mut self, what: &str) -> bool {
         let mut new = false;
         for (place, held) in &mut self.in_force {
-            let port = place.1;
             match held.renewed() {
                 None => new |= self.refused.remove(place).is_some(),
                 Some(Ok(renewed)) => {
                     *held = Arc::new(renewed);
                     self.refused.remove(place);
                     new = true;
-                    tracing::info!(port, "{what} taken");
+                    tracing::info!(?place, "{what} taken");
                 }
                 Some(Err(error)) => {
                     let error = error.to_string();
                     if self.refused.get(place) != Some(&error) {
-                        tracing::warn!(port, %error, "{what} refused: the last good stays in force");
-                        self.refused.insert(*place, error);
+                        tracing::warn!(?place, %error, "{what} refused: the last good stays in force");
+                        self.refused.insert(place.clone(), error);
                         new = true;
                     }
                 }

@@ -1,8 +1,8 @@
 //! A connection to a peer: plain, or by TLS that ends here. Reading, writing and waiting are the same to whoever passes messages on.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -29,6 +29,23 @@ impl Stream {
                 (ReadHalf::Plain(read), WriteHalf::Plain(write))
             }
             Self::Tls(session) => (ReadHalf::Tls(session), WriteHalf::Tls(session)),
+        }
+    }
+
+    /// Takes what there is room for; `WouldBlock` where there is none. By TLS it is on its way only after a flush.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => socket_io::try_write(stream, bytes),
+            Self::Tls(session) => session.try_write(bytes),
+        }
+    }
+
+    /// Waits until the peer says something, be it the end, which stays there.
+    pub(crate) async fn speaks(&self) {
+        match self {
+            Self::Plain(stream) => drop(stream.readable().await),
+            // Not by the socket: what comes there may be TLS's own.
+            Self::Tls(session) => drop(std::future::poll_fn(|context| session.poll_peek(context)).await),
         }
     }
 
@@ -90,13 +107,7 @@ impl WriteHalf<'_> {
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(half) => socket_io::try_write(half.as_ref(), bytes),
-            Self::Tls(session) => {
-                let mut context = Context::from_waker(Waker::noop());
-                match session.poll_write(&mut context, bytes) {
-                    Poll::Ready(taken) => taken,
-                    Poll::Pending => Err(ErrorKind::WouldBlock.into()),
-                }
-            }
+            Self::Tls(session) => session.try_write(bytes),
         }
     }
 

@@ -14,12 +14,18 @@ use crate::pipe::Pipe;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::stream::{ReadHalf, Stream, WriteHalf};
+use crate::tls::Spoken;
 
 /// Relays a client's connection to the app. The app is called before the client has said anything, because in some
 /// protocols (`MySQL`, SMTP) the server speaks first.
 pub(crate) async fn serve(client: Stream, port: &Rc<Port>) {
+    serve_as(client, port, Some(Spoken::Bytes)).await;
+}
+
+/// As [`serve`], where it is known what is spoken: `None` is TLS of the client's own.
+pub(crate) async fn serve_as(client: Stream, port: &Rc<Port>, spoken: Option<Spoken>) {
     let open = Open::count(&port.metrics);
-    match call(port).await {
+    match call(port, spoken).await {
         Ok(app) => relay(client, &[], app, &[], open).await,
         Err(reason) => {
             client.reset();
@@ -29,10 +35,10 @@ pub(crate) async fn serve(client: Stream, port: &Rc<Port>) {
 }
 
 /// Calls the app, if the circuit breaker lets it.
-async fn call(port: &Port) -> Result<AppStream, Reason> {
-    let Some(circuit) = &port.circuit else { return connect::app(port).await };
+async fn call(port: &Port, spoken: Option<Spoken>) -> Result<AppStream, Reason> {
+    let Some(circuit) = &port.circuit else { return connect::app(port, spoken).await };
     let (permit, started) = (circuit.ask().map_err(|answer| answer.reason)?, Instant::now());
-    let called = connect::app(port).await;
+    let called = connect::app(port, spoken).await;
     let reason = called.as_ref().err().copied().unwrap_or(Reason::None);
     circuit.report_call(permit, reason, started.elapsed());
     called
@@ -58,7 +64,6 @@ pub(crate) async fn relay(
 ) {
     let (client_read, client_write) = client.split();
     let (app_read, app_write) = app.split();
-    let (app_read, app_write) = (ReadHalf::Plain(app_read), WriteHalf::Plain(app_write));
     let (to_app, to_client) = ([Reason::ClientClosed, Reason::Reset], [Reason::Reset, Reason::ClientClosed]);
     let both = tokio::try_join!(
         copy(client_read, from_client, app_write, &open.metrics.relayed.read, to_app),

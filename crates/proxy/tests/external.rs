@@ -36,7 +36,9 @@ fn authoriser() -> (u16, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::clone(&asked);
     let port = serve(move |mut connection| {
         while let Some((head, _)) = connection.request() {
-            let uri = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("x-forwarded-uri: ").map(str::to_owned));
+            let uri = head.lines().find_map(|line| {
+                line.to_ascii_lowercase().strip_prefix("x-forwarded-uri: ").map(str::to_owned)
+            });
             heads.lock().unwrap().push(head);
             match uri.unwrap_or_default().as_str() {
                 "/login" => connection.send("HTTP/1.1 302 Found\r\nLocation: https://login/?a=b\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n"),
@@ -99,11 +101,16 @@ fn what_is_allowed_goes_on_with_what_the_authoriser_says_of_it() {
     let body = "Content-Length: 2\r\nExpect: 100-continue\r\n";
     let answer = request(
         proxy.port,
-        &format!("POST http://shop/carts?id=1 HTTP/1.1\r\nHost: shop\r\n{forged}{body}Connection: close\r\n\r\nhi"),
+        &format!(
+            "POST http://shop/carts?id=1 HTTP/1.1\r\nHost: shop\r\n{forged}{body}Connection: close\r\n\r\nhi"
+        ),
     );
     assert_eq!(answer.status, 200);
     let told = answer.text();
-    assert!(told.contains("X-Team: red\r\n") && !told.contains("blue") && !told.contains("X-Other"), "{told}");
+    assert!(
+        told.contains("X-Team: red\r\n") && !told.contains("blue") && !told.contains("X-Other"),
+        "{told}"
+    );
     assert!(told.contains("X-Forwarded-Uri: /free"), "the app gets what the client sent: {told}");
     let question = asked.lock().unwrap().pop().unwrap().to_ascii_lowercase();
     assert!(question.starts_with("get /check http/1.1\r\n"), "{question}");
@@ -139,9 +146,21 @@ fn what_is_denied_is_answered_by_the_authoriser_and_the_app_sees_none_of_a_thous
         let answer = client.answer();
         assert_eq!(answer.status, status);
         match status {
-            302 => assert!(answer.has("location: https://login/?a=b") && answer.has("set-cookie: a=1") && answer.has("set-cookie: b=2")),
-            403 => assert!(answer.text() == "no" && answer.has("content-type: text/html") && answer.has("outrigger-reason: forbidden")),
-            _ => assert!(answer.text() == "who" && answer.has("www-authenticate: Bearer") && answer.has("outrigger-reason: unauthenticated")),
+            302 => assert!(
+                answer.has("location: https://login/?a=b")
+                    && answer.has("set-cookie: a=1")
+                    && answer.has("set-cookie: b=2")
+            ),
+            403 => assert!(
+                answer.text() == "no"
+                    && answer.has("content-type: text/html")
+                    && answer.has("outrigger-reason: forbidden")
+            ),
+            _ => assert!(
+                answer.text() == "who"
+                    && answer.has("www-authenticate: Bearer")
+                    && answer.has("outrigger-reason: unauthenticated")
+            ),
         }
     }
     assert_eq!((hits.get(), decisions(&proxy, "denied")), (0, 1000));
@@ -161,7 +180,11 @@ fn without_an_answer_the_profile_decides() {
     let paths = ["/silent", "/garbage", "/broken", "/long"];
     for path in paths {
         let answer = ask(&closed, &format!("GET {path}"), "");
-        assert!(answer.status == 503 && answer.has("outrigger-reason: auth_unavailable"), "{path}: {}", answer.head);
+        assert!(
+            answer.status == 503 && answer.has("outrigger-reason: auth_unavailable"),
+            "{path}: {}",
+            answer.head
+        );
         let answer = ask(&open, &format!("GET {path}"), "X-Team: blue\r\n");
         assert!(answer.status == 200 && !answer.text().contains("blue"), "{path}");
     }

@@ -148,7 +148,11 @@ impl External {
             if self.idle.borrow().len() < KEPT {
                 self.idle.borrow_mut().push(connection);
             }
-            return if head.status.is_server_error() { Err(NoAnswer::Status(head.status)) } else { Ok((head, body)) };
+            return if head.status.is_server_error() {
+                Err(NoAnswer::Status(head.status))
+            } else {
+                Ok((head, body))
+            };
         }
     }
 
@@ -199,8 +203,14 @@ fn headers(request: &Request<'_>, came: Came, edits: &Edits) -> HeaderMap {
     }
     edits.apply(&mut headers);
     let mut told = Edits::default();
-    told.set("X-Forwarded-Method", HeaderValue::from_bytes(request.method_name()).unwrap_or(HeaderValue::from_static("")));
-    told.set("X-Forwarded-Uri", HeaderValue::from_bytes(request.origin_form()).unwrap_or(HeaderValue::from_static("/")));
+    told.set(
+        "X-Forwarded-Method",
+        HeaderValue::from_bytes(request.method_name()).unwrap_or(HeaderValue::from_static("")),
+    );
+    told.set(
+        "X-Forwarded-Uri",
+        HeaderValue::from_bytes(request.origin_form()).unwrap_or(HeaderValue::from_static("/")),
+    );
     told.set("X-Forwarded-Proto", HeaderValue::from_static(if came.is_tls { "https" } else { "http" }));
     match host {
         Some(host) => told.set("X-Forwarded-Host", host),
@@ -217,12 +227,12 @@ fn headers(request: &Request<'_>, came: Came, edits: &Edits) -> HeaderMap {
 
 /// The client's, as it came.
 fn answer(head: &http::response::Parts, body: Bytes) -> OwnAnswer {
-    let reason = if head.status == StatusCode::UNAUTHORIZED { Reason::Unauthenticated } else { Reason::Forbidden };
+    let reason =
+        if head.status == StatusCode::UNAUTHORIZED { Reason::Unauthenticated } else { Reason::Forbidden };
     let mut answer = OwnAnswer::of(reason, Direction::Inbound);
     answer.status = head.status;
     answer.body = body;
     let passed = head.headers.iter().filter(|(name, _)| **name == CONTENT_TYPE || !NOT_SENT.contains(name));
-    answer.headers =
-        passed.map(|(name, value)| (name.as_str().to_owned().into(), value.clone())).collect();
+    answer.headers = passed.map(|(name, value)| (name.as_str().to_owned().into(), value.clone())).collect();
     answer
 }

@@ -109,6 +109,7 @@ struct Set {
 }
 
 impl Held for Keys {
+    type Of = Inbound;
     type Error = KeysError;
 
     fn load(inbound: &Inbound, secrets: &Path) -> Option<Result<Self, KeysError>> {

@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp;
 
 use crate::buffer::{self, SIZE};
 use crate::http1::framing::Body;
@@ -13,7 +12,7 @@ use crate::observe::Exchange;
 use crate::pipe::Pipe;
 use crate::reason::Reason;
 use crate::stall;
-use crate::stream::ReadHalf;
+use crate::stream::{ReadHalf, WriteHalf};
 
 /// Why a body was not passed on to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub(crate) enum Unsent {
 /// Passes on what is left of the body. What the client sent beyond it goes to `unread`.
 pub(crate) async fn pass(
     mut client: ReadHalf<'_>,
-    mut app: tcp::WriteHalf<'_>,
+    mut app: WriteHalf<'_>,
     body: &mut Body,
     unread: &mut Vec<u8>,
     asked: &Asked,
@@ -42,7 +41,7 @@ pub(crate) async fn pass(
         }
         if in_bulk
             && body.unbroken() >= SIZE as u64
-            && let Some(client) = client.plain()
+            && let (Some(client), Some(app)) = (client.plain(), app.plain())
         {
             next(async || client.readable().await, asked, stalled).await?;
             if let Some(pipe) = Pipe::fill(client, body.unbroken()).map_err(|_| gone)? {
@@ -53,7 +52,7 @@ pub(crate) async fn pass(
                 body.skip(length as u64);
                 exchange.received(length);
                 in_bulk = length >= SIZE;
-                pipe.empty(app.as_ref()).await.map_err(|_| Unsent::App)?;
+                pipe.empty(app).await.map_err(|_| Unsent::App)?;
                 continue;
             }
         }
@@ -67,6 +66,8 @@ pub(crate) async fn pass(
         let taken = taken.map_err(|_| Unsent::Client(Reason::BadRequest))?;
         exchange.received(data);
         app.write_all(&piece[..taken]).await.map_err(|_| Unsent::App)?;
+        // What TLS has kept back would wait for the next piece.
+        app.flush().await.map_err(|_| Unsent::App)?;
         unread.extend_from_slice(&piece[taken..]);
     }
     Ok(())

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::tcp::ReadHalf;
 
 use crate::buffer::{self, Buffer, SIZE};
 use crate::http1::edit;
@@ -21,7 +20,7 @@ use crate::reason::Reason;
 use crate::request::{Headers, Version};
 use crate::retry::{self, Tried};
 use crate::stall;
-use crate::stream::WriteHalf;
+use crate::stream::{ReadHalf, WriteHalf};
 
 /// An answer that was passed on whole.
 #[derive(Debug)]
@@ -161,10 +160,10 @@ pub(crate) async fn pass(
         }
         if in_bulk
             && body.unbroken() >= SIZE as u64
-            && let Some(socket) = client.plain()
+            && let (Some(source), Some(socket)) = (app.plain(), client.plain())
         {
-            begins(&client, asked, |context| app.as_ref().poll_read_ready(context)).await?;
-            if let Some(pipe) = Pipe::fill(app.as_ref(), body.unbroken()).map_err(|_| Reason::Reset)? {
+            begins(&client, asked, |context| source.poll_read_ready(context)).await?;
+            if let Some(pipe) = Pipe::fill(source, body.unbroken()).map_err(|_| Reason::Reset)? {
                 let length = pipe.holds();
                 if length == 0 {
                     return if body.may_close() { Ok(Answered::at_the_end()) } else { Err(Reason::Reset) };

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::http2::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::limits::MAX_BUFFER;
 use crate::port::Port;
 use crate::reason::Reason;
+use crate::tls::{Originator, Spoken};
 
 /// Made with the first request, and anew when it is gone.
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ struct Connected {
     requests: SendRequest<Bytes>,
     /// Without a stream, a connection that has ended looks as any other to `h2`.
     ended: Rc<Cell<bool>>,
+    by: Option<Arc<Originator>>,
 }
 
 /// A request that is on its way to the app.
@@ -78,7 +81,7 @@ impl App {
     }
 
     async fn is_usable(&self, connected: &Connected, port: &Rc<Port>, idle: bool) -> bool {
-        if !Rc::ptr_eq(&connected.port, port) {
+        if !Rc::ptr_eq(&connected.port, port) || !connect::is_current(connected.by.as_ref(), port) {
             return false;
         }
         if idle {
@@ -97,7 +100,7 @@ impl App {
 }
 
 async fn connect(port: &Rc<Port>) -> Result<Connected, Reason> {
-    let (stream, open) = connect::app(port).await?.into_parts();
+    let (stream, open, by) = connect::app(port, Some(Spoken::Http2)).await?.into_parts();
     let handshake = client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -116,7 +119,7 @@ async fn connect(port: &Rc<Port>) -> Result<Connected, Reason> {
         tell.set(true);
         drop(open);
     });
-    Ok(Connected { port: Rc::clone(port), requests, ended })
+    Ok(Connected { port: Rc::clone(port), requests, ended, by })
 }
 
 async fn open(

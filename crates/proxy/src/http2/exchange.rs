@@ -10,7 +10,8 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{Request, Response};
+use http::uri::Scheme;
+use http::{Request, Response, Uri};
 
 use crate::answer::OwnAnswer;
 use crate::grpc::Code;
@@ -44,6 +45,9 @@ pub(crate) async fn exchange(
     let port = client.listener.port_for(|| view(&head).host());
     if let Some(uri) = port.local_host.as_ref().and_then(|local| local.uri(head.uri())) {
         *head.uri_mut() = uri;
+    }
+    if port.originates {
+        set_https(head.uri_mut());
     }
     let view = view(&head);
     let exchange = Exchange::start(&port, clock, &view);
@@ -93,6 +97,15 @@ pub(crate) async fn exchange(
         } else {
             return failed.end(&mut respond, &exchange, asked);
         }
+    }
+}
+
+/// The scheme that the upstream is asked by, where the app's is not.
+fn set_https(uri: &mut Uri) {
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTPS);
+    if let Ok(https) = Uri::from_parts(parts) {
+        *uri = https;
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Handshake {
     Plain,
     /// The client's certificate was missing or refused.
     ClientCertificate,
+    /// The upstream's certificate was refused.
+    ServerCertificate,
     /// It took too long.
     Timeout,
     /// The client left.
@@ -34,11 +36,12 @@ pub(crate) enum Handshake {
 
 impl Handshake {
     /// Each at its own number, with its label.
-    pub(crate) const ALL: [(Self, &str); 7] = [
+    pub(crate) const ALL: [(Self, &str); 8] = [
         (Self::Full, "full"),
         (Self::Resumed, "resumed"),
         (Self::Plain, "plain"),
         (Self::ClientCertificate, "client_certificate"),
+        (Self::ServerCertificate, "server_certificate"),
         (Self::Timeout, "timeout"),
         (Self::ClientClosed, "client_closed"),
         (Self::Failed, "failed"),
@@ -70,7 +73,7 @@ pub(crate) async fn accept(
     let stream = shaken.ok()?.ok()?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let subject = shown.filter(|_| terminator.tells_subject()).and_then(|leaf| subject::of(leaf));
-    Some(Box::new(Session::new(stream, subject)))
+    Some(Box::new(Session::new(stream.into(), subject)))
 }
 
 fn why(error: &io::Error) -> Handshake {

@@ -52,6 +52,12 @@ pub enum TlsError {
         /// Why.
         error: VerifierBuilderError,
     },
+    /// What an upstream is to be called is no name.
+    #[error("{name:?} is no name that a certificate can be made out to: set serverName")]
+    Name {
+        /// It.
+        name: String,
+    },
     /// `rustls` refuses the whole: no random numbers, or the like.
     #[error("failed to set up TLS: {0}")]
     Setup(rustls::Error),
@@ -79,12 +85,22 @@ pub(crate) fn served(directory: &Path, provider: &CryptoProvider) -> Result<Serv
     Ok(Served { key: Arc::new(key), not_after })
 }
 
-/// Reads the authorities that sign clients' certificates.
+/// Reads the authorities that sign the certificates of others.
 pub(crate) fn authorities(directory: &Path) -> Result<RootCertStore, TlsError> {
     let path = directory.join(AUTHORITIES);
     let mut store = RootCertStore::empty();
     let (added, _) = store.add_parsable_certificates(certificates(&path)?);
     if added == 0 { Err(TlsError::NoPem { path, what: "authority's certificate" }) } else { Ok(store) }
+}
+
+/// Reads the authorities that sign an upstream's certificate, and when the first of them ends.
+pub(crate) fn trusted(directory: &Path) -> Result<(RootCertStore, i64), TlsError> {
+    let store = authorities(directory)?;
+    let ends = certificates(&directory.join(AUTHORITIES))?.into_iter().filter_map(|certificate| {
+        let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    });
+    Ok((store, ends.min().unwrap_or_default()))
 }
 
 /// A number that changes with the files of these directories.

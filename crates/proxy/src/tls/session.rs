@@ -1,14 +1,15 @@
 //! One connection by TLS.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use http::HeaderValue;
+use rustls::{ConnectionCommon, SideData};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 use crate::connect;
 
@@ -53,6 +54,14 @@ impl Session {
         self.with(|stream| stream.poll_write(context, bytes))
     }
 
+    /// Takes what there is room for; `WouldBlock` where there is none.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
     pub(crate) fn poll_write_vectored(
         &self,
         context: &mut Context<'_>,
@@ -82,13 +91,23 @@ impl Drop for Session {
         if self.cut.get() {
             return;
         }
-        let (socket, session) = self.stream.get_mut().get_mut();
-        session.send_close_notify();
-        // Where the socket takes no more, nobody reads it.
-        while session.wants_write() && session.write_tls(&mut Unwaiting(socket)).is_ok_and(|taken| taken > 0)
-        {
+        match self.stream.get_mut() {
+            TlsStream::Client(stream) => {
+                let (socket, session) = stream.get_mut();
+                part(socket, session);
+            }
+            TlsStream::Server(stream) => {
+                let (socket, session) = stream.get_mut();
+                part(socket, session);
+            }
         }
     }
+}
+
+fn part<Side: SideData>(socket: &TcpStream, session: &mut ConnectionCommon<Side>) {
+    session.send_close_notify();
+    // Where the socket takes no more, nobody reads it.
+    while session.wants_write() && session.write_tls(&mut Unwaiting(socket)).is_ok_and(|taken| taken > 0) {}
 }
 
 /// Writes what the socket takes at once.

@@ -35,6 +35,7 @@ pub(crate) struct Terminator {
 }
 
 impl Held for Terminator {
+    type Of = Inbound;
     type Error = TlsError;
 
     fn load(inbound: &Inbound, secrets: &Path) -> Option<Result<Self, TlsError>> {

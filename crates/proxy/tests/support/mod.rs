@@ -107,6 +107,11 @@ pub fn outbound(protocol: Protocol, host: &str, target: u16, limits: Limits) -> 
     })
 }
 
+/// A proxy that only calls others, by the config that is made for its port and these Secrets.
+pub fn outbound_by(secrets: &Path, config: impl FnOnce(u16) -> SidecarConfig) -> Outbound {
+    run(&[], Limits::default(), secrets, config)
+}
+
 /// A proxy by the config that is made for its port.
 fn run(app: &[IpAddr], limits: Limits, secrets: &Path, config: impl FnOnce(u16) -> SidecarConfig) -> Running {
     let loopback = || bind::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
