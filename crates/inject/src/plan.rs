@@ -331,7 +331,7 @@ fn sync(
     context: &Context,
     effective: &Effective,
     proxy: &Value,
-    secrets: &[String],
+    secrets: &[Mounted],
 ) -> Option<Value> {
     let specs = &effective.profile.sync;
     if specs.is_empty() {
@@ -339,7 +339,8 @@ fn sync(
     }
     let (user, _) = user::choose(context.namespace);
     let (user, group) = sync::user(pod, specs).unwrap_or((user, user));
-    let named: Vec<_> = specs.iter().filter_map(|spec| spec.git.secret_name.as_deref()).collect();
+    let named: Vec<_> =
+        specs.iter().filter_map(|spec| spec.git.secret_name.clone()).map(Mounted::Secret).collect();
     Some(sync_container::container(SyncContainer {
         settings: context.settings,
         resources: resources::of_sync(pod, &proxy["resources"]),
