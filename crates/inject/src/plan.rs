@@ -367,21 +367,7 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     let mut edit = Edit::new(pod);
     edit_containers(&mut edit, &mut report, pod, &plan);
     let Plan { effective, intercepted, config, .. } = &plan;
-    let config_volume = proxy_container::config_volume();
-    report.rendered.insert(CONFIG_VOLUME.to_owned(), rendered::fields(&config_volume));
-    edit.append("/spec/volumes", config_volume);
-    for volume in secrets::volumes(&plan.secrets) {
-        let name = volume["name"].as_str().unwrap_or_default().to_owned();
-        report.rendered.insert(name.clone(), rendered::fields(&volume));
-        edit.append("/spec/volumes", volume);
-        report.volumes.push(name);
-    }
-    if !report.mounts.is_empty() {
-        let volume = shared_volume::volume(effective.profile.shared_volume.as_ref());
-        report.rendered.insert(SHARED_VOLUME.to_owned(), rendered::fields(&volume));
-        edit.append("/spec/volumes", volume);
-        report.volumes.push(SHARED_VOLUME.to_owned());
-    }
+    add_volumes(&mut edit, &mut report, &plan);
     add_containers(&mut edit, &mut report, pod, &plan);
     let default_container = pod.annotations().find(|(key, _)| *key == DEFAULT_CONTAINER_ANNOTATION);
     if let (None, Some(app)) = (default_container, pod.containers().next()) {
@@ -417,6 +403,24 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     report.nulls.clone_from(&edit.nulls);
     edit.insert("/metadata/annotations", STATUS_ANNOTATION, json_text(&report).into());
     (edit.finish(), report)
+}
+
+fn add_volumes(edit: &mut Edit, report: &mut Report, plan: &Plan) {
+    let config_volume = proxy_container::config_volume();
+    report.rendered.insert(CONFIG_VOLUME.to_owned(), rendered::fields(&config_volume));
+    edit.append("/spec/volumes", config_volume);
+    for volume in secrets::volumes(&plan.secrets) {
+        let name = volume["name"].as_str().unwrap_or_default().to_owned();
+        report.rendered.insert(name.clone(), rendered::fields(&volume));
+        edit.append("/spec/volumes", volume);
+        report.volumes.push(name);
+    }
+    if !report.mounts.is_empty() {
+        let volume = shared_volume::volume(plan.effective.profile.shared_volume.as_ref());
+        report.rendered.insert(SHARED_VOLUME.to_owned(), rendered::fields(&volume));
+        edit.append("/spec/volumes", volume);
+        report.volumes.push(SHARED_VOLUME.to_owned());
+    }
 }
 
 fn add_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {

@@ -13,7 +13,6 @@ use std::thread;
 
 use outrigger_api::config::{Protocol, SidecarConfig, Upstream};
 use outrigger_api::origination::{AuthoritySpec, ClientCertificate, UpstreamTlsSpec};
-use outrigger_proxy::limits::Limits;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
