@@ -1,4 +1,5 @@
-//! Sidecars that are none, for `make bench-collector`: so many HTTP servers, each with a `/stats` that goes on as a proxy's does.
+//! Sidecars that are none, for `make bench-collector`: so many HTTP servers, each with a `/stats` that goes on as a proxy's does. What else
+//! they are asked, they answer with 200: one of them is the app behind a real proxy.
 //!
 //! `sidecars FILE COUNT` serves them, and writes the List of their pods to FILE.
 
@@ -33,7 +34,8 @@ async fn main() {
     for number in 0..count {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         pods.push(pod(number, listener.local_addr().unwrap().port()));
-        let router = Router::new().route("/stats", get(stats)).with_state(shared.clone());
+        let router =
+            Router::new().route("/stats", get(stats)).fallback(async || "ok\n").with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
     }
     std::fs::write(file, json!({"kind": "List", "items": pods}).to_string()).unwrap();

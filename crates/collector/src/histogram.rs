@@ -9,8 +9,11 @@ const FIRST: u32 = 14;
 const LEN: u64 = 178;
 
 /// How many lasted how long, by bucket. Only those that are not empty, in order: most endpoints fill a dozen of 178.
+///
+/// Written as bytes, a bucket's number and then its count in groups of seven bits, the lowest first, of which all but the last have
+/// the highest bit: three bytes a bucket in the place of eight, and this is most of what is kept of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Histogram(Box<[(u8, u32)]>);
+pub(crate) struct Histogram(Box<[u8]>);
 
 impl Histogram {
     /// From `/stats`: upper bounds in microseconds with their counts. No document, however wrong, makes it larger than the
@@ -21,37 +24,55 @@ impl Histogram {
             let counted = counts.entry(bucket(*upper_microseconds)).or_default();
             *counted = counted.saturating_add(u32::try_from(*count).unwrap_or(u32::MAX));
         }
-        Self(counts.into_iter().collect())
+        counts.into_iter().collect()
+    }
+
+    /// Each bucket that is not empty, in order, with how many are in it.
+    fn counts(&self) -> impl Iterator<Item = (u8, u32)> {
+        let mut bytes = self.0.iter();
+        std::iter::from_fn(move || {
+            let bucket = *bytes.next()?;
+            let (mut count, mut shift) = (0, 0);
+            for byte in bytes.by_ref() {
+                count |= u32::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            Some((bucket, count))
+        })
     }
 
     /// How many buckets are not empty.
     pub(crate) fn buckets(&self) -> usize {
-        self.0.len()
+        self.counts().count()
     }
 
     /// How many are in it.
     pub(crate) fn count(&self) -> u64 {
-        self.0.iter().map(|(_, count)| u64::from(*count)).sum()
+        self.counts().map(|(_, count)| u64::from(count)).sum()
     }
 
     /// What came since `before`. Empty in each bucket that has fewer now, as after a restart.
     pub(crate) fn since(&self, before: &Self) -> Self {
-        let before: BTreeMap<_, _> = before.0.iter().copied().collect();
-        let more = self.0.iter().filter_map(|(bucket, count)| {
-            let more = count.saturating_sub(before.get(bucket).copied().unwrap_or(0));
-            (more > 0).then_some((*bucket, more))
+        let mut before = before.counts().peekable();
+        let more = self.counts().filter_map(|(bucket, count)| {
+            while before.next_if(|(earlier, _)| *earlier < bucket).is_some() {}
+            let known = before.next_if(|(same, _)| *same == bucket).map_or(0, |(_, count)| count);
+            Some((bucket, count.saturating_sub(known))).filter(|(_, more)| *more > 0)
         });
-        Self(more.collect())
+        more.collect()
     }
 
     /// Both together.
     pub(crate) fn and(&self, other: &Self) -> Self {
-        let mut counts: BTreeMap<u8, u32> = self.0.iter().copied().collect();
-        for (bucket, more) in &other.0 {
-            let count = counts.entry(*bucket).or_default();
-            *count = count.saturating_add(*more);
+        let mut counts: BTreeMap<u8, u32> = self.counts().collect();
+        for (bucket, more) in other.counts() {
+            let count = counts.entry(bucket).or_default();
+            *count = count.saturating_add(more);
         }
-        Self(counts.into_iter().collect())
+        counts.into_iter().collect()
     }
 
     /// The milliseconds below which the share `quantile` (0 to 1) lies, if they are evenly spread in their bucket; right to
@@ -60,15 +81,31 @@ impl Histogram {
     pub(crate) fn quantile(&self, quantile: f64) -> Option<f64> {
         let rank = quantile * self.count() as f64;
         let mut below = 0.0;
-        for (bucket, count) in &self.0 {
-            let count = f64::from(*count);
+        for (bucket, count) in self.counts() {
+            let count = f64::from(count);
             if below + count >= rank {
-                let (lower, upper) = (lower_bound(*bucket) as f64, upper_bound(*bucket) as f64);
+                let (lower, upper) = (lower_bound(bucket) as f64, upper_bound(bucket) as f64);
                 return Some((lower + (upper - lower) * ((rank - below) / count)) / 1e6);
             }
             below += count;
         }
         None
+    }
+}
+
+impl FromIterator<(u8, u32)> for Histogram {
+    /// In the order of the buckets.
+    fn from_iter<T: IntoIterator<Item = (u8, u32)>>(counts: T) -> Self {
+        let mut bytes = Vec::new();
+        for (bucket, mut count) in counts {
+            bytes.push(bucket);
+            while count >= 0x80 {
+                bytes.push(count.to_le_bytes()[0] | 0x80);
+                count >>= 7;
+            }
+            bytes.push(count.to_le_bytes()[0]);
+        }
+        Self(bytes.into())
     }
 }
 
@@ -116,6 +153,15 @@ mod tests {
         assert_eq!(since, Histogram::of(&[(told(3), 4), (told(91), 2)]));
         assert_eq!(since.and(&before), now);
         assert_eq!(before.since(&now).count(), 0, "a restart has no negative counts");
+    }
+
+    #[test]
+    fn counts_of_any_size_are_kept() {
+        let counts = [0, 1, 127, 128, 16_383, 16_384, u32::MAX];
+        let counts: Vec<_> = (0_u8..).zip(counts).collect();
+        let histogram: Histogram = counts.iter().copied().collect();
+        assert_eq!(histogram.counts().collect::<Vec<_>>(), counts);
+        assert_eq!(histogram.buckets(), counts.len());
     }
 
     #[test]

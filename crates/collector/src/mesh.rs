@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::figures::{Figures, History};
-use crate::pod::{Key, Pod};
+use crate::pod::{Key, Pods};
 use crate::stats::Stats;
 use crate::watched::Watched;
 
-/// Pods watched at most: some 50 kB each.
+/// Pods watched at most: some 40 kB each.
 pub(crate) const MOST_PODS: usize = 5000;
 
 /// Everything that is known.
@@ -22,7 +22,7 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     /// These are the pods now, all of them. Those that are no more are shown for a while.
-    pub(crate) fn replace(&mut self, pods: Vec<Pod>, now: Instant) {
+    pub(crate) fn replace(&mut self, pods: Pods, now: Instant) {
         self.left_out = pods.len().saturating_sub(MOST_PODS);
         let pods: BTreeMap<_, _> =
             pods.into_iter().take(MOST_PODS).map(|pod| (pod.key.clone(), pod)).collect();

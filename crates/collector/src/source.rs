@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,13 +17,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch::Sender;
 
-use crate::pod::{Key, Pod};
+use crate::pod::{Key, Pod, Pods};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Tells the pods of the cluster, all of them each time, for ever. A watch that fails starts again, and what is known stays.
-pub(crate) async fn cluster(client: Client, pods: Sender<Vec<Pod>>, synced: Condition) {
+pub(crate) async fn cluster(client: Client, pods: Sender<Pods>, synced: Condition) {
     let resource = ApiResource {
         group: String::new(),
         version: "v1".into(),
@@ -70,12 +71,12 @@ fn key(object: &DynamicObject) -> Key {
     Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
-fn pod(object: &DynamicObject) -> Option<Pod> {
-    Pod::of(&serde_json::to_value(object).ok()?)
+fn pod(object: &DynamicObject) -> Option<Arc<Pod>> {
+    Pod::of(&serde_json::to_value(object).ok()?).map(Arc::new)
 }
 
 /// Tells the pods of a file, for ever. A file that can't be used changes nothing.
-pub(crate) async fn file(path: PathBuf, pods: Sender<Vec<Pod>>, synced: Condition) {
+pub(crate) async fn file(path: PathBuf, pods: Sender<Pods>, synced: Condition) {
     let (mut last, mut complained) = (None, None);
     loop {
         match read(&path, last.as_deref()) {
@@ -102,12 +103,12 @@ struct List {
 }
 
 /// The pods, where the file says something new.
-fn read(path: &Path, last: Option<&str>) -> Result<Option<(String, Vec<Pod>)>, String> {
+fn read(path: &Path, last: Option<&str>) -> Result<Option<(String, Pods)>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     if last == Some(&text) {
         return Ok(None);
     }
     let read: List = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let pods = read.items.iter().filter_map(Pod::of).collect();
+    let pods = read.items.iter().filter_map(Pod::of).map(Arc::new).collect();
     Ok(Some((text, pods)))
 }

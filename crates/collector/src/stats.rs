@@ -4,6 +4,7 @@
 //! and no more is kept of it than a proxy of ours would tell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -171,14 +172,21 @@ pub(crate) struct Totals {
 /// What is counted of a method and path.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// The port it came to.
-    pub(crate) port: Box<str>,
-    /// Its method.
-    pub(crate) method: Box<str>,
-    /// `{id}` for what differs.
-    pub(crate) path: Box<str>,
+    /// Which.
+    pub(crate) name: Arc<RouteName>,
     /// Its counts.
     pub(crate) totals: Totals,
+}
+
+/// A method and path of a port.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RouteName {
+    /// The port it came to.
+    pub(crate) port: Box<str>,
+    /// `{id}` for what differs.
+    pub(crate) path: Box<str>,
+    /// Its method.
+    pub(crate) method: Box<str>,
 }
 
 /// An upstream that the app calls through the proxy.
@@ -224,6 +232,17 @@ impl Stats {
         Ok(stats)
     }
 
+    /// Takes the names of an earlier answer of the same pod, so that they stand in memory once.
+    pub(crate) fn share_names(&mut self, earlier: &Self) {
+        for (place, route) in self.routes.iter_mut().enumerate() {
+            // They mostly stand where they stood.
+            let mut likely = earlier.routes.get(place).into_iter().chain(&earlier.routes);
+            if let Some(known) = likely.find(|known| known.name == route.name) {
+                route.name = Arc::clone(&known.name);
+            }
+        }
+    }
+
     /// What figures of the whole pod are made of: a tenth of the memory, where several are kept of each pod.
     pub(crate) fn without_routes(&self) -> Self {
         Self {
@@ -259,9 +278,11 @@ impl Stats {
         self.open = self.open.saturating_add(port.tcp.connections_open);
         let name = short(&port.port);
         self.routes.extend(http.routes.iter().map(|route| Route {
-            port: name.clone(),
-            method: short(&route.method),
-            path: short(&route.path),
+            name: Arc::new(RouteName {
+                port: name.clone(),
+                path: short(&route.path),
+                method: short(&route.method),
+            }),
             totals: route.totals(),
         }));
     }
@@ -389,6 +410,8 @@ mod tests {
         assert!(
             stats.routes.iter().map(|route| route.totals.durations.buckets()).sum::<usize>() <= MOST_BUCKETS
         );
-        assert!(stats.routes.iter().all(|route| route.path.len() <= LONGEST && route.totals.seconds >= 0.0));
+        assert!(
+            stats.routes.iter().all(|route| route.name.path.len() <= LONGEST && route.totals.seconds >= 0.0)
+        );
     }
 }

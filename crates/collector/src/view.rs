@@ -12,7 +12,7 @@ use crate::figures::{Figures, History, POINTS};
 use crate::judge::{self, Finding, State, Usual, worst};
 use crate::mesh::Mesh;
 use crate::pod::Key;
-use crate::stats::{Failure, Scope};
+use crate::stats::{Failure, RouteName, Scope};
 use crate::watched::{Usage, Watched};
 
 /// Points of a small curve: five minutes.
@@ -311,20 +311,20 @@ fn endpoints<'a>(pods: impl Iterator<Item = &'a Watched>) -> Vec<Endpoint> {
     let mut all = BTreeMap::<_, (u64, u64, Figures)>::new();
     for pod in pods {
         for (route, figures) in pod.routes() {
-            let known = all.entry((&*route.port, &*route.path, &*route.method)).or_default();
+            let known = all.entry(&*route.name).or_default();
             known.0 = known.0.saturating_add(route.totals.requests);
             known.1 = known.1.saturating_add(route.totals.errors);
             known.2 = known.2.and(&figures);
         }
     }
-    let endpoint = |((port, path, method), (hits, errors, figures)): (_, (_, _, Figures))| {
+    let endpoint = |(name, (hits, errors, figures)): (&RouteName, (_, _, Figures))| {
         let FiguresView { rate, error_share, average, p50, p95, p99, bytes_in, bytes_out, .. } =
             figures_view(&figures, 0, 0);
         let state = worst(&judge::traffic(&figures, None));
         Endpoint {
-            port: str::to_owned(port),
-            method: str::to_owned(method),
-            path: str::to_owned(path),
+            port: name.port.to_string(),
+            method: name.method.to_string(),
+            path: name.path.to_string(),
             state,
             hits,
             errors,
@@ -392,7 +392,7 @@ fn figures_view(figures: &Figures, in_flight: u64, open_connections: u64) -> Fig
     FiguresView {
         rate: rounded(figures.rate),
         error_rate: rounded(figures.error_rate),
-        error_share: rounded(figures.error_share() * 100.0) / 100.0,
+        error_share: (figures.error_share() * 1e4).round() / 1e4,
         average: figures.average().map(rounded),
         p50: quantile(0.5),
         p95: quantile(0.95),

@@ -1,6 +1,7 @@
 //! One pod as it is watched: its last answers, and what they say about a time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::figures::{Figures, History};
@@ -17,13 +18,14 @@ const SILENT: Duration = Duration::from_millis(3500);
 /// How long a deleted pod is still shown.
 const SHOWN_AFTER: Duration = Duration::from_mins(1);
 
-type Answer = (Instant, Stats);
+/// Shared, because most of it is the same in more than one place.
+type Answer = (Instant, Arc<Stats>);
 
 /// A pod, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Watched {
     /// What its object says.
-    pub(crate) pod: Pod,
+    pub(crate) pod: Arc<Pod>,
     /// Since when it is watched.
     since: Instant,
     latest: Option<Answer>,
@@ -51,7 +53,7 @@ pub(crate) struct Usage {
 
 impl Watched {
     /// From now on.
-    pub(crate) fn new(pod: Pod, now: Instant) -> Self {
+    pub(crate) fn new(pod: Arc<Pod>, now: Instant) -> Self {
         Self {
             pod,
             since: now,
@@ -66,7 +68,7 @@ impl Watched {
     }
 
     /// Its object has changed, or is there again.
-    pub(crate) fn replace(&mut self, pod: Pod) {
+    pub(crate) fn replace(&mut self, pod: Arc<Pod>) {
         self.pod = pod;
         self.deleted = None;
     }
@@ -87,16 +89,20 @@ impl Watched {
     }
 
     /// It answered.
-    pub(crate) fn answered(&mut self, stats: Stats, now: Instant) {
+    pub(crate) fn answered(&mut self, mut stats: Stats, now: Instant) {
         let counts = |stats: &Stats| stats.inbound.requests.saturating_add(stats.inbound.connections);
         if self.latest.as_ref().is_some_and(|(_, known)| counts(&stats) < counts(known)) {
             // Another process, which counts from nothing: what was before can't be compared with it.
             self.bases.clear();
             self.minutes.clear();
         }
+        if let Some((_, known)) = &self.latest {
+            stats.share_names(known);
+        }
+        let stats = Arc::new(stats);
         if self.bases.is_empty() {
-            self.bases.push_back((now, stats.without_routes()));
-            self.minutes.push_back((now, stats.clone()));
+            self.bases.push_back((now, Arc::new(stats.without_routes())));
+            self.minutes.push_back((now, Arc::clone(&stats)));
         }
         self.trouble = None;
         self.latest = Some((now, stats));
@@ -115,7 +121,7 @@ impl Watched {
         if self.minutes.back().is_none_or(|(at, _)| latest.0.duration_since(*at) >= MINUTE) {
             self.minutes.push_back(latest.clone());
         }
-        self.bases.push_back((latest.0, latest.1.without_routes()));
+        self.bases.push_back((latest.0, Arc::new(latest.1.without_routes())));
         keep(&mut self.bases, BASES);
         keep(&mut self.minutes, 2);
         figures
@@ -143,11 +149,7 @@ impl Watched {
             .map_or((None, [].as_slice()), |(at, stats)| (Some(*at), stats.routes.as_slice()));
         let base = self.minutes.front();
         stats.iter().map(move |route| {
-            let known = base.and_then(|(_, base)| {
-                base.routes.iter().find(|known| {
-                    known.port == route.port && known.method == route.method && known.path == route.path
-                })
-            });
+            let known = base.and_then(|(_, base)| base.routes.iter().find(|known| known.name == route.name));
             let since = known.map_or_else(|| route.totals.clone(), |known| route.totals.since(&known.totals));
             let time = base.zip(last).map_or(MINUTE, |((at, _), last)| last.duration_since(*at));
             (route, Figures::of(since, time.max(Duration::from_secs(1))))
@@ -174,7 +176,7 @@ impl Watched {
 
     /// The last answer.
     pub(crate) fn stats(&self) -> Option<&Stats> {
-        self.latest.as_ref().map(|(_, stats)| stats)
+        self.latest.as_ref().map(|(_, stats)| &**stats)
     }
 
     /// Requests that it had in flight when it last answered.

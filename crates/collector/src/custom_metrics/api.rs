@@ -141,6 +141,8 @@ pub(crate) fn failure(status: StatusCode, message: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crate::pod::Pod;
     use crate::pod::tests::object;
     use crate::stats::Stats;
@@ -159,8 +161,8 @@ mod tests {
     /// Two pods of `web`: of the first 100 requests in 10 s were counted until now, the second has never answered.
     fn mesh(now: Instant) -> Mesh {
         let mut mesh = Mesh::default();
-        let pods: Vec<_> =
-            (1..=2).map(|number| Pod::of(&object("shop", "web", number, "10.0.0.7")).unwrap()).collect();
+        let pod = |number| Arc::new(Pod::of(&object("shop", "web", number, "10.0.0.7")).unwrap());
+        let pods: Vec<_> = (1..=2).map(pod).collect();
         let key = pods[0].key.clone();
         mesh.replace(pods, now);
         mesh.answered(&key, stats(0), now);
@@ -222,7 +224,7 @@ mod tests {
         let pods = (0..2000).map(|number| {
             let mut pod = object("shop", &format!("web{}", number % 100), number, "10.0.0.7");
             pod["metadata"]["labels"]["app"] = format!("web{}", number % 100).into();
-            Pod::of(&pod).unwrap()
+            Arc::new(Pod::of(&pod).unwrap())
         });
         let (mut mesh, pods) = (Mesh::default(), pods.collect::<Vec<_>>());
         let keys: Vec<_> = pods.iter().map(|pod| pod.key.clone()).collect();
