@@ -14,6 +14,28 @@ export function h(tag, attributes, ...children) {
   return node;
 }
 
+// What is kept up to date while it is in sight, and when its state changes: of hundreds of rows a reader sees a few.
+// later("tr", "GET /carts", "good", () => h("tr", ...)): its place, until morph() builds it.
+export function later(tag, key, state, build) {
+  return Object.assign(h(tag, { "data-key": key, "data-later": true }), { state, build });
+}
+
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    target.away = !isIntersecting;
+    if (isIntersecting && target.late) update(target, target.late);
+  }
+}, { rootMargin: "50%" });
+
+// A new node, with all that is to be built in it.
+function built(node) {
+  for (const place of node.querySelectorAll?.("[data-later]") ?? []) place.replaceWith(built(place));
+  if (!node.build) return node;
+  const whole = Object.assign(node.build(), { state: node.state });
+  sight.observe(whole);
+  return whole;
+}
+
 const key = (node) => node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("data-key") : null;
 
 // Makes the children of `old` what those of `wanted` are. Rows that moved are moved, by their data-key.
@@ -27,7 +49,7 @@ export function morph(old, wanted) {
       else old.insertBefore(mine, at);
       update(mine, child);
     } else {
-      old.insertBefore(child, at);
+      old.insertBefore(built(child), at);
     }
     if (key(child)) known.delete(key(child));
   }
@@ -42,6 +64,13 @@ function update(old, wanted) {
   if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.nodeValue !== wanted.nodeValue) old.nodeValue = wanted.nodeValue;
     return;
+  }
+  if (wanted.build) {
+    const { state, build } = wanted;
+    old.late = old.away && old.state === state ? wanted : null;
+    if (old.late) return;
+    old.state = state;
+    wanted = build();
   }
   // What the reader opened stays open.
   const own = old.nodeName === "DETAILS" ? ["open"] : [];

@@ -1,5 +1,5 @@
 // One service: its pods side by side, and its endpoints.
-import { h } from "./dom.js";
+import { h, later } from "./dom.js";
 import { durations, meter, rates, spark, strip } from "./curve.js";
 import { badge, bytes, cores, duration, durationState, errorState, figure, findings, memory, number, percent, podPath, rate, word } from "./words.js";
 
@@ -12,7 +12,7 @@ export function service(view, sort) {
     h("div", { class: "charts" }, rates(view.history), durations(view.history)),
     h("h2", {}, "Pods"),
     h("p", { class: "quiet" }, "The bar shows p50 (dot), p95 (stroke) and p99 between 1 ms and 10 s: one that lies further right is slower than its peers."),
-    h("ul", { class: "pods" }, view.podCards.map(card)),
+    h("ul", { class: "pods" }, view.podCards.map((pod) => later("li", pod.name, pod.state, () => card(pod)))),
     h("h2", {}, "Endpoints"),
     endpoints(view.endpoints, sort));
 }
@@ -90,9 +90,14 @@ export function endpoints(list, sort) {
     h("table", {},
       h("caption", {}, "Hits are all since the proxies started, the rest is of the last one to two minutes. Numbers and ids in paths are taken for one."),
       h("thead", {}, h("tr", {}, head)),
-      h("tbody", {}, sorted.map((endpoint) =>
-        h("tr", { "data-key": `${endpoint.port} ${endpoint.method} ${endpoint.path}` },
-          COLUMNS.map(([column, label, cell, state]) => h(column === "path" ? "th" : "td", { scope: column === "path" ? "row" : null, "data-label": label, class: state ? state(endpoint) : null }, cell(endpoint))))))));
+      h("tbody", {}, sorted.map((endpoint) => later("tr", name(endpoint), endpoint.state, () => row(endpoint))))));
+}
+
+const name = ({ port, method, path }) => `${port} ${method} ${path}`;
+
+function row(endpoint) {
+  return h("tr", { "data-key": name(endpoint) },
+    COLUMNS.map(([column, label, cell, state]) => h(column === "path" ? "th" : "td", { scope: column === "path" ? "row" : null, "data-label": label, class: state ? state(endpoint) : null }, cell(endpoint))));
 }
 
 export const say = (view) => `${view.name} is ${word(view.state)}`;

@@ -103,3 +103,63 @@ fn the_mesh_leads_to_the_pod_by_the_keyboard_in_both_themes_and_on_a_phone() {
     browser.picture("pod-phone");
     assert_eq!(browser.complaints(), [""; 0], "the console");
 }
+
+/// What the page may cost. Work is told by the CPU time of the page's main thread, paint by the fastest of several, since other programs of
+/// the machine can only add to it.
+#[test]
+fn sixty_pods_and_two_hundred_endpoints_scroll_smoothly_and_the_page_is_small_and_soon_there() {
+    const UPDATES: f64 = 5.0;
+    let Some(browser) = browser() else { return };
+    let sidecars: Vec<_> = (0..60)
+        .map(|number| Sidecar::start(Load { routes: if number == 0 { 200 } else { 3 }, ..FAST }))
+        .collect();
+    let pods: Vec<_> =
+        sidecars.iter().enumerate().map(|(number, sidecar)| pod("api", number, sidecar.address)).collect();
+    let collector = Collector::start(&pods);
+    let number = |expression: &str| browser.value(expression).as_f64().unwrap();
+    let paint = (0..5).map(|_| {
+        browser.open(&collector.url);
+        eventually("it is painted", || number("performance.getEntriesByType('paint').length") > 0.0);
+        number("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    });
+    let paint = paint.fold(f64::INFINITY, f64::min);
+    assert!(paint < 300.0, "first paint after {paint} ms");
+
+    browser.open(&format!("{}/#/services/shop/api", collector.url));
+    eventually("all pods and endpoints are shown", || {
+        browser.texts(".pod").len() == 60 && browser.texts("tbody tr").len() >= 200
+    });
+    let sizes = "performance.getEntries().reduce((sum, entry) => sum + (entry.encodedBodySize || 0), 0)";
+    assert!((20e3..150e3).contains(&number(sizes)), "{} bytes", number(sizes));
+    let foreign = "performance.getEntriesByType('resource').filter((entry) => !entry.name.startsWith(location.origin)).length";
+    assert_eq!(browser.value(foreign), 0, "nothing from elsewhere");
+
+    browser.watch_work();
+    let script = "(() => { window.shown = 0; const count = () => { window.shown += 1; requestAnimationFrame(count); }; count(); })()";
+    browser.value(script);
+    let (work, frames) = (browser.worked(), number("window.shown"));
+    browser.scroll(6000);
+    assert!(number("window.scrollY") > 3000.0, "it has scrolled");
+    let each = (browser.worked() - work) / (number("window.shown") - frames);
+    assert!(each < 8.0, "{each} ms of work a frame, of the 16 that there are");
+
+    browser.value("new EventSource(`api/v1/events/services/shop/api`).onmessage = () => { window.updates = (window.updates ?? 0) + 1; }");
+    eventually("updates come", || number("window.updates ?? 0") >= 1.0);
+    let (work, before) = (browser.worked(), number("window.updates"));
+    eventually("and more", || number("window.updates") >= before + UPDATES);
+    let each = (browser.worked() - work) / UPDATES;
+    assert!(each < 50.0, "{each} ms of work an update");
+    eprintln!("first paint {paint:.0} ms, {each:.0} ms of work an update");
+
+    // What is out of sight is left as it is, but for its state, until it is in sight.
+    let stale = "!!document.querySelector('tbody tr:last-child').late";
+    browser.value("window.scrollTo(0, 0)");
+    eventually("a row out of sight waits", || browser.value(stale) == true);
+    browser.value("document.querySelector('tbody tr:last-child').scrollIntoView()");
+    eventually("a row in sight is up to date", || browser.value(stale) == false);
+    sidecars[59].set(Load { errors_of_100: 60, ..FAST });
+    within(Duration::from_secs(5), "a pod out of sight fails", || {
+        browser.texts(".pod.failing .who a") == ["api-5d9f-59"]
+    });
+    assert_eq!(browser.complaints(), [""; 0], "the console");
+}

@@ -108,6 +108,26 @@ impl Browser {
         entries.filter(|entry| entry["level"] == "SEVERE").map(|entry| entry["message"].to_string()).collect()
     }
 
+    /// From now on [`Self::worked`] tells.
+    pub(crate) fn watch_work(&self) {
+        self.devtools("Performance.enable", &json!({"timeDomain": "threadTicks"}));
+    }
+
+    /// Milliseconds of CPU that the page's main thread has worked. Not of the clock, by which a busy machine makes it slow.
+    pub(crate) fn worked(&self) -> f64 {
+        let told = self.devtools("Performance.getMetrics", &json!({}));
+        let mut metrics = told["metrics"].as_array().unwrap().iter();
+        let work = metrics.find(|metric| metric["name"] == "TaskDuration").unwrap();
+        work["value"].as_f64().unwrap() * 1000.0
+    }
+
+    /// Scrolls the page down by so many pixels, as a finger would. Returns when it has.
+    pub(crate) fn scroll(&self, pixels: i32) {
+        let gesture =
+            json!({"x": 600, "y": 500, "yDistance": -pixels, "speed": 3000, "gestureSourceType": "mouse"});
+        self.devtools("Input.synthesizeScrollGesture", &gesture);
+    }
+
     fn devtools(&self, command: &str, params: &Value) -> Value {
         self.of_session("POST", "/goog/cdp/execute", &json!({"cmd": command, "params": params}))
     }
