@@ -1,7 +1,7 @@
 //! The command, as a user runs it.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use outrigger_e2e::Namespace;
 use serde_json::Value;
@@ -16,6 +16,11 @@ fn program() -> PathBuf {
 
 pub(crate) fn outrigger(args: &[&str]) -> Output {
     Command::new(program()).args(args).output().unwrap()
+}
+
+/// Starts it, for what goes on until it is ended.
+pub(crate) fn start(args: &[&str]) -> Child {
+    Command::new(program()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// A command as a finding names it, for the shell of a user who has `outrigger` in the path.
