@@ -259,8 +259,16 @@ impl Redirected {
 }
 
 /// Whether the pod has this address, and others can call it there. Asked of the kernel: `POD_IPS` lacks those of further networks.
+///
+/// Of the addresses that a socket may have, those that mean no one host are left out. A call to `0.0.0.0` or `::` would even come
+/// to the pod's loopback, and neighbours can send packets for these. The kernel knows which are for broadcasts: it connects no
+/// socket to them that has not asked for that.
 fn is_own(address: IpAddr) -> bool {
-    !address.is_loopback() && UdpSocket::bind((address, 0)).is_ok()
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        return false;
+    }
+    // Any port does: nothing is sent.
+    UdpSocket::bind((address, 0)).and_then(|socket| socket.connect((address, 9))).is_ok()
 }
 
 impl Destination {
@@ -281,4 +289,20 @@ fn original_destination(stream: &TcpStream, local: SocketAddr) -> io::Result<Soc
 /// As IPv4 where it is that, and without what only tells interfaces apart.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All but loopback's passed: sockets may be bound to them. What an app opens on loopback only was open to neighbours by `0.0.0.0`.
+    #[test]
+    fn an_address_that_is_no_hosts_is_not_the_pods() {
+        let loopback = ["127.0.0.1", "127.255.255.255", "::1"];
+        let nobodys = ["0.0.0.0", "::", "::ffff:0.0.0.0", "255.255.255.255", "224.0.0.1", "ff02::1"];
+        for address in loopback.into_iter().chain(nobodys) {
+            let address = SocketAddr::new(address.parse().unwrap(), 8080);
+            assert!(!is_own(canonical(address).ip()), "{address}");
+        }
+    }
 }

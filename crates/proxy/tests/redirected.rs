@@ -201,6 +201,16 @@ fn what_is_for_an_address_that_the_pod_does_not_have_is_refused() {
     };
     wait_until("it is counted", || reasons("foreign_address") == 1);
     assert_eq!(reasons("loop"), 0, "it once counted as a call of the proxy to itself");
+    // A broadcast address of the pod's, which to the world is one host's. It was tried, and the app blamed.
+    let broadcast = "10.123.0.255";
+    for route in [
+        ["route", "del", "table", "local", "broadcast", broadcast].as_slice(),
+        &["route", "add", broadcast, "via", POD[0]],
+    ] {
+        pod.link.world.ip(route);
+    }
+    assert_eq!(get(&pod.link.world, broadcast, 8080, "shop"), None);
+    wait_until("it is counted", || reasons("foreign_address") == 2);
 }
 
 /// As without a proxy: what listens on loopback alone is not for others, and here they are told so.
