@@ -47,7 +47,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective, context: &Context) -> Result
     let chosen = choose(effective.profile.interception, pod, namespace, settings.cluster);
     ports::refuse_ours(pod, effective, chosen.mode)?;
     let mut free = ports::free(pod);
-    let (takeover, redirected) = match chosen.mode {
+    let (mut takeover, redirected) = match chosen.mode {
         config::Interception::Ports => (ports::plan(pod, effective, &mut free)?, None),
         config::Interception::Redirect => {
             refuse_same_user(pod, user::choose(namespace).0)?;
@@ -55,6 +55,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective, context: &Context) -> Result
             (takeover, Some(redirected))
         }
     };
+    takeover.warnings.extend(ports::without_effect(pod, effective, chosen.mode));
     let upstreams = upstreams::plan(&effective.profile.upstreams, chosen.mode, &mut free);
     Ok(Intercepted { chosen, takeover, redirected, upstreams })
 }

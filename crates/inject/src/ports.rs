@@ -10,7 +10,7 @@ use outrigger_api::Reason;
 use outrigger_api::config::{Interception, Protocol};
 use outrigger_api::names::{
     ADMIN_PORT, ADMIN_PORT_NAME, FIRST_LISTEN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, LOGS_ADMIN_PORT_NAME,
-    OUTBOUND_PORT, SYNC_ADMIN_PORT, SYNC_ADMIN_PORT_NAME,
+    OUTBOUND_PORT, PREFIX, SYNC_ADMIN_PORT, SYNC_ADMIN_PORT_NAME,
 };
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, ProtocolSpec};
@@ -63,22 +63,89 @@ impl Takeover {
 /// Refuses a pod that declares a port of ours.
 pub(crate) fn refuse_ours(pod: Pod, effective: &Effective, mode: Interception) -> Result<(), Refusal> {
     let declared = declared(pod);
-    let has_logs = !effective.profile.logs.is_empty();
-    let has_sync = !effective.profile.sync.is_empty();
-    let redirect = mode == Interception::Redirect;
-    let reserved = [
-        (ADMIN_PORT, "the sidecar's admin port", true),
-        (LOGS_ADMIN_PORT, "the sidecar's admin port", has_logs),
-        (SYNC_ADMIN_PORT, "the sidecar's admin port", has_sync),
-        (INBOUND_PORT, "where the proxy takes what comes in", redirect),
-        (OUTBOUND_PORT, "where the proxy takes what goes out", redirect),
-    ];
-    match reserved.into_iter().find(|(port, _, needed)| *needed && declared.contains(port)) {
+    match ours(effective, mode).into_iter().find(|(port, _)| declared.contains(port)) {
         None => Ok(()),
-        Some((port, what, _)) => Err(collision(format!(
+        Some((port, what)) => Err(collision(format!(
             "port {port} is {what} and a container of the pod declares it; use another"
         ))),
     }
+}
+
+/// The ports of ours, and what they are.
+fn ours(effective: &Effective, mode: Interception) -> Vec<(u16, &'static str)> {
+    let admin = [ADMIN_PORT].into_iter().chain(of_other_sidecars(effective));
+    let mut ours: Vec<_> = admin.map(|port| (port, "the sidecar's admin port")).collect();
+    if mode == Interception::Redirect {
+        ours.push((INBOUND_PORT, "where the proxy takes what comes in"));
+        ours.push((OUTBOUND_PORT, "where the proxy takes what goes out"));
+    }
+    ours
+}
+
+/// The admin ports of the sidecars beside the proxy.
+pub(crate) fn of_other_sidecars(effective: &Effective) -> impl Iterator<Item = u16> {
+    let has_logs = !effective.profile.logs.is_empty();
+    let has_sync = !effective.profile.sync.is_empty();
+    [(LOGS_ADMIN_PORT, has_logs), (SYNC_ADMIN_PORT, has_sync)]
+        .into_iter()
+        .filter_map(|(port, is_there)| is_there.then_some(port))
+}
+
+/// What the profile says of ports and holds for none, where that is no matter of taste: guards and limits that somebody relies
+/// on, and ports that were to go past the proxy. An entry without rules only chooses, and profiles are for many pods.
+pub(crate) fn without_effect(pod: Pod, effective: &Effective, mode: Interception) -> Vec<String> {
+    let containers = || pod.containers().filter(|container| container.is_long_running());
+    let is_declared = |wanted: &PortRef| {
+        let mut ports = containers().flat_map(Container::tcp_ports);
+        ports.any(|port| wanted.matches(port.name, port.number))
+    };
+    let is_none = |wanted: &PortRef| match wanted {
+        PortRef::All => false,
+        // With redirection a number stands for itself, declared or not.
+        PortRef::Number(number) if mode == Interception::Redirect => {
+            ours(effective, mode).iter().any(|(ours, _)| ours == number)
+        }
+        PortRef::Number(_) | PortRef::Name(_) => !is_declared(wanted),
+    };
+    let declared = || {
+        let declared: Vec<_> = containers().flat_map(Container::tcp_ports).map(described).collect();
+        if declared.is_empty() { "no TCP port".to_owned() } else { declared.join(", ") }
+    };
+    let mut warnings = Vec::new();
+    for spec in effective.profile.inbound.iter().filter(|spec| is_none(&spec.port)) {
+        let rules = rules(spec);
+        if !rules.is_empty() {
+            warnings.push(format!(
+                "the profile's {} of port {} hold for no port of this pod, which declares {}: name one of these, by its name or number",
+                rules.join(", "),
+                spec.port,
+                declared()
+            ));
+        }
+    }
+    // What the pod's own annotation says is told of with that.
+    let by_pod = pod.annotation(&format!("{PREFIX}skip-inbound-ports")).is_some();
+    let skipped = effective.profile.skip.inbound_ports.iter();
+    for name in skipped.filter(|port| !by_pod && matches!(port, PortRef::Name(_)) && is_none(port)) {
+        warnings.push(format!(
+            "skip.inboundPorts has {name}, and this pod declares {}: nothing goes past the proxy by it",
+            declared()
+        ));
+    }
+    warnings
+}
+
+/// What an entry says beyond which ports come to the proxy and what they speak.
+fn rules(spec: &InboundSpec) -> Vec<&'static str> {
+    let said = [
+        ("auth", spec.auth.is_some()),
+        ("tls", spec.tls.is_some()),
+        ("limits", !spec.limits.is_empty()),
+        ("requestHeaders", !spec.request_headers.is_empty()),
+        ("responseHeaders", !spec.response_headers.is_empty()),
+        ("overrides", !spec.overrides.is_empty()),
+    ];
+    said.into_iter().filter_map(|(name, is_said)| is_said.then_some(name)).collect()
 }
 
 fn collision(message: String) -> Refusal {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use outrigger_api::config::Protocol;
-use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, SYNC_ADMIN_PORT};
+use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT};
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, ProtocolSpec};
 
@@ -19,7 +19,7 @@ const EVERY_OTHER: &str = "_other";
 pub(crate) struct Redirected {
     /// The only ports that come to the proxy; none for all.
     pub(crate) only: Option<Vec<u16>>,
-    /// Ports that do not.
+    /// Ports that do not, with the admin ports of sidecars beside the proxy.
     pub(crate) skipped: Vec<u16>,
 }
 
@@ -38,7 +38,8 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> (Takeover, Redirected) {
         Redirected { only: Some(Vec::new()), skipped: Vec::new() }
     } else {
         let all = selected.contains(&&PortRef::All);
-        Redirected { only: (!all).then(|| numbers(&selected)), skipped: numbers(&skipped) }
+        let skipped = numbers(&skipped).into_iter().chain(ports::of_other_sidecars(effective));
+        Redirected { only: (!all).then(|| numbers(&selected)), skipped: skipped.collect() }
     };
     let mut takeover = Takeover { ports: Vec::new(), taken: redirected.taken(), warnings: Vec::new() };
     if takeover.is_empty() && !selected.is_empty() && !skipped.contains(&&PortRef::All) {
@@ -133,8 +134,7 @@ fn numbers(port: &PortRef, declared: &[ContainerPort]) -> Vec<u16> {
 
 impl Redirected {
     fn taken(&self) -> Taken {
-        let ours = [ADMIN_PORT, LOGS_ADMIN_PORT, SYNC_ADMIN_PORT];
-        let skipped: HashSet<_> = self.skipped.iter().copied().chain(ours).collect();
+        let skipped: HashSet<_> = self.skipped.iter().copied().chain([ADMIN_PORT]).collect();
         match &self.only {
             Some(only) => Taken::These(only.iter().copied().filter(|port| !skipped.contains(port)).collect()),
             None => Taken::AllBut(skipped),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use outrigger_api::cidr::Cidr;
-use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT, LOGS_ADMIN_PORT, OUTBOUND_PORT, SYNC_ADMIN_PORT};
+use outrigger_api::names::{ADMIN_PORT, INBOUND_PORT, OUTBOUND_PORT};
 
 /// The table's name, in the family `inet`: for IPv4 and IPv6 alike.
 pub const TABLE: &str = "outrigger";
@@ -19,7 +19,7 @@ pub struct Wanted {
     pub proxy_uid: u32,
     /// Ports of the pod that go through the proxy.
     pub inbound: Inbound,
-    /// Ports of the pod that do not.
+    /// Ports of the pod that do not. The proxy's admin port never does.
     pub skip_inbound_ports: Vec<u16>,
     /// Ports elsewhere that are called directly.
     pub skip_outbound_ports: Vec<u16>,
@@ -115,10 +115,9 @@ impl Wanted {
 
     fn inbound(&self) -> Vec<Rule> {
         let mut rules = vec![leave_alone([Match::FromLoopback])];
-        let ours = [ADMIN_PORT, LOGS_ADMIN_PORT, SYNC_ADMIN_PORT];
-        rules.extend(ours.map(|port| leave_alone([Match::Tcp, Match::Port(port)])));
-        rules
-            .extend(self.skip_inbound_ports.iter().map(|port| leave_alone([Match::Tcp, Match::Port(*port)])));
+        // Those of other sidecars are skipped where there are such: a port that passes for one of theirs would go past every rule.
+        let ports = [ADMIN_PORT].iter().chain(&self.skip_inbound_ports);
+        rules.extend(ports.map(|port| leave_alone([Match::Tcp, Match::Port(*port)])));
         let redirect =
             |matches: &[Match]| Rule { matches: matches.to_vec(), verdict: Verdict::Redirect(INBOUND_PORT) };
         match &self.inbound {

@@ -30,7 +30,7 @@ fn ruleset(pod: &Namespace) -> String {
 /// A pod that listens where the proxy would, and as its app.
 fn with_listeners() -> Link {
     let link = Link::new();
-    for port in [8080, 22, 15180, 15190] {
+    for port in [8080, 22, 15180, 15190, 15191, 15192] {
         link.pod.listen("::", port);
     }
     for address in ["127.0.0.1", "::1"] {
@@ -58,6 +58,17 @@ fn what_comes_in_goes_to_the_proxy() {
         assert_eq!(link.pod.answers(address, 8080), Some(8080), "from the pod itself");
     }
     assert_eq!(link.pod.answers("127.0.0.1", 8080), Some(8080), "loopback");
+}
+
+/// They always went past: also where no such sidecar is, and the app listens there.
+#[test]
+fn admin_ports_of_other_sidecars_go_past_where_asked_only() {
+    let link = with_listeners();
+    written(&link.pod, &["--skip-inbound-ports=15192"]);
+    for address in POD {
+        assert_eq!(link.world.answers(address, 15191), Some(15180), "{address}");
+        assert_eq!(link.world.answers(address, 15192), Some(15192), "{address}");
+    }
 }
 
 #[test]
