@@ -125,7 +125,7 @@ fn name(upstream: &Upstream, known: &[Rc<Configured>]) -> Rc<Name> {
     same.map_or_else(|| Rc::new(Name::new(&upstream.host, upstream.port)), Rc::clone)
 }
 
-/// Upstreams that requests may name on a connection to an address that is nobody's, as far as is known.
+/// Upstreams that requests may name on a connection to an address: that is nobody's, as far as is known, or not one's alone.
 #[derive(Debug)]
 pub(crate) struct Hosts {
     /// Each with its port for this address, made for the first request that names it: most connections see none.
@@ -135,13 +135,27 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// `None` where there is no upstream on this port.
-    pub(crate) fn of(all: &[Rc<Configured>], address: SocketAddr, shared: &Shared) -> Option<Self> {
-        let on_port =
-            |known: &&Rc<Configured>| known.name.as_ref().is_some_and(|name| name.port == address.port());
+    /// `first`: whose the address is where no other's host is named. `None` where there is no other.
+    pub(crate) fn of(
+        all: &[Rc<Configured>],
+        address: SocketAddr,
+        first: Option<&Configured>,
+        shared: &Shared,
+    ) -> Option<Self> {
+        let may_be_named = |known: &&Rc<Configured>| match first {
+            Some(first) => known.is_at(address) && !std::ptr::eq(Rc::as_ptr(known), first),
+            None => known.name.as_ref().is_some_and(|name| name.port == address.port()),
+        };
         let upstreams: Vec<_> =
-            all.iter().filter(on_port).map(|known| (Rc::clone(known), OnceCell::new())).collect();
+            all.iter().filter(may_be_named).map(|known| (Rc::clone(known), OnceCell::new())).collect();
         (!upstreams.is_empty()).then(|| Self { upstreams, address, shared: shared.clone() })
+    }
+
+    /// Whether requests may name the same upstreams.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        let (ours, others) = (&self.upstreams, &other.upstreams);
+        ours.len() == others.len()
+            && ours.iter().zip(others).all(|((one, _), (other, _))| Rc::ptr_eq(one, other))
     }
 
     /// The port for requests that name this host.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::labels::Direction;
 use crate::limits::KEEPALIVE;
 use crate::metrics::PortMetrics;
+use crate::own_calls::OwnCall;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::stream::Stream;
@@ -27,7 +29,10 @@ pub(crate) struct AppStream {
 
 /// Counts a connection to the app as open until this is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenToApp(Arc<PortMetrics>);
+pub(crate) struct OpenToApp {
+    metrics: Arc<PortMetrics>,
+    _own: Option<OwnCall>,
+}
 
 /// Connects to the first of the app's addresses that accepts.
 ///
@@ -44,7 +49,9 @@ pub(crate) async fn app(port: &Port, spoken: Option<Spoken>) -> Result<AppStream
         Err(error) => Err((why(&error, port), error)),
         Ok(stream) => {
             prepare(&stream);
-            let open = OpenToApp(Arc::clone(&port.metrics));
+            // To the app it does not pass the rules.
+            let own = (port.direction() == Direction::Outbound).then(|| OwnCall::of(&stream));
+            let open = OpenToApp { metrics: Arc::clone(&port.metrics), _own: own };
             let stream = match originator {
                 None => Ok((Stream::Plain(stream), None)),
                 // Boxed, so that connections without TLS have no room for it.
@@ -131,7 +138,7 @@ pub(crate) fn is_current(by: Option<&Arc<Originator>>, port: &Port) -> bool {
 
 impl Drop for OpenToApp {
     fn drop(&mut self) {
-        self.0.upstream.closed.add(1);
+        self.metrics.upstream.closed.add(1);
     }
 }
 

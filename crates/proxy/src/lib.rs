@@ -46,6 +46,7 @@ mod metrics;
 mod observe;
 pub mod open_files;
 mod overrides;
+mod own_calls;
 mod own_time;
 mod pipe;
 mod policy;

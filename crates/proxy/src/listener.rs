@@ -56,9 +56,15 @@ impl Listener {
         self.port.replace(Rc::new(port));
     }
 
-    /// Gives requests that name these hosts ports of their own.
+    /// Gives requests that name these hosts ports of their own. Those that are the same keep theirs, with its connections.
     pub(crate) fn set_hosts(&self, hosts: Option<Hosts>) {
-        self.hosts.replace(hosts);
+        let is_same = match (&*self.hosts.borrow(), &hosts) {
+            (Some(known), Some(hosts)) => known.is_as(hosts),
+            _ => false,
+        };
+        if !is_same {
+            self.hosts.replace(hosts);
+        }
     }
 
     /// Lets its connections end: those under way after their answer, new ones after one request.

@@ -69,13 +69,17 @@ pub(crate) struct Port {
     pub(crate) circuit: Option<Rc<Circuit>>,
     /// What has requests that failed sent to it once more.
     pub(crate) retries: Option<Rc<Retries>>,
-    /// When each reason was last warned of.
-    warned: [Cell<Option<Instant>>; Reason::ALL.len()],
+    warned: Rc<Warned>,
 }
 
-/// What keeps requests from a port. Given to it, as it may outlive it, and be that of others too.
+/// When each reason was last warned of.
+#[derive(Debug, Default)]
+pub(crate) struct Warned([Cell<Option<Instant>>; Reason::ALL.len()]);
+
+/// What keeps requests from a port, and when that was last told. Given to it, as it may outlive it, and be that of others too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
+    pub(crate) warned: Rc<Warned>,
     pub(crate) guard: Option<Rc<Guard>>,
     pub(crate) circuit: Option<Rc<Circuit>>,
     pub(crate) retries: Option<Rc<Retries>>,
@@ -93,6 +97,7 @@ impl Gate {
         Self {
             guard: Guard::of(spec).map(Rc::new),
             circuit: None,
+            warned: Rc::default(),
             retries: retries.map(|retries| Rc::new(Retries::new(retries))),
         }
     }
@@ -174,7 +179,7 @@ impl Port {
         gate: Gate,
         shared: &Shared,
     ) -> Self {
-        let Gate { guard, circuit, retries } = gate;
+        let Gate { guard, circuit, retries, warned } = gate;
         let outbound = metrics.labels.direction == Direction::Outbound;
         let limits = spec.limits(if outbound { shared.limits.outbound() } else { shared.limits });
         Self {
@@ -203,7 +208,7 @@ impl Port {
             tap: Rc::clone(&shared.tap),
             // The app may call others until it ends.
             leaving: if outbound { Arc::default() } else { Arc::clone(&shared.leaving) },
-            warned: Default::default(),
+            warned,
         }
     }
 
@@ -215,10 +220,10 @@ impl Port {
         self.metrics.labels.direction
     }
 
-    /// Whether a warning with this reason is due. One a minute is enough: an app that is down would otherwise fill the
+    /// Whether a warning with this reason is due. One a minute is enough, for all addresses of an upstream and for all that is nobody's: an app that is down would otherwise fill the
     /// node's disk as fast as its callers try.
     pub(crate) fn may_warn(&self, reason: Reason) -> bool {
-        let (warned, now) = (&self.warned[reason as usize], Instant::now());
+        let (warned, now) = (&self.warned.0[reason as usize], Instant::now());
         let due = warned.get().is_none_or(|last| now - last >= WARNING_PAUSE);
         if due {
             warned.set(Some(now));

@@ -192,7 +192,10 @@ impl Reason {
             (Self::ConnectFailed, Direction::Inbound) => "failed to connect to the app",
             (Self::ConnectFailed, Direction::Outbound) => "failed to connect to the upstream",
             (Self::UnknownHost, _) => "DNS has no address for the upstream's host",
-            (Self::Loop, _) => "the connection was made to the proxy itself",
+            (Self::Loop, Direction::Inbound) => "the connection was made to the proxy itself",
+            (Self::Loop, Direction::Outbound) => {
+                "the connection was made to the proxy itself, or by it: then it runs as another user than the rules leave alone"
+            }
             (Self::UnknownDestination, _) => "the kernel does not say where the connection was going",
             (Self::ForeignAddress, _) => {
                 "the connection was for an address that the pod does not have, or that is for itself alone"

@@ -11,21 +11,22 @@ use outrigger_api::config::SidecarConfig;
 use outrigger_api::names::{INBOUND_PORT, OUTBOUND_PORT};
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::configured::{self, Configured, Hosts};
 use crate::connect;
 use crate::labels::{Direction, Labels};
 use crate::listener::Listener;
 use crate::metrics::Ports;
+use crate::own_calls;
 use crate::port::{Gate, Port, Shared, Spec};
 use crate::reason::Reason;
 use crate::serve;
 use crate::target::{Name, Target};
 use crate::tcp::Open;
 
-/// Most destinations that are remembered, of those that the config does not name. An app that calls more has connections to the others
-/// that are not used again.
+/// Most destinations that are remembered while nothing is connected to them, of those that the config does not name. An app that calls more
+/// has connections to the others that are not used again.
 const MOST: usize = 512;
 /// A destination that nothing has been connected to for so long is forgotten, and looked up anew: another may have its address by
 /// then.
@@ -34,6 +35,8 @@ const FORGOTTEN: Duration = Duration::from_mins(1);
 const MOST_PORTS: usize = 32;
 /// How long a connection waits for DNS to say whom it goes to. It is counted as one to nobody known where that takes longer.
 const LOOKUP: Duration = Duration::from_secs(1);
+/// Most questions to DNS at a time: each holds a thread until there is an answer.
+const MOST_QUESTIONS: usize = 16;
 
 /// All that comes to one of the two sockets.
 #[derive(Debug)]
@@ -46,6 +49,12 @@ pub(crate) struct Redirected {
     /// Ports of unknown upstreams that have series.
     others: RefCell<BTreeSet<u16>>,
     unknown: OnceCell<Rc<Port>>,
+    /// When what the config does not know was last warned of: not each destination's, of which clients choose the number.
+    gate: Gate,
+    /// Names that DNS is being asked about, or will be in their turn.
+    asked: RefCell<Vec<Rc<Name>>>,
+    questions: Semaphore,
+    answered: Notify,
     stopping: Cell<bool>,
 }
 
@@ -53,6 +62,8 @@ pub(crate) struct Redirected {
 struct Destination {
     listener: Rc<Listener>,
     used: Instant,
+    /// Whether it outlives its connections.
+    stays: bool,
 }
 
 impl Redirected {
@@ -65,6 +76,10 @@ impl Redirected {
             destinations: RefCell::default(),
             others: RefCell::default(),
             unknown: OnceCell::new(),
+            gate: Gate::default(),
+            asked: RefCell::default(),
+            questions: Semaphore::new(MOST_QUESTIONS),
+            answered: Notify::new(),
             stopping: Cell::new(false),
         }
     }
@@ -140,6 +155,10 @@ impl Redirected {
         if original == canonical(local) || (ours && inbound) {
             return Err(Reason::Loop);
         }
+        // Where the rules leave another user's calls alone than the one that this runs as.
+        if !inbound && stream.peer_addr().is_ok_and(|client| own_calls::has(client, original)) {
+            return Err(Reason::Loop);
+        }
         if inbound && !is_own(original.ip()) {
             return Err(Reason::ForeignAddress);
         }
@@ -150,31 +169,41 @@ impl Redirected {
     /// is known of the address; otherwise what it says counts for what comes next.
     async fn look_up(self: &Rc<Self>, original: SocketAddr) {
         let is_known = self.is_remembered(original) || self.configured_at(original).is_some();
-        let mut questions = JoinSet::new();
         for configured in &*self.configured.borrow() {
-            let Some(name) = configured.name().filter(|name| name.port == original.port() && name.is_due())
-            else {
-                continue;
-            };
-            if !(is_known && name.is_being_asked()) {
-                questions.spawn_local(Rc::clone(self).ask(Rc::clone(name)));
+            let is_due = |name: &&Rc<Name>| name.port == original.port() && name.is_due();
+            let Some(name) = configured.name().filter(is_due) else { continue };
+            // One question a name, whoever waits for it: while DNS is silent, each connection would add one for each.
+            let is_asked = self.asked.borrow().iter().any(|asked| Rc::ptr_eq(asked, name));
+            if !is_asked {
+                self.asked.borrow_mut().push(Rc::clone(name));
+                tokio::task::spawn_local(Rc::clone(self).ask(Rc::clone(name)));
             }
         }
         if !is_known {
             let answered = async {
-                while self.configured_at(original).is_none() && questions.join_next().await.is_some() {}
+                while self.configured_at(original).is_none() && self.is_asking(original.port()) {
+                    self.answered.notified().await;
+                }
             };
             let _ = tokio::time::timeout(LOOKUP, answered).await;
         }
-        questions.detach_all();
     }
 
     async fn ask(self: Rc<Self>, name: Rc<Name>) {
+        // Closed by nobody.
+        let turn = self.questions.acquire().await;
         match name.refresh().await {
             Ok(false) => {}
             Ok(true) => self.judge_anew(name.port),
             Err(error) => tracing::debug!(%error, host = name.host, "upstream not found"),
         }
+        drop(turn);
+        self.asked.borrow_mut().retain(|asked| !Rc::ptr_eq(asked, &name));
+        self.answered.notify_waiters();
+    }
+
+    fn is_asking(&self, port: u16) -> bool {
+        self.asked.borrow().iter().any(|name| name.port == port)
     }
 
     /// Connections to addresses of which DNS says now whose they are become the upstream's, open ones too. An address that it says no longer stays
@@ -184,9 +213,14 @@ impl Redirected {
             let Some(configured) = self.configured_at(*original).filter(|_| original.port() == port) else {
                 continue;
             };
-            if destination.listener.port().spec != *configured.spec() {
+            let is_another = destination.listener.port().spec != *configured.spec();
+            if is_another {
                 destination.listener.replace(self.port(*original, Some(&configured)));
-                destination.listener.set_hosts(None);
+            }
+            let hosts = self.hosts(*original, Some(&configured));
+            // As above: one of two that is not told of now stays.
+            if is_another || hosts.is_some() {
+                destination.listener.set_hosts(hosts);
             }
         }
     }
@@ -213,10 +247,12 @@ impl Redirected {
         let listener = Rc::new(listener);
         let mut destinations = self.destinations.borrow_mut();
         destinations.retain(|_, known| known.is_remembered());
-        if destinations.len() < MOST || configured.is_some_and(Configured::has_few_addresses) {
-            let destination = Destination { listener: Rc::clone(&listener), used: Instant::now() };
-            destinations.insert(original, destination);
-        }
+        // The others are known as long as they have connections, of which there are so many at most: the end of the proxy and a changed
+        // config are for these too.
+        let staying = destinations.values().filter(|known| known.stays).count();
+        let stays = staying < MOST || configured.is_some_and(Configured::has_few_addresses);
+        let destination = Destination { listener: Rc::clone(&listener), used: Instant::now(), stays };
+        destinations.insert(original, destination);
         listener
     }
 
@@ -237,10 +273,11 @@ impl Redirected {
         self.unknown_port(&labels, vec![original])
     }
 
-    /// Those for requests that name an upstream's host, on connections to an address that is nobody's.
+    /// Those for requests that name an upstream's host: on connections to an address that is nobody's, and to one that several have, as
+    /// those behind one ingress.
     fn hosts(&self, original: SocketAddr, configured: Option<&Configured>) -> Option<Hosts> {
-        let is_nobodys = configured.is_none() && self.direction == Direction::Outbound;
-        is_nobodys.then(|| Hosts::of(&self.configured.borrow(), original, &self.shared)).flatten()
+        let outbound = self.direction == Direction::Outbound;
+        outbound.then(|| Hosts::of(&self.configured.borrow(), original, configured, &self.shared)).flatten()
     }
 
     /// The port, if it may have series of its own.
@@ -254,7 +291,7 @@ impl Redirected {
 
     fn unknown_port(&self, labels: &Labels, addresses: Vec<SocketAddr>) -> Port {
         let metrics = self.ports.of(labels, false);
-        Port::new(Spec::Unknown, Target::Addresses(addresses), metrics, Gate::default(), &self.shared)
+        Port::new(Spec::Unknown, Target::Addresses(addresses), metrics, self.gate.clone(), &self.shared)
     }
 }
 
@@ -273,7 +310,7 @@ fn is_own(address: IpAddr) -> bool {
 
 impl Destination {
     fn is_remembered(&self) -> bool {
-        Rc::strong_count(&self.listener) > 1 || self.used.elapsed() < FORGOTTEN
+        Rc::strong_count(&self.listener) > 1 || (self.stays && self.used.elapsed() < FORGOTTEN)
     }
 }
 
@@ -287,7 +324,7 @@ fn original_destination(stream: &TcpStream, local: SocketAddr) -> io::Result<Soc
 }
 
 /// As IPv4 where it is that, and without what only tells interfaces apart.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

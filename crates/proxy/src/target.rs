@@ -86,11 +86,6 @@ impl Name {
         !rests && self.host.parse::<IpAddr>().is_err()
     }
 
-    /// Whether DNS is being asked.
-    pub(crate) fn is_being_asked(&self) -> bool {
-        self.asking.try_lock().is_err()
-    }
-
     /// Asks DNS, unless it has just been asked; whether it says something else than before. Where it does not answer, what it said before
     /// stays: a connection to an old address may work, and one to none can't.
     pub(crate) async fn refresh(&self) -> io::Result<bool> {

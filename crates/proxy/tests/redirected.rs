@@ -29,6 +29,8 @@ struct Pod {
     link: Link,
     proxy: (Child, Program),
     config: ConfigFile,
+    /// What the proxy says.
+    log: ConfigFile,
 }
 
 impl Drop for Pod {
@@ -79,12 +81,18 @@ impl Pod {
 
     /// With this config, and names of hosts from this file where there is one.
     fn by(name: &str, document: &str, hosts: Option<&Path>) -> Self {
+        Self::beside_rules_for(PROXY, name, document, hosts)
+    }
+
+    /// With rules that leave this user's calls alone.
+    fn beside_rules_for(user: u32, name: &str, document: &str, hosts: Option<&Path>) -> Self {
         let link = Link::new();
         let file = ConfigFile::new(name, document);
-        let proxy = start(&link.pod, &file.0, hosts);
-        let rules = Wanted { proxy_uid: PROXY, ..Wanted::default() };
+        let log = ConfigFile::new(&format!("{name}-log"), "");
+        let proxy = start(&link.pod, &file.0, &log.0, hosts);
+        let rules = Wanted { proxy_uid: user, ..Wanted::default() };
         link.pod.run(|| kernel::write(&rules)).unwrap();
-        let pod = Self { link, proxy, config: file };
+        let pod = Self { link, proxy, config: file, log };
         wait_until("the proxy is ready", || pod.admin("/ready").starts_with("HTTP/1.1 200"));
         pod
     }
@@ -105,7 +113,7 @@ impl Pod {
     }
 }
 
-fn start(pod: &Namespace, config: &Path, hosts: Option<&Path>) -> (Child, Program) {
+fn start(pod: &Namespace, config: &Path, log: &Path, hosts: Option<&Path>) -> (Child, Program) {
     let program = Program::of(env!("CARGO_BIN_EXE_outrigger-proxy"));
     let args = ["--config", config.to_str().unwrap()];
     let mut command = match hosts {
@@ -120,7 +128,8 @@ fn start(pod: &Namespace, config: &Path, hosts: Option<&Path>) -> (Child, Progra
         }
     };
     command.env("POD_IPS", POD.join(","));
-    (command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), program)
+    let log = std::fs::OpenOptions::new().append(true).open(log).unwrap();
+    (command.stdout(Stdio::null()).stderr(log).spawn().unwrap(), program)
 }
 
 fn connect(from: &Namespace, address: &str, port: u16) -> std::io::Result<TcpStream> {
@@ -310,6 +319,85 @@ fn the_proxy_does_not_call_itself() {
     wait_until("each is counted", || refused() == 6);
 }
 
+/// A policy that sets the proxy's user after the injection. One call of the app went round until the proxy had 5,000 connections, and its
+/// warnings blamed these.
+#[test]
+fn the_proxys_calls_that_come_back_to_it_are_refused_as_a_loop() {
+    let pod = Pod::beside_rules_for(PROXY + 1, "redirected-user", &document(Vec::new()), None);
+    web(&pod.link.world, "::", 80, "hello");
+    for address in WORLD {
+        let answer = get(&pod.link.pod, address, 80, "shop").unwrap_or_default();
+        assert!(!answer.ends_with("hello"), "{answer}");
+    }
+    let refused =
+        || pod.metric("tcp_connections_closed_total", &[r#"direction="outbound""#, r#"reason="loop""#]);
+    wait_until("each is counted", || refused() >= 2);
+    let opened = pod.metric("tcp_connections_opened_total", &[r#"direction="outbound""#]);
+    assert!(opened < 100, "{opened}");
+}
+
+/// Listeners beyond 512 destinations were not known to what stops them and what changes them: the drain took all of its 25 s.
+#[test]
+fn a_changed_config_and_the_end_are_for_connections_to_many_destinations_too() {
+    let pod = Pod::new("redirected-many", Vec::new());
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut answer = [0; 2048];
+        // It comes in one piece.
+        let length = stream.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    let kept = |port| {
+        let mut stream = connect(&pod.link.world, POD[0], port).unwrap();
+        let answer = ask(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 502"), "nobody listens there: {answer}");
+        stream
+    };
+    let mut streams: Vec<_> = (20_000..20_520).map(kept).collect();
+    let rest = Inbound { limits: limit(1), ..inbound("_other", 0, Protocol::Auto) };
+    pod.config.replace(&document_of(vec![rest], Vec::new()));
+    let last = streams.last_mut().unwrap();
+    wait_until("the limit counts for the last", || ask(last).starts_with("HTTP/1.1 429"));
+    let ended = Instant::now();
+    assert!(pod.link.pod.command("kill", &[&pod.proxy.0.id().to_string()]).status().unwrap().success());
+    for mut stream in streams {
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());
+}
+
+/// What is behind one ingress. The first in the profile had the requests of both.
+#[test]
+fn of_upstreams_with_one_address_the_host_says_whose_a_request_is() {
+    let hosts = ConfigFile::new("redirected-shared", &format!("{} a.example b.example\n", WORLD[0]));
+    let limited = Upstream { limits: limit(2), ..upstream("b", "b.example", 80) };
+    let known = document(vec![upstream("a", "a.example", 80), limited]);
+    let pod = Pod::by("redirected-ingress", &known, Some(&hosts.0));
+    web(&pod.link.world, "::", 80, "hello");
+    // Both are found.
+    wait_until("the limit of b counts", || {
+        get(&pod.link.pod, WORLD[0], 80, "b.example").unwrap().starts_with("HTTP/1.1 429")
+    });
+    for host in ["a.example", "A.example:80", "c.example"] {
+        assert!(get(&pod.link.pod, WORLD[0], 80, host).unwrap().ends_with("hello"), "{host}");
+    }
+    let counted = |upstream: &str| {
+        pod.metric("http_requests_total", &[&format!("upstream={upstream:?}"), r#"code="200""#])
+    };
+    wait_until("all are counted", || counted("a") >= 3 && counted("b") == 2);
+}
+
+/// Each destination that nobody knows had its own clock of warnings, so a line was written for each call.
+#[test]
+fn calls_to_many_that_are_down_are_warned_of_once() {
+    let pod = Pod::new("redirected-down", Vec::new());
+    for port in 81..101 {
+        assert!(get(&pod.link.pod, WORLD[0], port, "shop").unwrap().starts_with("HTTP/1.1 502"));
+    }
+    let log = std::fs::read_to_string(&pod.log.0).unwrap();
+    assert_eq!(log.matches("connect_refused").count(), 1, "{log}");
+}
+
 #[test]
 fn a_proxy_that_is_gone_cuts_traffic_off_and_lets_none_past() {
     let mut pod = Pod::new("redirected-gone", Vec::new());
@@ -322,7 +410,7 @@ fn a_proxy_that_is_gone_cuts_traffic_off_and_lets_none_past() {
         assert_eq!(get(from, address, port, "shop"), None, "{address} {port}");
     }
     // Its next start finds the rules there.
-    pod.proxy = start(&pod.link.pod, &pod.config.0, None);
+    pod.proxy = start(&pod.link.pod, &pod.config.0, &pod.log.0, None);
     wait_until("traffic flows", || get(&pod.link.pod, WORLD[0], 80, "shop").is_some());
 }
 
