@@ -11,7 +11,7 @@ use crate::schema::rule;
 /// A container port, as users write it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PortRef {
-    /// `"*"`: every declared port.
+    /// `"*"`: every declared port, and with redirection those that no container declares too.
     #[default]
     All,
     /// The port of that number.

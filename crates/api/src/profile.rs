@@ -269,7 +269,7 @@ impl LogLevel {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct InboundSpec {
-    /// A port name, a number, or `"*"` (the default): every declared port.
+    /// A port name, a number, or `"*"` (the default): every declared port, and with redirection those that no container declares too.
     pub port: PortRef,
     /// What it speaks.
     pub protocol: ProtocolSpec,

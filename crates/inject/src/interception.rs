@@ -9,7 +9,7 @@ use crate::explain::Choice;
 use crate::outcome::Refusal;
 use crate::overrides::Effective;
 use crate::pod::Pod;
-use crate::ports::{self, PROXIES_OF_OTHERS, Takeover};
+use crate::ports::{self, MESHES, Takeover};
 use crate::redirected::{self, Redirected};
 use crate::upstreams::{self, Upstreams};
 use crate::{Cluster, Context, Namespace, Version, user};
@@ -21,6 +21,10 @@ const ENFORCE_VERSION: &str = "pod-security.kubernetes.io/enforce-version";
 /// The level that allows all. `baseline` forbids `NET_ADMIN` in each of its versions, and so does what is no level: the API server
 /// then enforces `restricted`.
 const ALLOWS_ALL: &str = "privileged";
+
+/// The label of pods and namespaces whose traffic Istio takes by itself where it is `ambient`.
+/// <https://istio.io/latest/docs/ambient/usage/add-workloads/>
+const AMBIENT: &str = "istio.io/dataplane-mode";
 
 /// The first kernel whose tables for IPv4 and IPv6 together may change destinations.
 const HAS_TABLES: Version = Version { major: 5, minor: 2 };
@@ -118,8 +122,23 @@ fn obstacle(pod: Pod, namespace: &Namespace, cluster: Cluster) -> Option<String>
     if let Some(kernel) = cluster.oldest_kernel.filter(|kernel| *kernel < HAS_TABLES) {
         return Some(format!("a node runs Linux {kernel} and the rules need {HAS_TABLES}"));
     }
-    let other = pod.containers().find(|container| PROXIES_OF_OTHERS.contains(&container.name))?;
+    if let Some(whose) = ambient(pod, namespace) {
+        return Some(format!("{whose} is in Istio's ambient mesh ({AMBIENT}), whose rules ours would meet"));
+    }
+    let other = pod.containers().find(|container| MESHES.contains(&container.name))?;
     Some(format!("container {} is the proxy of another mesh, whose rules ours would meet", other.name))
+}
+
+/// What has the pod in Istio's ambient mesh, which redirects in the pod's network namespace without a container there. The pod's own label
+/// comes first, as with Istio.
+fn ambient(pod: Pod, namespace: &Namespace) -> Option<String> {
+    let labels = pod.at("/metadata/labels");
+    let of_pod = labels.and_then(|labels| labels.get(AMBIENT)).and_then(serde_json::Value::as_str);
+    match (of_pod, namespace.labels.get(AMBIENT)) {
+        (Some("ambient"), _) => Some("the pod".to_owned()),
+        (None, Some(mode)) if mode == "ambient" => Some(format!("namespace {}", namespace.name)),
+        _ => None,
+    }
 }
 
 /// Refuses a pod of which a container runs as the proxy's user: its calls would pass for the proxy's own, and go past it.

@@ -19,9 +19,10 @@ use crate::outcome::{MovedPort, Refusal};
 use crate::overrides::Effective;
 use crate::pod::{Container, ContainerPort, Pod};
 
-/// Containers of Linkerd, Istio, Kuma, Consul and Dapr, whose ports are for those alone.
-pub(crate) const PROXIES_OF_OTHERS: [&str; 5] =
-    ["linkerd-proxy", "istio-proxy", "kuma-sidecar", "consul-dataplane", "daprd"];
+/// Containers of Linkerd, Istio, Kuma and Consul, which redirect a pod's traffic too.
+pub(crate) const MESHES: [&str; 4] = ["linkerd-proxy", "istio-proxy", "kuma-sidecar", "consul-dataplane"];
+/// Dapr's, which writes no rules; its ports are for itself alone, as the others'.
+const DAPR: &str = "daprd";
 
 /// The ports that come to the proxy, and what the user should know about the others.
 pub(crate) struct Takeover {
@@ -174,7 +175,7 @@ pub(crate) fn plan(
     let mut takeover =
         Takeover { ports: Vec::new(), taken: Taken::These(HashSet::new()), warnings: Vec::new() };
     for container in pod.containers().filter(|container| container.is_long_running()) {
-        if PROXIES_OF_OTHERS.contains(&container.name) {
+        if MESHES.contains(&container.name) || container.name == DAPR {
             takeover.warnings.push(of_another_mesh(container.name));
             continue;
         }

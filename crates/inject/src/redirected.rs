@@ -10,7 +10,7 @@ use outrigger_api::profile::{InboundSpec, ProtocolSpec};
 use crate::outcome::MovedPort;
 use crate::overrides::Effective;
 use crate::pod::{Container, ContainerPort, Pod};
-use crate::ports::{self, PROXIES_OF_OTHERS, Taken, Takeover, resolve, wanted};
+use crate::ports::{self, MESHES, Taken, Takeover, resolve, wanted};
 
 /// The name by which the ports are counted that have none, and are not declared.
 const EVERY_OTHER: &str = "_other";
@@ -47,7 +47,7 @@ pub(crate) fn plan(pod: Pod, effective: &Effective) -> (Takeover, Redirected) {
         takeover.warnings.push(format!("nothing that comes in passes the proxy: {why}"));
     }
     for container in containers() {
-        if PROXIES_OF_OTHERS.contains(&container.name) {
+        if MESHES.contains(&container.name) {
             takeover.warnings.push(beside_another_mesh(container.name));
             continue;
         }
