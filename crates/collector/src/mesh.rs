@@ -49,7 +49,7 @@ impl Mesh {
     }
 
     /// A pod did not.
-    pub(crate) fn failed(&mut self, key: &Key, why: String) {
+    pub(crate) fn failed(&mut self, key: &Key, why: &str) {
         if let Some(watched) = self.pods.get_mut(key) {
             watched.failed(why);
         }

@@ -140,28 +140,58 @@ fn upstreams(config: &Value) -> Vec<(String, String)> {
     entries.iter().filter_map(pair).collect()
 }
 
-/// A config names Secrets and holds none, but for the token. A field of that name is hidden wherever it stands, also in what
-/// people wrote into the annotation themselves.
+/// A config names Secrets and holds none, but for the token. Whatever bears the name of a credential is hidden, wherever it stands,
+/// also in what people wrote into the annotation themselves: a header that is set is a name with a value.
 fn without_secrets(mut document: Value) -> String {
-    fn hide(value: &mut Value) {
-        match value {
-            Value::Object(fields) => {
-                for (name, value) in fields.iter_mut() {
-                    let name = name.to_lowercase();
-                    let secret = ["token", "password", "apikey", "authorization"].contains(&name.as_str());
-                    if secret && value.is_string() {
-                        *value = HIDDEN.into();
-                    } else {
-                        hide(value);
-                    }
-                }
-            }
-            Value::Array(items) => items.iter_mut().for_each(hide),
-            _ => {}
-        }
-    }
     hide(&mut document);
     document.to_string()
+}
+
+fn hide(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let named = fields.get("name").and_then(Value::as_str).is_some_and(is_credential);
+            for (name, value) in fields.iter_mut() {
+                if is_credential(name) || (named && name != "name") {
+                    hide_strings(value);
+                } else {
+                    hide(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        _ => {}
+    }
+}
+
+/// Objects tell where a credential is.
+fn hide_strings(value: &mut Value) {
+    match value {
+        Value::String(text) => HIDDEN.clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(hide_strings),
+        _ => hide(value),
+    }
+}
+
+/// Whether a field or header of this name holds one, and doesn't tell where it is, as `secretName` or `tokenFile`.
+fn is_credential(name: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "token",
+        "password",
+        "passwd",
+        "secret",
+        "apikey",
+        "accesskey",
+        "privatekey",
+        "authorization",
+        "cookie",
+        "credential",
+        "xauth",
+        "bearer",
+    ];
+    const PLACES: [&str; 5] = ["name", "file", "path", "ref", "directory"];
+    let name = name.to_lowercase().replace(['-', '_'], "");
+    WORDS.iter().any(|word| name.contains(word)) && !PLACES.iter().any(|place| name.ends_with(place))
 }
 
 fn report(annotation: &Value) -> String {
@@ -212,6 +242,20 @@ pub(crate) mod tests {
         assert!(!pod.config.contains("s3cret") && pod.config.contains(HIDDEN), "{}", pod.config);
         let nested = without_secrets(json!({"a": [{"Password": "x", "token": {"secretName": "y"}}]}));
         assert_eq!(nested, r#"{"a":[{"Password":"(hidden)","token":{"secretName":"y"}}]}"#);
+    }
+
+    #[test]
+    fn headers_that_are_set_and_lists_are_hidden_by_their_names() {
+        let shown = without_secrets(json!({
+            "requestHeaders": {"set": [{"name": "Authorization", "value": "Bearer s3cret"},
+                {"name": "x-api-key", "value": "s3cret"}, {"name": "X-Team", "value": "shop"}]},
+            "clientSecret": "s3cret", "authorization": ["s3cret", ["s3cret"]], "Set-Cookie": "s3cret",
+            "auth": {"API_KEY": "s3cret", "tokenFile": "/run/token", "secretName": "shop-tokens"},
+        }));
+        assert!(!shown.contains("s3cret"), "{shown}");
+        for plain in ["x-api-key", "\"value\":\"shop\"", "/run/token", "shop-tokens"] {
+            assert!(shown.contains(plain), "{plain} of {shown}");
+        }
     }
 
     #[test]

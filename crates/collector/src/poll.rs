@@ -1,11 +1,13 @@
 //! Asks each sidecar for its `/stats`, once a second.
 //!
 //! Each pod has a task and a connection of its own, which is kept. What hangs is given up after a time, and pods that did not
-//! answer last wait in a queue of their own: however many they are, they never delay those that do.
+//! answer last wait in a queue of their own. Who answered last and now takes long gives its turn to others: some hundreds of pods
+//! that hang at once delay the others by a second or two, and once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,9 +35,16 @@ const EVERY: Duration = Duration::from_secs(1);
 const LOGS_EVERY: u32 = 5;
 /// How long a pod may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Pods asked at a time: those that answered last, and the others.
-const ASKED: usize = 64;
+/// How long it may have one of the turns of those that answered last.
+const PROMPT: Duration = Duration::from_millis(200);
+/// How long a log adapter may take: the pod itself is not asked meanwhile.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
+/// Questions at a time: to pods that answered last, to those of them that take longer than [`PROMPT`], to the others, and to log
+/// adapters.
+const WELL: usize = 128;
+const SLOW: usize = 512;
 const SUSPECTS: usize = 64;
+const LOGS: usize = 128;
 /// The longest document that is read. A proxy with a hundred routes has 60 kB.
 const LONGEST: usize = 256 * 1024;
 /// What a connection reads at a time: each keeps its buffer, and there are thousands. With hyper's own choice, from 8 kB on, they were
@@ -51,6 +60,8 @@ enum PollError {
     Connect(std::io::Error),
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Timeout,
+    #[error("no answer within {} ms, as of many others", PROMPT.as_millis())]
+    Crowded,
     #[error("the sidecar refused the token of its own annotation (401)")]
     Unauthorized,
     #[error("the sidecar answered {0}")]
@@ -59,13 +70,19 @@ enum PollError {
     Http(#[from] hyper::Error),
     #[error("the answer is too long or broke off")]
     Body,
-    #[error("the answer is no /stats document: {0}")]
+    // Where and not what: serde's own text repeats what the pod sent.
+    #[error("the answer is no /stats document: line {}, column {}", .0.line(), .0.column())]
     Document(#[from] serde_json::Error),
 }
 
 /// Keeps one task for each pod, for ever; on a `LocalSet` or a local runtime.
 pub(crate) async fn run(mut pods: Receiver<Pods>, shared: Shared, metrics: Metrics) {
-    let queues = Rc::new((Semaphore::new(ASKED), Semaphore::new(SUSPECTS)));
+    let queues = Rc::new(Queues {
+        well: Semaphore::new(WELL),
+        slow: Semaphore::new(SLOW),
+        suspects: Semaphore::new(SUSPECTS),
+        logs: Semaphore::new(LOGS),
+    });
     let mut tasks = HashMap::<Key, (Arc<Pod>, JoinHandle<()>)>::new();
     loop {
         let now: HashMap<_, _> = {
@@ -102,29 +119,36 @@ fn same_questions(a: &Pod, b: &Pod) -> bool {
     (a.admin, a.logs_admin, &a.token) == (b.admin, b.logs_admin, &b.token)
 }
 
+/// Turns to ask.
+struct Queues {
+    well: Semaphore,
+    slow: Semaphore,
+    suspects: Semaphore,
+    logs: Semaphore,
+}
+
 /// One pod's task.
 struct Watch {
     pod: Arc<Pod>,
     shared: Shared,
     metrics: Metrics,
-    queues: Rc<(Semaphore, Semaphore)>,
+    queues: Rc<Queues>,
 }
 
 impl Watch {
     async fn run(self) {
         let mut connection = None;
         let mut well = false;
-        // Spread over the second, always at the same place.
+        // Spread over the second, and with their logs over five, always at the same place.
         let mut hasher = DefaultHasher::new();
         self.pod.key.hash(&mut hasher);
-        let begin = tokio::time::Instant::now() + Duration::from_millis(hasher.finish() % 1000);
+        let place = hasher.finish() % (1000 * u64::from(LOGS_EVERY));
+        let begin = tokio::time::Instant::now() + Duration::from_millis(place % 1000);
         let mut ticks = interval_at(begin, EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for number in 0_u32.. {
+        for number in place / 1000.. {
             ticks.tick().await;
-            let queue = if well { &self.queues.0 } else { &self.queues.1 };
-            let Ok(_turn) = queue.acquire().await else { return };
-            let answer = self.stats(&mut connection).await;
+            let answer = self.in_turn(well, self.stats(&mut connection)).await;
             well = answer.is_ok();
             match answer {
                 Ok(stats) => {
@@ -135,15 +159,37 @@ impl Watch {
                     connection = None;
                     self.metrics.polled(false);
                     tracing::debug!(namespace = self.pod.key.namespace, pod = self.pod.key.name, %error, "poll failed");
-                    self.shared.change(|mesh| mesh.failed(&self.pod.key, error.to_string()));
+                    self.shared.change(|mesh| mesh.failed(&self.pod.key, &error.to_string()));
                 }
             }
-            if let Some(address) = self.pod.logs_admin.filter(|_| number % LOGS_EVERY == 0) {
+            let logs = self.pod.logs_admin.filter(|_| number % u64::from(LOGS_EVERY) == 0);
+            // Where too many adapters hang, it is asked another time: the pod's own figures don't wait for it.
+            if let Some((address, _turn)) = logs.zip(self.queues.logs.try_acquire().ok()) {
                 // Apart: a task is as large as its largest part, and few pods have logs.
                 let lag = Box::pin(log_lag(address)).await;
                 self.shared.change(|mesh| mesh.log_lag(&self.pod.key, lag));
             }
         }
+    }
+
+    /// The answer, when it is the pod's turn.
+    async fn in_turn(
+        &self,
+        well: bool,
+        ask: impl Future<Output = Result<Stats, PollError>>,
+    ) -> Result<Stats, PollError> {
+        if !well {
+            let _turn = self.queues.suspects.acquire().await;
+            return ask.await;
+        }
+        let turn = self.queues.well.acquire().await;
+        let mut ask = pin!(ask);
+        if let Ok(answer) = timeout(PROMPT, &mut ask).await {
+            return answer;
+        }
+        drop(turn);
+        let _turn = self.queues.slow.try_acquire().map_err(|_| PollError::Crowded)?;
+        ask.await
     }
 
     async fn stats(&self, connection: &mut Option<Connection>) -> Result<Stats, PollError> {
@@ -213,7 +259,7 @@ async fn log_lag(address: SocketAddr) -> Option<u64> {
         let body = Limited::new(answer.into_body(), LONGEST).collect().await.ok()?.to_bytes();
         Some(sum(std::str::from_utf8(&body).ok()?, "outrigger_log_lag_bytes"))
     };
-    timeout(PATIENCE, ask).await.ok()?
+    timeout(LOG_PATIENCE, ask).await.ok()?
 }
 
 /// Of all series of a family in Prometheus' text format.

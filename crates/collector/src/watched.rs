@@ -18,6 +18,9 @@ const SILENT: Duration = Duration::from_millis(3500);
 /// How long a deleted pod is still shown.
 const SHOWN_AFTER: Duration = Duration::from_mins(1);
 
+/// Characters of why there is no answer.
+const LONGEST_TROUBLE: usize = 200;
+
 /// Shared, because most of it is the same in more than one place.
 type Answer = (Instant, Arc<Stats>);
 
@@ -109,8 +112,10 @@ impl Watched {
     }
 
     /// It did not, or what it said was no answer.
-    pub(crate) fn failed(&mut self, why: String) {
-        self.trouble = Some(why);
+    pub(crate) fn failed(&mut self, why: &str) {
+        // A line of words, whatever a pod does to be in it with its own.
+        self.trouble =
+            Some(why.chars().filter(|letter| !letter.is_control()).take(LONGEST_TROUBLE).collect());
     }
 
     /// A step has passed: its figures go into the history, and are returned. None where nothing came.

@@ -125,3 +125,50 @@ fn pods_that_hang_or_lie_delay_nobody() {
     }
     eventually("the fourth is well", || state(3).0 == "good");
 }
+
+/// Once, pods that answered last kept the turns of the others for two seconds each: with some hundreds, all were marked.
+#[test]
+fn hundreds_of_pods_that_hang_at_once_take_no_others_with_them() {
+    const MANY: usize = 300;
+    let (good, bad) = (Sidecar::start(FAST), Sidecar::start(FAST));
+    let pods = (0..5).map(|number| pod("good", number, good.address));
+    let pods = pods.chain((0..MANY).map(|number| pod("bad", number, bad.address)));
+    let collector = Collector::start(&pods.collect::<Vec<_>>());
+    // Whether all pods of the service are in one of these states.
+    let all = |service: &str, states: [&str; 2]| {
+        let told = json(&collector, &format!("/api/v1/services/shop/{service}"));
+        let cards = told["podCards"].as_array().unwrap();
+        cards.iter().all(|card| states.contains(&card["state"].as_str().unwrap()))
+    };
+    let well = ["good", "elevated"];
+    eventually("all are well", || all("good", well) && all("bad", well));
+    let _hung = bad.hang();
+    eventually("all that hang are marked", || {
+        assert!(!all("good", ["gone", "gone"]) && all("good", well), "nobody else is");
+        all("bad", ["gone", "gone"])
+    });
+}
+
+/// Once, an error told the document it came from: 240 kB of whatever a pod liked to say, each second to each page.
+#[test]
+fn why_a_pod_has_no_figures_is_told_in_the_collectors_own_words() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let lie = format!("{{\"resources\":{{\"cpu\":{{\"of\":\"\\u001b[2J{}\"}}}}}}", "liar".repeat(10_000));
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{lie}", lie.len());
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let collector = Collector::start(&[pod("api", 0, address)]);
+    let mut told = String::new();
+    eventually("it is marked", || {
+        told = json(&collector, "/api/v1/pods/shop/api-5d9f-0").to_string();
+        told.contains("no /stats document")
+    });
+    assert!(!told.contains("liar") && !told.contains("[2J") && told.len() < 5000, "{told}");
+}

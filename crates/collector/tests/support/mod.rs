@@ -81,6 +81,11 @@ impl Sidecar {
         counted.load = load;
     }
 
+    /// For as long as this is kept, it takes connections and says nothing.
+    pub(crate) fn hang(&self) -> impl Drop + '_ {
+        self.counted.lock().unwrap()
+    }
+
     /// Ends it, as a pod dies: nobody listens there any more.
     pub(crate) fn kill(self) {
         self.stop.request();
