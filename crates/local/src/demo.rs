@@ -27,8 +27,8 @@ use crate::service::{self, Endpoints};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often changed objects and ended processes are looked for.
 const LOOK: Duration = Duration::from_millis(250);
-/// The pod of `api` that is slow, and by how much; how often payments fail.
-const SLOW_POD: usize = 2;
+/// The pod that is slow, and by how much; how often payments fail.
+const SLOW_POD: &str = "api-7d9c4f-c";
 const SLOW_MILLISECONDS: u64 = 300;
 const FAILURES_OF_100: u64 = 15;
 
@@ -167,12 +167,9 @@ impl Demo {
     }
 
     async fn fault(&self, on: bool) -> anyhow::Result<()> {
-        let (slow, failures) = if on { (SLOW_MILLISECONDS, FAILURES_OF_100) } else { (0, 0) };
-        if let Some(pod) = self.pods.iter().filter(|pod| pod.app == "api").nth(SLOW_POD) {
-            pod.fault(slow, 0).await?;
-        }
-        for pod in self.pods.iter().filter(|pod| pod.app == "payments") {
-            pod.fault(0, failures).await?;
+        for pod in &self.pods {
+            let (slow, failures) = if on { fault_of(&pod.app, &pod.name) } else { (0, 0) };
+            pod.fault(slow, failures).await?;
         }
         Ok(())
     }
@@ -319,10 +316,36 @@ Type:
     }
 }
 
+/// How many milliseconds a pod takes longer, and how many of 100 requests fail. By its name and not its place, which another has once
+/// one was killed.
+fn fault_of(app: &str, name: &str) -> (u64, u64) {
+    match app {
+        _ if name == SLOW_POD => (SLOW_MILLISECONDS, 0),
+        "payments" => (0, FAILURES_OF_100),
+        _ => (0, 0),
+    }
+}
+
 fn path(pod: &str) -> String {
     format!("/api/v1/namespaces/{SHOP}/pods/{pod}")
 }
 
 fn say(what: &str) {
     println!("  {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pod_of_api_is_slow_and_stays_the_one_when_others_are_killed() {
+        let mut names = ["a", "b", "c", "d"].map(|letter| format!("api-7d9c4f-{letter}")).to_vec();
+        for _ in 0..2 {
+            let slow: Vec<_> = names.iter().filter(|name| fault_of("api", name).0 > 0).collect();
+            assert_eq!(slow, [SLOW_POD]);
+            names.remove(0);
+        }
+        assert_eq!(fault_of("payments", "payments-7d9c4f-a"), (0, FAILURES_OF_100));
+    }
 }
