@@ -114,7 +114,10 @@ impl Tap {
         }
         let bucket = reader.question.bucket(allowed);
         let Reader { question, lines } = reader;
-        self.readers.borrow_mut().push(Served { question, bucket, lines, left_out: 0 });
+        let mut readers = self.readers.borrow_mut();
+        // Those that have gone are found here, too: without requests nobody looks.
+        readers.retain(|reader| !reader.lines.is_closed());
+        readers.push(Served { question, bucket, lines, left_out: 0 });
         self.on.set(true);
     }
 
@@ -122,7 +125,6 @@ impl Tap {
     pub(crate) fn tell(&self, line: &Line<'_>) {
         let now = Instant::now();
         let mut readers = self.readers.borrow_mut();
-        // Those that have gone are found here and nowhere else: without requests they cost nothing.
         readers.retain_mut(|reader| reader.tell(line, now));
         self.on.set(!readers.is_empty());
     }
@@ -237,6 +239,17 @@ mod tests {
         drop(told);
         tell(&tap);
         assert!(!tap.is_on());
+    }
+
+    #[test]
+    fn readers_that_come_and_go_while_there_are_no_requests_do_not_pile_up() {
+        let tap = Tap::default();
+        tap.allow(TapSpec { enabled: true, max_per_second: 1000 });
+        for _ in 0..10 {
+            let (lines, _told) = mpsc::channel(WAITING);
+            tap.add(Reader { question: Question::default(), lines });
+        }
+        assert_eq!(tap.readers.borrow().len(), 1, "the last, of which nobody knows yet that it has gone");
     }
 
     #[test]
