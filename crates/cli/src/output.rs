@@ -68,3 +68,8 @@ pub(crate) fn notes(notes: &[String]) -> String {
 pub(crate) fn str_at<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
+
+/// Text that pods or their clients chose: it may be anything, and must not speak to the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
 use super::pods::Tapped;
-use crate::output::str_at;
+use crate::output::{printable, str_at};
 
 /// Rows under their heads.
 pub(super) struct Rows {
@@ -43,8 +43,7 @@ impl Rows {
             peer(request),
             path(request),
         );
-        // What clients send may be anything, and must not speak to the terminal.
-        let row = row.replace(char::is_control, "\u{fffd}");
+        let row = printable(&row);
         format!("{heads}{style}{row}{style:#}\n")
     }
 }

@@ -77,19 +77,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
         let live = args.output == Format::Text && !args.once && std::io::stdout().is_terminal();
         if !live {
             let view = look(args, &reach).await?;
-            output::print(args.output, &view, |view| table::text(view, args.sort))?;
+            output::print(args.output, &view, |view| table::text(view, args.sort, usize::MAX))?;
             return Ok(Verdict::findings(table::is_troubled(&view)));
         }
         // An error before the first picture is told as any other.
         let mut view = look(args, &reach).await?;
         let mut screen = Screen::open()?;
+        let mut note = String::new();
         loop {
-            screen.show(&table::text(&view, args.sort))?;
+            screen.show(&table::text(&view, args.sort, screen.size().0), &note)?;
+            let next = async {
+                tokio::time::sleep(EVERY).await;
+                look(args, &reach).await
+            };
             tokio::select! {
                 () = screen.quit() => return Ok(Verdict::Good),
-                () = tokio::time::sleep(EVERY) => {}
+                // The collector may be there again a moment later: what is shown stays.
+                looked = next => match looked {
+                    Ok(new) => (view, note) = (new, String::new()),
+                    Err(error) => note = format!("old figures: {error:#}"),
+                },
             }
-            view = look(args, &reach).await?;
         }
     })
 }
@@ -106,6 +114,10 @@ async fn look(args: &Args, reach: &Reach) -> anyhow::Result<Value> {
     if let (Some(What::Namespace(namespace)), Some(services)) = (&args.what, view["services"].as_array_mut())
     {
         services.retain(|service| service["namespace"] == namespace.as_str());
+        if services.is_empty() {
+            let message = format!("there is no namespace {namespace} with injected pods");
+            return Err(Hinted::new(message, "outrigger top lists all services").into());
+        }
     }
     Ok(view)
 }

@@ -4,9 +4,11 @@ use std::io::{Read as _, Write as _};
 
 use anstream::AutoStream;
 use anyhow::Context as _;
-use rustix::stdio::stdin;
+use rustix::stdio::{stdin, stdout};
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use tokio::sync::watch;
+
+use crate::output::printable;
 
 /// The second screen of a terminal, with keys that need no return.
 pub(super) struct Screen {
@@ -44,15 +46,24 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Draws it.
+    /// Characters of a line, and lines; of a terminal that does not tell, the usual ones.
     #[expect(clippy::unused_self, reason = "there is something to draw on while it is open")]
-    pub(super) fn show(&self, text: &str) -> anyhow::Result<()> {
+    pub(super) fn size(&self) -> (usize, usize) {
+        let size = termios::tcgetwinsize(stdout()).map(|size| (size.ws_col.into(), size.ws_row.into()));
+        size.ok().filter(|(columns, rows)| *columns > 0 && *rows > 0).unwrap_or((80, 24))
+    }
+
+    /// Draws as many lines of it as there is room for, and below them a note.
+    pub(super) fn show(&self, text: &str, note: &str) -> anyhow::Result<()> {
+        let (columns, rows) = self.size();
+        let note: String = printable(&format!("q: quit  {note}")).chars().take(columns).collect();
         // Each line to its end, and what was below: no flicker, as clearing first would make.
-        let lines = text.replace('\n', "\x1b[K\n");
+        let shown: Vec<_> = text.lines().take(rows.saturating_sub(2)).collect();
+        let lines = shown.join("\x1b[K\n");
         write("\x1b[H")?;
         let mut out = AutoStream::auto(std::io::stdout());
         out.write_all(lines.as_bytes())
-            .and_then(|()| out.write_all(b"\nq: quit\x1b[K"))
+            .and_then(|()| write!(out, "\x1b[K\n\x1b[K\n{note}\x1b[K"))
             .context("failed to draw")?;
         write("\x1b[J")
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
-use crate::output::str_at;
+use crate::output::{printable, str_at};
 
 /// By which column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -31,6 +31,8 @@ pub(super) enum Sort {
 /// From the best to the worst.
 const STATES: [&str; 6] = ["good", "waiting", "elevated", "slow", "failing", "gone"];
 const COLUMNS: [&str; 8] = ["STATE", "NAME", "RATE", "ERRORS", "P50", "P95", "P99", "WHY"];
+/// Characters of a cell: more than a terminal shows, and fewer than a width may be (65,535).
+const WIDEST: usize = 250;
 /// Those of numbers, from the third to the one before the last.
 const NUMBERS: std::ops::Range<usize> = 2..7;
 
@@ -49,7 +51,8 @@ fn rank(line: &Value) -> usize {
     STATES.iter().position(|state| line["state"] == *state).unwrap_or_default()
 }
 
-pub(super) fn text(view: &Value, sort: Sort) -> String {
+/// The table, whose lines have so many characters at most.
+pub(super) fn text(view: &Value, sort: Sort, columns: usize) -> String {
     let mut sorted: Vec<_> = lines(view).iter().collect();
     sorted.sort_by(|a, b| str_at(a, "/name").cmp(str_at(b, "/name")));
     // In thousandths, for an order that is total.
@@ -73,10 +76,10 @@ pub(super) fn text(view: &Value, sort: Sort) -> String {
     let widths: Vec<_> = (0..COLUMNS.len()).map(width).collect();
     let bold = Style::new().bold();
     let mut text = String::new();
-    let _ = writeln!(text, "{bold}{}{bold:#}", row(&COLUMNS.map(str::to_owned), &widths));
+    let _ = writeln!(text, "{bold}{}{bold:#}", row(&COLUMNS.map(str::to_owned), &widths, columns));
     for (rank, cells) in &cells {
         let style = colour(*rank);
-        let _ = writeln!(text, "{style}{}{style:#}", row(cells, &widths));
+        let _ = writeln!(text, "{style}{}{style:#}", row(cells, &widths, columns));
     }
     if cells.is_empty() {
         text.push_str("no injected pods\n");
@@ -109,13 +112,15 @@ fn cells(line: &Value) -> [String; 8] {
         milliseconds("p99"),
         str_at(line, "/findings/0/text").to_owned(),
     ]
+    .map(|cell| printable(&cell).chars().take(WIDEST).collect())
 }
 
-fn row(cells: &[String; 8], widths: &[usize]) -> String {
+fn row(cells: &[String; 8], widths: &[usize], columns: usize) -> String {
     let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
         if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
     });
-    padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    let row = padded.collect::<Vec<_>>().join("  ");
+    row.trim_end().chars().take(columns).collect()
 }
 
 fn colour(rank: usize) -> Style {
@@ -140,7 +145,7 @@ mod tests {
     #[test]
     fn what_wants_to_be_looked_at_stands_first() {
         let view = json!({"services": [service("a", "good", 2000.0), service("b", "slow", 320.0)]});
-        let plain = |sort| anstream::adapter::strip_str(&text(&view, sort)).to_string();
+        let plain = |sort| anstream::adapter::strip_str(&text(&view, sort, usize::MAX)).to_string();
         assert_eq!(
             plain(Sort::State),
             "STATE  NAME      RATE  ERRORS     P50     P95  P99  WHY\n\
@@ -149,5 +154,20 @@ mod tests {
         );
         assert!(plain(Sort::P95).lines().nth(1).unwrap().contains("shop/a"));
         assert!(is_troubled(&view) && !is_troubled(&json!({"podCards": [service("a", "elevated", 1.0)]})));
+    }
+
+    /// A pod's own bytes once reached the terminal, and a text longer than a width may be ended the program.
+    #[test]
+    fn whatever_a_pod_says_it_is_one_line_without_control_characters() {
+        let mut lying = service("a", "gone", 1.0);
+        lying["findings"] = json!([{"text": format!("\u{1b}]0;owned\u{7}\n{}", "x".repeat(100_000))}]);
+        let view = json!({ "services": [lying] });
+        for (columns, longest) in [(usize::MAX, 400), (60, 60)] {
+            let text = text(&view, Sort::State, columns);
+            assert!(!text.contains("\u{1b}]0") && !text.contains('\u{7}'), "{text}");
+            let plain = anstream::adapter::strip_str(&text).to_string();
+            assert_eq!(plain.lines().count(), 2, "{plain}");
+            assert!(plain.lines().all(|line| line.chars().count() <= longest), "{plain}");
+        }
     }
 }
