@@ -63,6 +63,19 @@ async fn assert_counted(ns: &Namespace, pods: &[Pod], selector: &str, wanted: u6
     .await;
 }
 
+/// Has the namespace's pods redirected. Of the annotation the webhook hears a moment later.
+async fn redirect(ns: &Namespace) {
+    ns.annotate(INTERCEPTION, "redirect").await;
+    eventually("the webhook to know of it", DEADLINE, || async {
+        let pod = ns.dry_run(server_pod("probe")).await?;
+        let spec = pod.spec.unwrap_or_default();
+        let redirected = spec.init_containers.iter().flatten().any(|init| init.name == names::INIT_CONTAINER);
+        ensure!(redirected, "a pod that comes now is not redirected");
+        Ok(())
+    })
+    .await;
+}
+
 /// Creates a profile named `web`, which the namespace's pods get.
 async fn use_profile(ns: &Namespace, interception: &str, spec: Value) {
     ns.annotate(INTERCEPTION, interception).await;
@@ -126,7 +139,7 @@ async fn calls_by_ports_are_counted_exactly_on_both_sides() {
 #[tokio::test]
 async fn a_redirected_pod_calls_itself_through_its_service() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.annotate(INTERCEPTION, "redirect").await;
+        redirect(&ns).await;
         let early = json!({"spec": {"publishNotReadyAddresses": true}});
         ns.create::<Service>(with(service_by_number("itself", "self"), early)).await.unwrap();
         let again = json!({"metadata": {"labels": {"app": "self"}}, "spec": {"restartPolicy": "OnFailure"}});
@@ -155,7 +168,7 @@ async fn a_redirected_pod_calls_itself_through_its_service() {
 #[tokio::test]
 async fn a_users_init_container_calls_a_service_through_the_proxy() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.annotate(INTERCEPTION, "redirect").await;
+        redirect(&ns).await;
         ns.create::<Service>(service("web")).await.unwrap();
         ns.create::<Pod>(with(server_pod("web"), json!({"metadata": {"labels": {"app": "web"}}})))
             .await
@@ -178,7 +191,7 @@ async fn a_users_init_container_calls_a_service_through_the_proxy() {
 #[tokio::test]
 async fn a_redirected_job_completes() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.annotate(INTERCEPTION, "redirect").await;
+        redirect(&ns).await;
         ns.create::<Service>(service_by_number("web", "web")).await.unwrap();
         ns.create::<Pod>(with(server_pod("web"), json!({"metadata": {"labels": {"app": "web"}}})))
             .await
@@ -194,7 +207,7 @@ async fn a_redirected_job_completes() {
 #[tokio::test]
 async fn a_rollout_of_redirected_pods_fails_no_request() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.annotate(INTERCEPTION, "redirect").await;
+        redirect(&ns).await;
         rolls_out_under_load(&ns, service_by_number("web", "web")).await;
     })
     .await;
@@ -204,7 +217,7 @@ async fn a_rollout_of_redirected_pods_fails_no_request() {
 #[tokio::test]
 async fn a_database_that_speaks_first_is_reached() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.annotate(INTERCEPTION, "redirect").await;
+        redirect(&ns).await;
         let database = |name: &str, command: Value| {
             let container = demo_container(&[]);
             let security = json!({"runAsUser": 1000});
@@ -258,7 +271,7 @@ async fn a_database_that_speaks_first_is_reached() {
 #[tokio::test]
 async fn the_pods_of_a_statefulset_are_called_by_their_own_names() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.annotate(INTERCEPTION, "redirect").await;
+        redirect(&ns).await;
         let headless = json!({"spec": {"clusterIP": "None", "ports": [{"port": 8080, "targetPort": 8080}]}});
         ns.create::<Service>(with(service("web"), headless)).await.unwrap();
         let mut web = server_deployment("web", 2);
@@ -280,7 +293,7 @@ async fn the_pods_of_a_statefulset_are_called_by_their_own_names() {
 #[tokio::test]
 async fn a_pod_whose_rules_can_not_be_written_stays_not_ready_and_says_why() {
     in_namespace(&[ENABLED], |ns| async move {
-        ns.annotate(INTERCEPTION, "redirect").await;
+        redirect(&ns).await;
         let mut pod = serde_json::to_value(ns.dry_run(server_pod("web")).await.unwrap()).unwrap();
         pod["metadata"] = with(
             json!({"name": "web", "labels": {"outrigger.dev/inject": "disabled"}}),
