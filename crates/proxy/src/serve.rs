@@ -158,10 +158,11 @@ mod tests {
         std::mem::size_of::<Task>()
     }
 
-    /// Room for HTTP/2 in every task made 4,096 idle connections take 40 MB.
+    /// Room for HTTP/2 in every task made 4,096 idle connections take 40 MB. The bound is that of a build of the whole workspace, whose
+    /// features make some types larger than the proxy's own build has them.
     #[test]
     fn what_an_idle_connection_holds_is_small() {
         let size = size_of(super::serve);
-        assert!(size <= 1700, "{size} bytes");
+        assert!(size <= 1800, "{size} bytes");
     }
 }
