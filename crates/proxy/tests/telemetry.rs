@@ -259,7 +259,7 @@ fn requests_beyond_the_most_series_are_counted_as_other_and_told() {
 /// Names that no other program claims are the proxy's, so that one which nobody exports is found.
 #[test]
 fn rules_and_dashboards_ask_for_metrics_that_there_are() {
-    let others = ["outrigger_webhook_", "outrigger_log_", "outrigger_collector_"];
+    let others = ["outrigger_webhook_", "outrigger_log_", "outrigger_sync_", "outrigger_collector_"];
     let ours = |name: &str| !others.iter().any(|prefix| name.starts_with(prefix));
     asked_for::assert_exported(&http(closed_port()).metrics(), ours);
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap in a test is the test's report")]
 
+#[path = "../../runtime/tests/support/asked_for.rs"]
+mod asked_for;
 mod support;
 
 use std::fs;
@@ -130,4 +132,13 @@ fn killed_at_any_point_there_is_a_whole_version_and_the_next_start_goes_on() {
     let _program = Program::start(&directory.0, spec);
     wait_for("the last version", || whole().as_deref() == Some("v60"));
     wait_for("the disk to be tidy", || fs::read_dir(tree.join("..versions")).unwrap().count() <= 3);
+}
+
+#[test]
+fn rules_and_dashboards_ask_for_metrics_that_there_are() {
+    let directory = Directory::new();
+    let program = Program::start(&directory.0, spec("file:///nowhere", "v*"));
+    wait_for("it answers", || program.ask("GET /metrics HTTP/1.1").is_some());
+    let (_, metrics) = program.ask("GET /metrics HTTP/1.1").unwrap();
+    asked_for::assert_exported(&metrics, |name| name.starts_with("outrigger_sync_"));
 }
