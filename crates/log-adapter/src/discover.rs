@@ -188,6 +188,8 @@ pub(crate) fn name_before(name: &str, meant: impl Fn(&str) -> bool) -> Option<St
 }
 
 fn is_rotation(added: &str) -> bool {
+    // An app that makes its file between logrotate's two steps finds it moved out of the way: `app.log-2026112103.backup`.
+    let added = added.strip_suffix(".backup").unwrap_or(added);
     let date = |byte: u8| byte.is_ascii_digit() || b".-_:TZ".contains(&byte);
     let numbered = added.bytes().any(|byte| byte.is_ascii_digit()) && added.bytes().all(date);
     added.starts_with(['.', '-', '_']) && (numbered || [".old", ".bak", ".prev"].contains(&added))
@@ -265,6 +267,7 @@ mod tests {
             ("app.log", "app.log", false),
             ("app.log", "app-20261121.log", true),
             ("app.log", "app.2026-11-21.0.log", true),
+            ("app.log", "app.log-2026112103.backup", true),
             ("app.log", "app.log.lock", false),
             ("app.log", "app-worker.log", false),
             ("app.log", "app.logger", false),
