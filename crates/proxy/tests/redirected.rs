@@ -7,7 +7,7 @@ mod support;
 #[path = "../../redirect/tests/support/mod.rs"]
 mod network;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -340,24 +340,27 @@ fn the_proxys_calls_that_come_back_to_it_are_refused_as_a_loop() {
 #[test]
 fn a_changed_config_and_the_end_are_for_connections_to_many_destinations_too() {
     let pod = Pod::new("redirected-many", Vec::new());
-    let ask = |stream: &mut TcpStream| {
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let ask = |stream: &mut TcpStream| -> io::Result<String> {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
         let mut answer = [0; 2048];
         // It comes in one piece.
-        let length = stream.read(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer[..length]).into_owned()
+        let length = stream.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     };
+    // Who says nothing for 10 ms, as this thread on a busy machine, may wait for the server to speak first: it is connected, and reset.
     let kept = |port| {
-        let mut stream = connect(&pod.link.world, POD[0], port).unwrap();
-        let answer = ask(&mut stream);
-        assert!(answer.starts_with("HTTP/1.1 502"), "nobody listens there: {answer}");
-        stream
+        let mut stream = None;
+        wait_until("nobody listens there, which is told", || {
+            let stream = stream.insert(connect(&pod.link.world, POD[0], port).unwrap());
+            ask(stream).is_ok_and(|answer| answer.starts_with("HTTP/1.1 502"))
+        });
+        stream.unwrap()
     };
     let mut streams: Vec<_> = (20_000..20_520).map(kept).collect();
     let rest = Inbound { limits: limit(1), ..inbound("_other", 0, Protocol::Auto) };
     pod.config.replace(&document_of(vec![rest], Vec::new()));
     let last = streams.last_mut().unwrap();
-    wait_until("the limit counts for the last", || ask(last).starts_with("HTTP/1.1 429"));
+    wait_until("the limit counts for the last", || ask(last).unwrap().starts_with("HTTP/1.1 429"));
     let ended = Instant::now();
     assert!(pod.link.pod.command("kill", &[&pod.proxy.0.id().to_string()]).status().unwrap().success());
     for mut stream in streams {
