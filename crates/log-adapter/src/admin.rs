@@ -1,28 +1,23 @@
 //! The admin server, on a thread of its own.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, HeaderMap};
-use axum::routing::{get, post};
+use axum::http::header::HeaderMap;
+use axum::routing::get;
 use axum::{Json, Router};
-use outrigger_runtime::admin::{self, Admin, Forbidden, Loopback};
-use outrigger_runtime::bearer::bears;
-use outrigger_runtime::bind;
+use outrigger_runtime::admin::{self, Admin};
+use outrigger_runtime::bearer::{Token, Unauthorized};
 use outrigger_runtime::log::LogControl;
 use outrigger_runtime::readiness::Readiness;
-use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
+use outrigger_runtime::shutdown::{Shutdown, Trigger};
 use serde::Serialize;
 
 use crate::collector::LogsCollector;
 use crate::metrics::{Metrics, SourceMetrics};
 use crate::tail::Stop;
-
-/// The token that opens `/stats`, which may change while we run.
-pub type Token = Arc<Mutex<String>>;
 
 /// What the admin server works on.
 #[derive(Debug)]
@@ -37,19 +32,9 @@ pub struct Served {
     pub stop: Arc<Stop>,
 }
 
-/// Serves on a thread of its own, for as long as the process lives. Signals are caught before the port is open: who can reach us can
-/// stop us.
+/// Serves on a thread of its own, for as long as the process lives.
 pub fn spawn(port: u16, served: Served) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (trigger, shutdown) = shutdown::channel();
-    // Before anything is written: a first process without a handler would not even be told.
-    let listener = runtime.block_on(async {
-        shutdown::on_signal(trigger.clone())?;
-        tokio::net::TcpListener::from_std(bind::dual_stack(port)?)
-    })?;
-    let serve = move || runtime.block_on(serve(served, listener, trigger, shutdown));
-    std::thread::Builder::new().name("admin".to_owned()).spawn(serve)?;
-    Ok(())
+    admin::on_a_thread(port, |listener, trigger, shutdown| serve(served, listener, trigger, shutdown))
 }
 
 async fn serve(served: Served, listener: tokio::net::TcpListener, trigger: Trigger, shutdown: Shutdown) {
@@ -58,13 +43,11 @@ async fn serve(served: Served, listener: tokio::net::TcpListener, trigger: Trigg
     all.own().register_collector(Box::new(LogsCollector(Arc::clone(&metrics))));
     let readiness = Readiness::default();
     let admin = Admin { metrics: Arc::new(all), readiness: readiness.clone(), log };
-    let exposed = Exposed { metrics, token, trigger };
-    let ours = Router::new()
-        .route("/stats", get(stats))
-        .route("/shutdown", post(stop_now))
-        .with_state(Arc::new(exposed));
+    let exposed = Exposed { metrics, token: token.clone() };
+    let ours = Router::new().route("/stats", get(stats)).with_state(Arc::new(exposed));
+    let router = admin::router(admin).merge(ours).merge(admin::shutdown_route(token, trigger));
     // The server goes on while the tailer drains: somebody may want to see why that takes long.
-    let answering = admin::serve(listener, admin::router(admin).merge(ours), std::future::pending());
+    let answering = admin::serve(listener, router, std::future::pending());
     let stopping = async {
         shutdown.requested().await;
         readiness.drain();
@@ -102,39 +85,12 @@ struct SourceStats {
 struct Exposed {
     metrics: Arc<Metrics>,
     token: Token,
-    trigger: Trigger,
-}
-
-type Unauthorized = (StatusCode, &'static str);
-
-impl Exposed {
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-        if bears(given, &self.token.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(());
-        }
-        Err((StatusCode::UNAUTHORIZED, "needs the token of the pod's outrigger.dev/config annotation\n"))
-    }
 }
 
 async fn stats(State(exposed): State<Arc<Exposed>>, headers: HeaderMap) -> Result<Json<Stats>, Unauthorized> {
-    exposed.authorize(&headers)?;
+    exposed.token.authorize(&headers)?;
     let sources = exposed.metrics.sources();
     Ok(Json(Stats { version: 1, logs: sources.iter().map(|source| source_stats(source)).collect() }))
-}
-
-/// For loopback peers and holders of the token, as the proxy's: who ends the sidecars of a Job ends this one too.
-async fn stop_now(
-    loopback: Result<Loopback, Forbidden>,
-    State(exposed): State<Arc<Exposed>>,
-    headers: HeaderMap,
-) -> Result<&'static str, Unauthorized> {
-    if loopback.is_err() {
-        exposed.authorize(&headers)?;
-    }
-    tracing::info!("stopping: asked by POST /shutdown");
-    exposed.trigger.request();
-    Ok("stopping\n")
 }
 
 fn source_stats(source: &SourceMetrics) -> SourceStats {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
@@ -14,6 +14,7 @@ use outrigger_logs::metrics::Metrics;
 use outrigger_logs::source::{self, Pod};
 use outrigger_logs::stdout;
 use outrigger_logs::tail::{TailError, Tailer};
+use outrigger_runtime::bearer::Token;
 use outrigger_runtime::log::{self, Format};
 
 /// Follows the log files of an app and writes their lines to stdout as JSON.
@@ -85,9 +86,9 @@ fn run(args: Args) -> anyhow::Result<()> {
     if let Some(seconds) = args.quiet_seconds {
         tailer = tailer.quiet_for(Duration::from_secs(seconds));
     }
-    let token = Arc::new(Mutex::new(config.token));
+    let token = Token::new(config.token);
     let stop = tailer.stop();
-    let served = Served { metrics: Arc::clone(&metrics), token: Arc::clone(&token), log: log.clone(), stop };
+    let served = Served { metrics: Arc::clone(&metrics), token: token.clone(), log: log.clone(), stop };
     admin::spawn(args.admin_port, served)
         .map_err(|error| anyhow::anyhow!("failed to listen on admin port {}: {error}", args.admin_port))?;
     tailer.run(&pod, || match watched.changed()? {
@@ -99,7 +100,7 @@ fn run(args: Args) -> anyhow::Result<()> {
                 return None;
             }
             metrics.config_refused.store(false, Relaxed);
-            *token.lock().unwrap_or_else(PoisonError::into_inner) = config.token;
+            token.replace(config.token);
             if args.log_level.is_none() {
                 log.set_level(config.log_level.as_str()).expect("levels of the config are levels of the log");
             }

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, Query, State};
-use axum::http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::header::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use outrigger_runtime::admin::{Forbidden, Loopback};
-use outrigger_runtime::bearer::bears;
+use outrigger_runtime::bearer::{self, Unauthorized};
 use outrigger_runtime::shutdown::Trigger;
 
 use crate::live::{Live, Running};
@@ -40,8 +39,6 @@ pub(crate) fn router(exposed: Exposed) -> Router {
         .route("/shutdown", post(shutdown))
         .with_state(exposed)
 }
-
-type Unauthorized = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
 
 async fn stats(State(exposed): State<Exposed>, headers: HeaderMap) -> Result<Json<Stats>, Unauthorized> {
     authorize(&exposed, &headers)?;
@@ -88,19 +85,15 @@ async fn shutdown(
 }
 
 fn authorize(exposed: &Exposed, headers: &HeaderMap) -> Result<(), Unauthorized> {
-    let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-    if exposed.live.with_token(|token| bears(given, token)) {
-        return Ok(());
-    }
-    let hint = "needs the token of the pod's outrigger.dev/config annotation\n";
-    Err((StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], hint))
+    exposed.live.with_token(|token| bearer::authorize(headers, token))
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use axum::http::Request;
+    use axum::http::header::AUTHORIZATION;
+    use axum::http::{Request, StatusCode};
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,10 +21,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::accept;
+use crate::bearer::{Token, Unauthorized};
 use crate::log::LogControl;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
+use crate::shutdown::{self, Shutdown, Trigger};
+use crate::{accept, bind};
 
 /// How long a peer may take for a request's head, and sit idle between two. Prometheus scrapes less often than that
 /// and then connects anew, which costs it nothing here.
@@ -97,6 +99,41 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     if tokio::time::timeout(STOP_TIMEOUT, stop.closed()).await.is_err() {
         tracing::debug!(connections = stop.receiver_count(), "admin connections cut");
     }
+}
+
+/// Serves the admin port on a thread of its own, for programs whose work is not asynchronous. Signals are caught before the port is open:
+/// who can reach us can stop us, and a first process without a handler would not even be told.
+pub fn on_a_thread<Serving: Future<Output = ()>>(
+    port: u16,
+    serve: impl FnOnce(TcpListener, Trigger, Shutdown) -> Serving + Send + 'static,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (trigger, shutdown) = shutdown::channel();
+    let listener = runtime.block_on(async {
+        shutdown::on_signal(trigger.clone())?;
+        TcpListener::from_std(bind::dual_stack(port)?)
+    })?;
+    let serve = move || runtime.block_on(serve(listener, trigger, shutdown));
+    std::thread::Builder::new().name("admin".to_owned()).spawn(serve)?;
+    Ok(())
+}
+
+/// `POST /shutdown` of a sidecar, for loopback peers and holders of the token: who ends the proxy of a Job ends its other sidecars too.
+pub fn shutdown_route(token: Token, trigger: Trigger) -> Router {
+    Router::new().route("/shutdown", post(stop_now)).with_state((token, trigger))
+}
+
+async fn stop_now(
+    loopback: Result<Loopback, Forbidden>,
+    State((token, trigger)): State<(Token, Trigger)>,
+    headers: HeaderMap,
+) -> Result<&'static str, Unauthorized> {
+    if loopback.is_err() {
+        token.authorize(&headers)?;
+    }
+    tracing::info!("stopping: asked by POST /shutdown");
+    trigger.request();
+    Ok("stopping\n")
 }
 
 async fn serve_connection(

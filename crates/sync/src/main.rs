@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
 use outrigger_api::names::{CONFIG_DIR, CONFIG_FILE, SYNC_ADMIN_PORT, SYNC_TREE};
+use outrigger_runtime::bearer::Token;
 use outrigger_runtime::log::{self, Format};
 use outrigger_runtime::readiness::Readiness;
 use outrigger_sync::admin::{self, Served};
@@ -87,13 +88,13 @@ fn run(args: Args) -> anyhow::Result<()> {
         workers.push(orders);
     }
     let (stop, stopped) = mpsc::channel();
-    let token = Arc::new(Mutex::new(config.token.clone()));
+    let token = Token::new(config.token.clone());
     let config_refused = Arc::new(AtomicBool::new(false));
     let served = Served {
         statuses,
         config_refused: Arc::clone(&config_refused),
         readiness,
-        token: Arc::clone(&token),
+        token: token.clone(),
         log: log.clone(),
         workers: workers.clone(),
         stop,
@@ -109,7 +110,7 @@ fn run(args: Args) -> anyhow::Result<()> {
             }
             Some(Ok(new)) => {
                 config_refused.store(false, Relaxed);
-                token.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&new.token);
+                token.replace(new.token.clone());
                 if args.log_level.is_none() {
                     log.set_level(new.log_level.as_str())
                         .expect("levels of the config are levels of the log");
