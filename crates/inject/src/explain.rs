@@ -1,6 +1,7 @@
 //! How the decision about a pod was reached, for people and for tools.
 
 use outrigger_api::Reason;
+use outrigger_api::config::SidecarConfig;
 use outrigger_api::names::{ENABLED, INJECT_LABEL, PREFIX, PROFILE_ANNOTATION};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +9,9 @@ use serde_json::Value;
 use crate::outcome::Refusal;
 use crate::overrides::{self, KNOBS};
 use crate::place::{self, Place};
+use crate::plan::{self, Planned};
 use crate::pod::Pod;
-use crate::{Context, Report, interception, plan, profile_name, status, uninject};
+use crate::{Context, Report, interception, profile_name, status, uninject};
 
 /// The steps to a decision about one pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -94,6 +96,8 @@ pub enum Decision {
         report: Box<Report>,
         /// What the user should know.
         warnings: Vec<String>,
+        /// What the sidecars run by, the profile's policies with all defaults among it. Without the token.
+        config: Box<SidecarConfig>,
     },
     /// It stays without.
     Skipped {
@@ -191,9 +195,10 @@ fn interception(pod: Pod, profile: &ProfileChoice, context: &Context) -> Option<
 
 fn decision(pod: &Value, context: &Context) -> Decision {
     match plan::plan(pod, context, Vec::new()) {
-        Ok((_, mut report)) => {
+        Ok(Planned { mut report, mut config, .. }) => {
             let warnings = std::mem::take(&mut report.warnings);
-            Decision::Injected { report: Box::new(report), warnings }
+            config.token.clear();
+            Decision::Injected { report: Box::new(report), warnings, config: Box::new(config) }
         }
         Err(Refusal::Skipped { reason, message }) => {
             Decision::Skipped { reason, message, remedy: reason.remedy() }

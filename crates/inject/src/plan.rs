@@ -39,7 +39,7 @@ use crate::{
 pub fn inject(pod: &Value, context: &Context) -> Outcome {
     let decided = match status::read(pod) {
         Ok(status) => renewal::decide(pod, &status, context),
-        Err(_) => plan(pod, context, Vec::new()),
+        Err(_) => plan(pod, context, Vec::new()).map(|planned| (planned.patch, planned.report)),
     };
     match decided {
         Ok((patch, report)) => Outcome::Injected { patch, report: Box::new(report) },
@@ -53,12 +53,15 @@ pub fn profile_name<'a>(pod: &'a Value, namespace: &'a Namespace) -> &'a str {
     named.map_or(DEFAULT_PROFILE, |(name, _)| name)
 }
 
+/// What a pod without sidecars gets.
+pub(crate) struct Planned {
+    pub(crate) patch: Patch,
+    pub(crate) report: Report,
+    pub(crate) config: SidecarConfig,
+}
+
 /// The patch for a pod without sidecars. `answered`: the probes that the proxy answers already, where it had some.
-pub(crate) fn plan(
-    json: &Value,
-    context: &Context,
-    answered: Vec<Probe>,
-) -> Result<(Patch, Report), Refusal> {
+pub(crate) fn plan(json: &Value, context: &Context, answered: Vec<Probe>) -> Result<Planned, Refusal> {
     let pod = Pod::new(json)?;
     eligibility::check_opt_in(pod, context.namespace)?;
     eligibility::check_kind(pod)?;
@@ -353,7 +356,7 @@ fn sync(
 
 /// Writes the plan down, once as a patch and once as a report. Edits of the user's containers come before the new
 /// container, whose place at the head of the list would shift their indices.
-fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
+fn edit(pod: Pod, context: &Context, plan: Plan) -> Planned {
     let mut report = Report {
         version: context.settings.version.clone(),
         profile: plan.config.profile.clone(),
@@ -402,7 +405,7 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> (Patch, Report) {
     report.created.clone_from(&edit.created);
     report.nulls.clone_from(&edit.nulls);
     edit.insert("/metadata/annotations", STATUS_ANNOTATION, json_text(&report).into());
-    (edit.finish(), report)
+    Planned { patch: edit.finish(), report, config: plan.config }
 }
 
 fn add_volumes(edit: &mut Edit, report: &mut Report, plan: &Plan) {

@@ -13,10 +13,11 @@ use serde_json::Value;
 
 use crate::edit::{Edit, escape};
 use crate::outcome::Refusal;
+use crate::plan::{self, Planned};
 use crate::pod::{CONTAINERS, INIT_CONTAINERS, Pod};
 use crate::rendered::{self, Fields};
 use crate::sentences::differences;
-use crate::{Context, Report, owned, plan, uninject};
+use crate::{Context, Report, owned, uninject};
 
 /// What a pod with sidecars lacks.
 pub(crate) struct Renewal {
@@ -65,7 +66,7 @@ pub(crate) fn renew(pod: &Value, status: &Report, context: &Context) -> Result<R
     let kept = config["token"].as_str().unwrap_or_default();
     let token = if kept.is_empty() { context.token } else { kept };
     let answered = Vec::deserialize(&config["probes"]).unwrap_or_default();
-    let (patch, report) = plan::plan(&wanted, &Context { token, ..*context }, answered)?;
+    let Planned { patch, report, .. } = plan::plan(&wanted, &Context { token, ..*context }, answered)?;
     json_patch::patch(&mut wanted, &patch).expect("plan makes patches that fit the pod they were made for");
     let mut comparison = Comparison {
         edit: Edit::new(Pod::new(pod)?),

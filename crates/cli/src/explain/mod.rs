@@ -1,6 +1,7 @@
 //! `outrigger explain`: what becomes of a pod, why, and what to change.
 
 mod hint;
+mod policies;
 mod text;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::AnsiColor;
 use outrigger_inject::{Decision, Place, Report, Standing};
 
-use super::{Explained, Running, Subject};
+use super::{Explained, Running, Subject, policies};
 use crate::output::notes;
 
 /// Everything, with an empty line between two workloads.
@@ -58,11 +58,12 @@ fn subject(subject: &Subject) -> String {
     for given in &explanation.overrides {
         row("override", &format!("{}={} on the {}", given.annotation, given.value, place(given.place)));
     }
-    if let Decision::Injected { report, warnings } = &explanation.decision {
+    if let Decision::Injected { report, warnings, config } = &explanation.decision {
         if let Some(interception) = &explanation.interception {
             row("interception", &format!("{} ({})", interception.value, interception.why));
         }
         added(report, &mut row);
+        policies::rows(config, &mut row);
         for warning in warnings {
             row("warning", warning);
         }
