@@ -12,7 +12,7 @@ use crate::traffic::span;
 
 /// Opens where an upstream fails, and lets single requests try after a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct CircuitBreakerSpec {
     /// Whether requests are kept from the upstream.
@@ -65,7 +65,7 @@ pub enum CircuitMode {
 
 /// Calls that are slow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct SlowCallSpec {
     /// Longer than this is slow. Default: 2s.
@@ -76,7 +76,7 @@ pub struct SlowCallSpec {
 
 /// How a breaker closes again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct HalfOpenSpec {
     /// Requests that may try at a time. Default: 1.
@@ -89,7 +89,7 @@ pub struct HalfOpenSpec {
 
 /// An answer in the upstream's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct FallbackSpec {
     /// Its status. Default: 503.

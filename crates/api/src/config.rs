@@ -25,7 +25,8 @@ use crate::traffic::{LimitsSpec, TimeoutsSpec};
 /// The version of the document that this code writes.
 pub const VERSION: u32 = 1;
 
-/// What the sidecars of one pod run by. Fields of a newer version are ignored by an older sidecar.
+/// What the sidecars of one pod run by. Fields of a newer version are ignored by an older sidecar, but for those that say whom or what to
+/// let in (`auth`, `tls.clientCertificates`, `sync`): there it refuses the document, as without them it could let in what it should not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SidecarConfig {
@@ -300,6 +301,34 @@ mod tests {
     #[test]
     fn unknown_fields_of_a_newer_version_are_ignored() {
         assert_eq!(SidecarConfig::parse(&document(&[15200])).unwrap().inbound.len(), 1);
+    }
+
+    /// A sidecar one version older refused documents with `limits.maxPending`, and its pod did not start.
+    #[test]
+    fn unknown_fields_of_policies_are_ignored_but_not_of_those_that_let_in() {
+        let with = |policies: serde_json::Value| {
+            let mut document: serde_json::Value = serde_json::from_str(&document(&[15200])).unwrap();
+            document["inbound"][0].as_object_mut().unwrap().extend(policies.as_object().unwrap().clone());
+            document["upstreams"] = serde_json::json!([{
+                "name": "a", "host": "a", "port": 1, "tls": {"ca": {"secretName": "a", "newer": 1}, "newer": 1},
+                "retries": {"newer": 1}, "circuitBreaker": {"newer": 1, "fallback": {"newer": 1}, "halfOpen": {"newer": 1}},
+            }]);
+            SidecarConfig::parse(&document.to_string())
+        };
+        let taken = serde_json::json!({
+            "limits": {"newer": 1, "rate": {"requests": 5, "newer": 1}}, "timeouts": {"newer": 1},
+            "overrides": [{"status": [404], "replaceStatus": 410, "newer": 1}], "requestHeaders": {"newer": 1},
+            "tls": {"secretName": "a", "newer": 1},
+        });
+        with(taken).unwrap();
+        for refused in [
+            serde_json::json!({"auth": {"jwt": {"secretName": "a"}, "newer": 1}}),
+            serde_json::json!({"auth": {"jwt": {"secretName": "a"}, "rules": [{"newer": 1}]}}),
+            serde_json::json!({"tls": {"secretName": "a", "clientCertificates": {"secretName": "a", "newer": 1}}}),
+        ] {
+            let message = with(refused).unwrap_err().to_string();
+            assert!(message.contains("unknown field `newer`"), "{message}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
+use serde_path_to_error::{Path, Segment, Track};
 
 /// One thing that is wrong with a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,18 +28,25 @@ impl fmt::Display for Fault {
 }
 
 /// Deserializes `value`, and on failure goes on without the faulty field, so that the user sees all faults and not
-/// the first. Returns what could be read, with the faults. Types in lists must have a default for every field, so
-/// that an element without its faulty field is still an element.
+/// the first. Returns what could be read, with the faults, those of fields that no type knows last. Types in lists must have a default for
+/// every field, so that an element without its faulty field is still an element.
 ///
 /// A hand-written visitor for each type could do the same; this needs none and grows with the types by itself.
 pub(crate) fn deserialize<T: DeserializeOwned + Default>(mut value: Value, root: &str) -> (T, Vec<Fault>) {
     let mut faults = Vec::new();
     loop {
-        match serde_path_to_error::deserialize(&value) {
-            Ok(parsed) => return (parsed, faults),
+        let mut unknown = Vec::new();
+        let mut field = Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(&value, &mut field);
+        match serde_ignored::deserialize(tracked, |path| unknown.push(of_ignored(root, &path))) {
+            Ok(parsed) => {
+                faults.extend(unknown.into_iter().map(|path| Fault::new(path, "unknown field")));
+                return (parsed, faults);
+            }
             Err(error) => {
-                faults.push(Fault::new(dotted(root, error.path()), error.inner().to_string()));
-                if !remove(&mut value, error.path()) {
+                let path = field.path();
+                faults.push(Fault::new(dotted(root, &path), error.to_string()));
+                if !remove(&mut value, &path) {
                     return (T::default(), faults);
                 }
             }
@@ -52,6 +59,19 @@ fn dotted(root: &str, path: &Path) -> String {
         Segment::Seq { index } => format!("{dotted}[{index}]"),
         other => format!("{dotted}.{other}"),
     })
+}
+
+/// The same of a field that was ignored.
+fn of_ignored(root: &str, path: &serde_ignored::Path) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => root.to_owned(),
+        Path::Seq { parent, index } => format!("{}[{index}]", of_ignored(root, parent)),
+        Path::Map { parent, key } => format!("{}.{key}", of_ignored(root, parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            of_ignored(root, parent)
+        }
+    }
 }
 
 /// Takes the field at `path` out; false if there is no such field, which ends the search. An element of a list becomes

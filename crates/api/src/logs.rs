@@ -23,7 +23,7 @@ const MAX_COMPILED: usize = 1 << 20;
 
 /// The log files of one directory of one container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(
     feature = "crd",
     derive(schemars::JsonSchema),

@@ -11,7 +11,7 @@ use crate::upstream::is_host;
 
 /// The app speaks plainly to the proxy, and the proxy TLS to the upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["ca"])))]
 pub struct UpstreamTlsSpec {
     /// Who signs the upstream's certificate. A changed one is taken up as it comes.
@@ -41,7 +41,7 @@ pub struct UpstreamTlsSpec {
 
 /// Authorities: `ca.crt` of a Secret or of a `ConfigMap`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(
     feature = "crd",
     derive(schemars::JsonSchema),
@@ -69,7 +69,7 @@ pub struct AuthoritySpec {
 
 /// A certificate that is shown to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["secretName"])))]
 pub struct ClientCertificate {
     /// The Secret with its chain in `tls.crt` and its key in `tls.key`. A changed one is taken up as it comes.

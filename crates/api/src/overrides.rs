@@ -19,7 +19,7 @@ const MAX_VALUE: usize = 512;
 
 /// Headers that are set and taken out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct HeadersSpec {
     /// Set to these values, whatever stood there.
@@ -41,7 +41,7 @@ pub struct HeadersSpec {
 
 /// A header and its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["name", "value"])))]
 pub struct HeaderSpec {
     /// Its name, sent by HTTP/1 as it is written here.
@@ -100,7 +100,7 @@ impl HeadersSpec {
 
 /// Another answer in the place of the app's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(
     feature = "crd",
     derive(schemars::JsonSchema),

@@ -555,6 +555,24 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"));
     }
 
+    /// Types that sidecars read too ignore what they do not know.
+    #[test]
+    fn unknown_fields_are_faults_at_any_depth() {
+        let spec = json!({
+            "inbound": [{"limits": {"maxRequest": 5}}, {"port": "a", "auth": {"jwt": {"secretname": "a"}}}],
+            "upstreams": [{"name": "a", "host": "a", "port": 1, "circuitBreaker": {"fallback": {"stauts": 503}}}],
+        });
+        let faults = SidecarProfileSpec::parse(&spec).unwrap_err();
+        let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        let wanted = [
+            "spec.inbound[1].auth.jwt.secretname",
+            "spec.inbound[0].limits.maxRequest",
+            "spec.upstreams[0].circuitBreaker.fallback.stauts",
+            "spec.inbound[1].auth.jwt.secretName",
+        ];
+        assert_eq!(paths, wanted);
+    }
+
     #[test]
     fn a_spec_of_another_type_is_one_fault() {
         let faults = SidecarProfileSpec::parse(&json!("monitored")).unwrap_err();

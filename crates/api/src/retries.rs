@@ -12,7 +12,7 @@ use crate::traffic::span;
 /// When a request that failed is sent once more: only where that is safe, so that an upstream never acts twice on one that its caller
 /// made once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct RetriesSpec {
     /// How often one request is sent again at most. Default: 1.

@@ -9,7 +9,7 @@ pub const MAX_PER_SECOND: u32 = 1000;
 
 /// Whether, and how fast, the proxy tells its requests live at `/tap`, to holders of the pod's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct TapSpec {
     /// Whether it does. Default: false.

@@ -12,7 +12,7 @@ pub const MAX_CERTIFICATES: usize = 8;
 
 /// Clients speak TLS to the proxy, and the proxy speaks plainly to the app.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(
     feature = "crd",
     derive(schemars::JsonSchema),

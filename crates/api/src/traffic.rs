@@ -9,7 +9,7 @@ use crate::span::Span;
 
 /// How long is waited. What is not given stays as it is by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct TimeoutsSpec {
     /// For a connection to be accepted. Default: 3s.
@@ -35,7 +35,7 @@ impl TimeoutsSpec {
 
 /// How much is let through.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(
     feature = "crd",
     derive(schemars::JsonSchema),
@@ -74,7 +74,7 @@ pub const MAX_REQUESTS: u32 = 1_000_000;
 
 /// A bucket of tokens, of which each request takes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["requests"])))]
 pub struct RateSpec {
     /// Tokens that come in each `per`.
