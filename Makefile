@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance initial v1 v2 v3 create_load install_prometheus apply_rules install_nginx install_grafana reset_demo bench bench-soak bench-admission bench-tls bench-logs bench-collector bench-policies bench-inject torture-logs fuzz-logs fuzz-sync
+.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance initial v1 v2 v3 create_load install_prometheus apply_rules install_nginx install_grafana reset_demo bench bench-soak bench-admission bench-tls bench-logs bench-collector bench-policies bench-inject torture-logs fuzz-logs fuzz-sync fuzz-guard
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -88,6 +88,9 @@ fuzz-logs: ## ten million strange lines through the formats of the log adapter (
 
 fuzz-sync: ## strange tag patterns, names and links in trees, and orders of versions through the content sync (PROPTEST_CASES)
 	PROPTEST_CASES=$${PROPTEST_CASES:-100000} cargo test --locked -p outrigger-sync --lib
+
+fuzz-guard: ## a million strange tokens, overrides and files of users, and ten thousand passwords (OUTRIGGER_FUZZ)
+	OUTRIGGER_FUZZ=$${OUTRIGGER_FUZZ:-1000000} cargo test --release --locked -p outrigger-proxy --lib auth::fuzz
 
 bench-tls: ## what TLS and tokens cost, beside HAProxy
 	@bench/tls/run

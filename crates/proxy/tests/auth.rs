@@ -13,17 +13,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use outrigger_api::auth::{ApiKeySpec, AuthSpec, ClaimHeader, JwtSpec};
-use outrigger_api::config::{Protocol, SidecarConfig};
-use outrigger_proxy::limits::Limits;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use ring::{digest, hmac};
 use serde_json::{Value, json};
-use support::app::{Count, serve};
-use support::client::{Answer, request};
+use support::app::Count;
+use support::client::Answer;
+use support::guarded::{ask, decisions, guarded};
 use support::http2::{call, connect, run};
 use support::tls::Secrets;
-use support::{Running, config, start_by, wait_until};
+use support::{Running, wait_until};
 
 /// Who signs tokens, by each of three algorithms.
 struct Issuer {
@@ -130,32 +129,12 @@ fn proxy(name: &str, issuer: &Issuer, auth: AuthSpec) -> (Running, Count, Secret
     let hex = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     secrets.write("keys", &[("jwks.json", &issuer.jwks())]);
     secrets.write("clients", &[("cart", &format!("{hex}\n"))]);
-    let hits = Count::default();
-    let counted = hits.clone();
-    let app = serve(move |mut connection| {
-        while let Some((head, _)) = connection.request() {
-            counted.add();
-            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len()));
-        }
-    });
-    let config = |port| {
-        let mut config: SidecarConfig = config(Protocol::Http, port, app);
-        config.inbound[0].auth = Some(auth);
-        config
-    };
-    (start_by(config, &secrets.0, Limits::default()), hits, secrets)
-}
-
-fn ask(proxy: &Running, line: &str, headers: &str) -> Answer {
-    request(proxy.port, &format!("{line} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n"))
+    let (proxy, hits) = guarded(&secrets, auth);
+    (proxy, hits, secrets)
 }
 
 fn with_token(proxy: &Running, line: &str, token: &str) -> Answer {
     ask(proxy, line, &format!("Authorization: Bearer {token}\r\n"))
-}
-
-fn decisions(proxy: &Running, result: &str) -> u64 {
-    proxy.metric(&format!(r#"auth_decisions_total{{direction="inbound",port="web",result="{result}"}}"#))
 }
 
 #[test]

@@ -9,14 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outrigger_api::auth::{AuthSpec, BasicSpec};
-use outrigger_api::config::Protocol;
-use outrigger_proxy::limits::Limits;
 use serde_json::json;
-use support::app::{Count, serve};
-use support::client::{Answer, request};
+use support::app::Count;
+use support::guarded::{ask, guarded};
 use support::http2::{connect, run};
 use support::tls::Secrets;
-use support::{Running, config, start_by, wait_until};
+use support::{Running, wait_until};
 
 /// Of `secret`, by the C library's `crypt`, at the lowest cost.
 const ADA: &str = "ada:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
@@ -52,24 +50,8 @@ fn spec() -> AuthSpec {
 fn proxy(name: &str, users: &str) -> (Running, Count, Secrets) {
     let secrets = Secrets::new(&format!("basic-{name}"));
     secrets.write("users", &[("htpasswd", users)]);
-    let hits = Count::default();
-    let counted = hits.clone();
-    let app = serve(move |mut connection| {
-        while let Some((head, _)) = connection.request() {
-            counted.add();
-            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len()));
-        }
-    });
-    let config = |port| {
-        let mut config = config(Protocol::Http, port, app);
-        config.inbound[0].auth = Some(spec());
-        config
-    };
-    (start_by(config, &secrets.0, Limits::default()), hits, secrets)
-}
-
-fn ask(proxy: &Running, path: &str, headers: &str) -> Answer {
-    request(proxy.port, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n"))
+    let (proxy, hits) = guarded(&secrets, spec());
+    (proxy, hits, secrets)
 }
 
 fn with(credential: &str) -> String {
@@ -82,7 +64,8 @@ fn good_passwords_pass_and_the_app_is_told_the_name_and_not_the_password() {
     let (proxy, hits, _secrets) = proxy("good", &format!("{ADA}{BOB}"));
     for credential in ["ada:secret", "bob:password", "ada:secret"] {
         let (name, password) = credential.split_once(':').unwrap();
-        let answer = ask(&proxy, "/shop", &format!("{}X-User: root\r\nx_user: root\r\n", with(credential)));
+        let answer =
+            ask(&proxy, "GET /shop", &format!("{}X-User: root\r\nx_user: root\r\n", with(credential)));
         let told = answer.text();
         assert_eq!(answer.status, 200);
         assert!(told.contains(&format!("X-User: {name}\r\n")), "{told}");
@@ -92,9 +75,9 @@ fn good_passwords_pass_and_the_app_is_told_the_name_and_not_the_password() {
         }
         assert!(!proxy.stats(support::TOKEN).1.to_string().contains(&credential));
     }
-    assert_eq!(ask(&proxy, "/admin", &with("ada:secret")).status, 200);
-    assert_eq!(ask(&proxy, "/admin", &with("bob:password")).status, 403);
-    assert_eq!(ask(&proxy, "/healthz", "").status, 200);
+    assert_eq!(ask(&proxy, "GET /admin", &with("ada:secret")).status, 200);
+    assert_eq!(ask(&proxy, "GET /admin", &with("bob:password")).status, 403);
+    assert_eq!(ask(&proxy, "GET /healthz", "").status, 200);
     assert_eq!(hits.get(), 5);
 }
 
@@ -102,11 +85,20 @@ fn good_passwords_pass_and_the_app_is_told_the_name_and_not_the_password() {
 fn a_thousand_bad_passwords_and_the_app_sees_none() {
     let _alone = alone();
     let (proxy, hits, _secrets) = proxy("bad", ADA);
-    let mut bad: Vec<String> =
-        ["", "ada", "ada:", "ada:secret ", "ada:Secret", "Ada:secret", ":secret", "eve:secret"]
-            .iter()
-            .map(|credential| with(credential))
-            .collect();
+    let mut bad: Vec<String> = [
+        "",
+        "ada",
+        "ada:",
+        "ada:secret ",
+        "ada:secret\0secret",
+        "ada:Secret",
+        "Ada:secret",
+        ":secret",
+        "eve:secret",
+    ]
+    .iter()
+    .map(|credential| with(credential))
+    .collect();
     bad.extend((0..3).map(|n| with(&format!("ada:{n}"))));
     bad.extend(
         [
@@ -135,23 +127,23 @@ fn a_thousand_bad_passwords_and_the_app_sees_none() {
         );
     }
     assert_eq!(hits.get(), 0);
-    assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 200);
+    assert_eq!(ask(&proxy, "GET /shop", &with("ada:secret")).status, 200);
 }
 
 #[test]
 fn a_changed_file_counts_at_once_also_for_who_was_good_before() {
     let _alone = alone();
     let (proxy, _, secrets) = proxy("rotation", ADA);
-    assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 200);
+    assert_eq!(ask(&proxy, "GET /shop", &with("ada:secret")).status, 200);
     let reloaded = r#"auth_keys_last_reload_success{direction="inbound",port="web"}"#;
     for bad in ["", "ada:secret\n", "ada:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"] {
         secrets.write("users", &[("htpasswd", bad)]);
         wait_until("it is refused", || proxy.metric(reloaded) == 0);
-        assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 200, "{bad}");
+        assert_eq!(ask(&proxy, "GET /shop", &with("ada:secret")).status, 200, "{bad}");
     }
     secrets.write("users", &[("htpasswd", BOB)]);
-    wait_until("it is taken", || ask(&proxy, "/shop", &with("bob:password")).status == 200);
-    assert_eq!(ask(&proxy, "/shop", &with("ada:secret")).status, 401);
+    wait_until("it is taken", || ask(&proxy, "GET /shop", &with("bob:password")).status == 200);
+    assert_eq!(ask(&proxy, "GET /shop", &with("ada:secret")).status, 401);
 }
 
 /// A hash takes long on purpose; on the worker's thread it would hold up every other request.
@@ -171,10 +163,10 @@ fn guesses_hold_up_nobody_else() {
         .collect();
     // All but those that wait and the one whose turn it is.
     wait_until("the queue is full", || decided("busy") >= 7);
-    let turned_away = ask(&proxy, "/shop", &with("ada:more"));
+    let turned_away = ask(&proxy, "GET /shop", &with("ada:more"));
     assert!(turned_away.status == 503 && turned_away.has("outrigger-reason: too_many_requests"));
     let before = decided("invalid");
-    (0..20).for_each(|_| assert_eq!(ask(&proxy, "/healthz", "").status, 200));
+    (0..20).for_each(|_| assert_eq!(ask(&proxy, "GET /healthz", "").status, 200));
     // Behind the hashes, each of the 20 would have waited for one.
     assert!(decided("invalid") - before < 20, "{}", decided("invalid") - before);
     drop(guesses);

@@ -7,14 +7,13 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use outrigger_api::auth::{AuthSpec, ExternalSpec};
-use outrigger_api::config::Protocol;
-use outrigger_proxy::limits::Limits;
 use serde_json::json;
+use support::Running;
 use support::app::{Count, serve};
-use support::client::{Answer, request};
+use support::client::request;
+use support::guarded::{ask, decisions, guarded};
 use support::http2::{call, connect, run};
 use support::tls::Secrets;
-use support::{Running, config, start_by};
 
 fn spec(authoriser: u16) -> AuthSpec {
     let external = ExternalSpec {
@@ -68,29 +67,7 @@ fn authoriser() -> (u16, Arc<Mutex<Vec<String>>>) {
 
 /// A proxy that asks, and how often its app was asked.
 fn proxy(name: &str, auth: AuthSpec) -> (Running, Count) {
-    let hits = Count::default();
-    let counted = hits.clone();
-    let app = serve(move |mut connection| {
-        while let Some((head, _)) = connection.request() {
-            counted.add();
-            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len()));
-        }
-    });
-    let config = |port| {
-        let mut config = config(Protocol::Http, port, app);
-        config.inbound[0].auth = Some(auth);
-        config
-    };
-    let secrets = Secrets::new(&format!("external-{name}"));
-    (start_by(config, &secrets.0, Limits::default()), hits)
-}
-
-fn ask(proxy: &Running, line: &str, headers: &str) -> Answer {
-    request(proxy.port, &format!("{line} HTTP/1.1\r\nHost: shop\r\n{headers}Connection: close\r\n\r\n"))
-}
-
-fn decisions(proxy: &Running, result: &str) -> u64 {
-    proxy.metric(&format!(r#"auth_decisions_total{{direction="inbound",port="web",result="{result}"}}"#))
+    guarded(&Secrets::new(&format!("external-{name}")), auth)
 }
 
 #[test]

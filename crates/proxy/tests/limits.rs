@@ -12,6 +12,7 @@ use outrigger_api::config::{Protocol, SidecarConfig};
 use outrigger_api::traffic::{LimitsSpec, RateSpec, TimeoutsSpec};
 use outrigger_proxy::limits::Limits;
 use support::app::{answering, serve};
+use support::client::Client;
 use support::http2::{connect, run};
 use support::{Running, config, start_by, wait_until};
 
@@ -75,20 +76,10 @@ fn limits_of_a_port_that_may_speak_anything_are_not_walked_around() {
 
 #[test]
 fn requests_beyond_those_at_a_time_get_a_503() {
-    let (answer_now, when) = channel::<()>();
-    let when = Mutex::new(when);
-    let app = serve(move |mut connection| {
-        while connection.request().is_some() {
-            when.lock().unwrap().recv().unwrap();
-            connection.send(OK);
-        }
-    });
+    let (app, answer_now) = answering_when_told();
     let limits = LimitsSpec { max_requests: Some(1), ..LimitsSpec::default() };
     let proxy = proxy(app, limits, TimeoutsSpec::default());
-    let mut first = proxy.connect();
-    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    wait_until("it is under way", || proxy.active() == 1);
-    let mut second = proxy.connect();
+    let (mut first, mut second) = (under_way(&proxy), proxy.connect());
     let answer = second.get("/");
     assert!(answer.status == 503 && answer.has("outrigger-reason: too_many_requests"), "{}", answer.head);
     answer_now.send(()).unwrap();
@@ -96,6 +87,24 @@ fn requests_beyond_those_at_a_time_get_a_503() {
     wait_until("it has ended", || proxy.active() == 0);
     answer_now.send(()).unwrap();
     assert_eq!(second.get("/").status, 200);
+}
+
+/// One request at a time, and so many that wait for so long.
+fn one_at_a_time(waiting: u32, patience: &str) -> LimitsSpec {
+    LimitsSpec {
+        max_requests: Some(1),
+        max_pending: Some(waiting),
+        pending_timeout: Some(patience.parse().unwrap()),
+        ..LimitsSpec::default()
+    }
+}
+
+/// A client whose request is under way, and the only one.
+fn under_way(proxy: &Running) -> Client {
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("it is under way", || proxy.active() == 1);
+    client
 }
 
 /// An app that answers one request for each message, and the messages' channel.
@@ -114,16 +123,9 @@ fn answering_when_told() -> (u16, std::sync::mpsc::Sender<()>) {
 #[test]
 fn requests_wait_in_a_line_that_has_an_end() {
     let (app, answer_now) = answering_when_told();
-    let limits = LimitsSpec {
-        max_requests: Some(1),
-        max_pending: Some(1),
-        pending_timeout: Some("1h".parse().unwrap()),
-        ..LimitsSpec::default()
-    };
-    let proxy = proxy(app, limits, TimeoutsSpec::default());
-    let [mut first, mut second, mut third] = [(); 3].map(|()| proxy.connect());
-    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    wait_until("it is under way", || proxy.active() == 1);
+    let proxy = proxy(app, one_at_a_time(1, "1h"), TimeoutsSpec::default());
+    let mut first = under_way(&proxy);
+    let (mut second, mut third) = (proxy.connect(), proxy.connect());
     second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     wait_until("it waits", || proxy.of_port("http_pending_requests") == 1);
     let answer = third.get("/");
@@ -138,16 +140,8 @@ fn requests_wait_in_a_line_that_has_an_end() {
 #[test]
 fn a_request_whose_turn_does_not_come_in_time_gets_a_503_and_leaves_the_line() {
     let (app, answer_now) = answering_when_told();
-    let limits = LimitsSpec {
-        max_requests: Some(1),
-        max_pending: Some(5),
-        pending_timeout: Some("20ms".parse().unwrap()),
-        ..LimitsSpec::default()
-    };
-    let proxy = proxy(app, limits, TimeoutsSpec::default());
-    let (mut first, mut second) = (proxy.connect(), proxy.connect());
-    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    wait_until("it is under way", || proxy.active() == 1);
+    let proxy = proxy(app, one_at_a_time(5, "20ms"), TimeoutsSpec::default());
+    let (mut first, mut second) = (under_way(&proxy), proxy.connect());
     let answer = second.get("/");
     assert!(answer.status == 503 && answer.has("outrigger-reason: pending_timeout"), "{}", answer.head);
     assert_eq!(proxy.of_port("http_pending_requests"), 0);
@@ -157,22 +151,21 @@ fn a_request_whose_turn_does_not_come_in_time_gets_a_503_and_leaves_the_line() {
     wait_until("there is room again", || second.get("/").status == 200);
 }
 
-/// A client by HTTP/2 that gives up what it asked gives back its place, be it in the line or under way.
-#[test]
-fn who_gives_up_leaves_the_line() {
-    let app = support::http2::serve(async |call| {
+/// An app by HTTP/2 that answers all but `/never`.
+fn silent_at_never() -> u16 {
+    support::http2::serve(async |call| {
         if call.head.uri.path() == "/never" {
             std::future::pending::<()>().await;
         }
         call.answer("ok");
-    });
-    let limits = LimitsSpec {
-        max_requests: Some(1),
-        max_pending: Some(5),
-        pending_timeout: Some("1h".parse().unwrap()),
-        ..LimitsSpec::default()
-    };
-    let proxy = proxy(app, limits, TimeoutsSpec::default());
+    })
+}
+
+/// A client by HTTP/2 that gives up what it asked gives back its place, be it in the line or under way.
+#[test]
+fn who_gives_up_leaves_the_line() {
+    let app = silent_at_never();
+    let proxy = proxy(app, one_at_a_time(5, "1h"), TimeoutsSpec::default());
     run(async {
         let (client, other) = (connect(proxy.port).await, connect(proxy.port).await);
         let ask = async || {
@@ -211,12 +204,7 @@ fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_goes_on_is_not() 
 
 #[test]
 fn by_http2_it_is_the_same() {
-    let app = support::http2::serve(async |call| {
-        if call.head.uri.path() == "/never" {
-            std::future::pending::<()>().await;
-        }
-        call.answer("ok");
-    });
+    let app = silent_at_never();
     let timeouts = TimeoutsSpec { request: Some("50ms".parse().unwrap()), ..TimeoutsSpec::default() };
     let rate = RateSpec { requests: 2, per: "1h".parse().unwrap(), burst: None };
     let proxy = proxy(app, LimitsSpec { rate: Some(rate), ..LimitsSpec::default() }, timeouts);

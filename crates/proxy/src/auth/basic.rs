@@ -108,10 +108,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// In UTF-8, as our challenge asks for.
+/// In UTF-8, as our challenge asks for, without control characters (RFC 7617 section 2): to bcrypt, a password, a NUL and the password
+/// again are that password.
 fn decode(encoded: &[u8]) -> Option<String> {
     if encoded.len() > LONGEST {
         return None;
     }
-    String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+    let credential = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    (!credential.contains(char::is_control)).then_some(credential)
 }

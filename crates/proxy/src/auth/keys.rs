@@ -127,7 +127,7 @@ impl Held for Keys {
 }
 
 impl Keys {
-    fn read(spec: &AuthSpec, secrets: &Path) -> Result<Self, KeysError> {
+    pub(super) fn read(spec: &AuthSpec, secrets: &Path) -> Result<Self, KeysError> {
         // Before the files are read: a change meanwhile is then found by the next look.
         let fingerprint = fingerprint(spec, secrets);
         let issuer = spec.jwt.as_ref().map(|jwt| issuer(&secrets.join(&jwt.secret_name).join(JWKS)));

@@ -5,6 +5,8 @@
 
 mod basic;
 mod external;
+#[cfg(test)]
+mod fuzz;
 mod jwt;
 mod keys;
 mod rules;

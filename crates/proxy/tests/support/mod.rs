@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod client;
+pub mod guarded;
 pub mod http2;
 pub mod probed;
 pub mod process;
