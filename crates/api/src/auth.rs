@@ -7,7 +7,7 @@ pub use crate::external::{ExternalSpec, Place};
 use crate::names::{header_name_fault, is_header_name, is_subdomain};
 use crate::overrides::is_path;
 #[cfg(feature = "crd")]
-use crate::schema::{header_name_rule, rule, subdomain_rule, without_default};
+use crate::schema::{header_name_rule, object_name, rule, without_default};
 use crate::span::Span;
 use crate::traffic::span;
 
@@ -67,10 +67,7 @@ pub struct AuthSpec {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["secretName"])))]
 pub struct JwtSpec {
     /// The Secret with the issuer's keys: `jwks.json`, a set of RFC 7517. A changed one is taken up as it comes.
-    #[cfg_attr(
-        feature = "crd",
-        schemars(length(max = 253), transform = without_default, extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name", transform = without_default))]
     pub secret_name: String,
     /// What `iss` must be. Default: anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,10 +108,7 @@ pub struct ClaimHeader {
 pub struct BasicSpec {
     /// The Secret with the users: `htpasswd`, a line `name:hash` for each, as `htpasswd -B` writes them, or with argon2. A changed
     /// one is taken up as it comes.
-    #[cfg_attr(
-        feature = "crd",
-        schemars(length(max = 253), transform = without_default, extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name", transform = without_default))]
     pub secret_name: String,
     /// What browsers show who ask for the password. Default: `outrigger`.
     #[cfg_attr(
@@ -140,10 +134,7 @@ pub struct BasicSpec {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["secretName"])))]
 pub struct ApiKeySpec {
     /// The Secret with an entry for each client: its name, and the SHA-256 of its key in hexadecimal.
-    #[cfg_attr(
-        feature = "crd",
-        schemars(length(max = 253), transform = without_default, extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name", transform = without_default))]
     pub secret_name: String,
     /// The header that has the key; the app does not see it. Default: `X-API-Key`.
     #[cfg_attr(feature = "crd", schemars(length(max = 64), extend("x-kubernetes-validations" = [header_name_rule()])))]

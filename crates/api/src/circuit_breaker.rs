@@ -4,11 +4,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Fault;
 use crate::grpc::GrpcCode;
+use crate::names::is_subdomain;
 use crate::overrides::{HeadersSpec, MAX_BODY, StatusRef, is_content_type};
 #[cfg(feature = "crd")]
-use crate::schema::rule;
+use crate::schema::{object_name, rule, without_default};
 use crate::span::Span;
 use crate::traffic::span;
+
+/// The longest page that a fallback may take from a `ConfigMap`, in bytes.
+pub const MAX_PAGE: u64 = 64 * 1024;
 
 /// Opens where an upstream fails, and lets single requests try after a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,9 +120,63 @@ pub struct FallbackSpec {
     /// Its body, in which `{upstream}` stands for the upstream's name and `{reason}` for why. Default: `{"error":"{reason}"}`.
     #[cfg_attr(feature = "crd", schemars(length(max = MAX_BODY)))]
     pub body: String,
+    /// Where its body stands instead: a page that is too large for a profile, or changes without one. Default: `body`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "crd", schemars(with = "BodyFrom"))]
+    pub body_from: Option<BodyFrom>,
     /// Headers of it.
     #[serde(skip_serializing_if = "HeadersSpec::is_empty")]
     pub headers: HeadersSpec,
+}
+
+/// A file of a `ConfigMap` in the pod's namespace. A changed one is taken up as it comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[cfg_attr(
+    feature = "crd",
+    derive(schemars::JsonSchema),
+    schemars(extend("required" = ["configMapName", "key"]))
+)]
+pub struct BodyFrom {
+    /// The `ConfigMap`.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name", transform = without_default))]
+    pub config_map_name: String,
+    /// The file, a text of at most 64 KiB, in which `{upstream}` and `{reason}` are filled in as in `body`.
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = 253),
+            transform = without_default,
+            extend("x-kubernetes-validations" = [rule(
+                "self.matches('^[-._a-zA-Z0-9]+$') && !(self in ['.', '..'])",
+                KEY_FAULT,
+            )])
+        )
+    )]
+    pub key: String,
+}
+
+const KEY_FAULT: &str = "it takes the name of a file, as down.html";
+
+impl BodyFrom {
+    fn check(&self, at: &str) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if !is_subdomain(&self.config_map_name) {
+            let message = format!(
+                "{:?} is no name of an object: at most 253 of a-z, 0-9, - and .",
+                self.config_map_name
+            );
+            faults.push(Fault::new(format!("{at}.configMapName"), message));
+        }
+        let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        let is_file = (1..=253).contains(&self.key.len())
+            && self.key.bytes().all(is_of_a_name)
+            && ![".", ".."].contains(&self.key.as_str());
+        if !is_file {
+            faults.push(Fault::new(format!("{at}.key"), KEY_FAULT.to_owned()));
+        }
+        faults
+    }
 }
 
 /// A share, from 0 to 1, to a thousandth.
@@ -202,6 +260,7 @@ impl Default for FallbackSpec {
             status: 503,
             content_type: "application/json".to_owned(),
             body: r#"{"error":"{reason}"}"#.to_owned(),
+            body_from: None,
             headers: HeadersSpec::default(),
         }
     }
@@ -211,6 +270,8 @@ impl CircuitBreakerSpec {
     /// The faults of a breaker that stands at `at`.
     pub(crate) fn check(&self, at: &str) -> Vec<Fault> {
         let mut faults = self.fallback.headers.check(&format!("{at}.fallback.headers"));
+        let body_from = self.fallback.body_from.iter();
+        faults.extend(body_from.flat_map(|from| from.check(&format!("{at}.fallback.bodyFrom"))));
         let mut fault =
             |field: &str, message: String| faults.push(Fault::new(format!("{at}.{field}"), message));
         let numbers = [

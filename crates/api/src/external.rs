@@ -4,17 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::Fault;
 use crate::names::{header_name_fault, is_header_name};
-use crate::overrides::is_path;
+use crate::overrides::{MAX_HEADERS, is_path};
 #[cfg(feature = "crd")]
-use crate::schema::{header_names_rule, rule, without_default};
+use crate::schema::{header_names, rule, without_default};
 use crate::span::Span;
 use crate::traffic::span;
 use crate::upstream::is_host;
 
 /// The longest URL, in bytes.
 const MAX_URL: usize = 512;
-/// The most headers that are taken from an answer.
-const MAX_HEADERS: usize = 8;
 
 /// A server that is asked about each request: GET, with the request's headers and, in `X-Forwarded-Method`, `-Uri`, `-Host` and
 /// `-Proto`, the rest of its head. An answer of 2xx lets the request go on; another one below 500 is what the client gets.
@@ -41,14 +39,7 @@ pub struct ExternalSpec {
     pub fail_open: bool,
     /// Headers of its answer that the app is told. What clients send in headers of these names never reaches the app.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(
-        feature = "crd",
-        schemars(
-            length(max = MAX_HEADERS),
-            inner(length(max = 64)),
-            extend("x-kubernetes-validations" = [header_names_rule()])
-        )
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "header_names"))]
     pub headers_to_app: Vec<String>,
 }
 

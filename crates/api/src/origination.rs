@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Fault;
 use crate::names::is_subdomain;
 #[cfg(feature = "crd")]
-use crate::schema::{rule, subdomain_rule};
+use crate::schema::{host_rule, object_name, rule, without_default};
 use crate::tls::TlsVersion;
 use crate::upstream::is_host;
 
@@ -15,7 +15,7 @@ use crate::upstream::is_host;
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["ca"])))]
 pub struct UpstreamTlsSpec {
     /// Who signs the upstream's certificate. A changed one is taken up as it comes.
-    #[cfg_attr(feature = "crd", schemars(transform = crate::schema::without_default))]
+    #[cfg_attr(feature = "crd", schemars(transform = without_default))]
     pub ca: AuthoritySpec,
     /// The certificate that the proxy shows. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,10 +28,7 @@ pub struct UpstreamTlsSpec {
         schemars(
             with = "String",
             length(max = 253),
-            extend("x-kubernetes-validations" = [rule(
-                "self.matches('^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$') || self.matches('^[a-zA-Z0-9_]([-a-zA-Z0-9_]*[a-zA-Z0-9_])?([.][a-zA-Z0-9_]([-a-zA-Z0-9_]*[a-zA-Z0-9_])?)*$')",
-                "it takes a host name or an address, as api.example.com",
-            )])
+            extend("x-kubernetes-validations" = [host_rule()])
         )
     )]
     pub server_name: Option<String>,
@@ -53,17 +50,11 @@ pub struct UpstreamTlsSpec {
 pub struct AuthoritySpec {
     /// The Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(
-        feature = "crd",
-        schemars(with = "String", length(max = 253), extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name"))]
     pub secret_name: Option<String>,
     /// The `ConfigMap`, as trust-manager writes them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(
-        feature = "crd",
-        schemars(with = "String", length(max = 253), extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name"))]
     pub config_map_name: Option<String>,
 }
 
@@ -73,10 +64,7 @@ pub struct AuthoritySpec {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema), schemars(extend("required" = ["secretName"])))]
 pub struct ClientCertificate {
     /// The Secret with its chain in `tls.crt` and its key in `tls.key`. A changed one is taken up as it comes.
-    #[cfg_attr(
-        feature = "crd",
-        schemars(length(max = 253), transform = crate::schema::without_default, extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name", transform = without_default))]
     pub secret_name: String,
 }
 
@@ -108,8 +96,8 @@ impl UpstreamTlsSpec {
                 faults.push(Fault::new(format!("{at}.{field}"), message));
             }
         }
-        if let Some(name) = self.server_name.as_deref().filter(|name| !is_host(name) || name.ends_with('.')) {
-            let message = format!("{name:?} is neither a host name nor an address, as api.example.com");
+        if let Some(name) = self.server_name.as_deref().filter(|name| !is_host(name)) {
+            let message = format!("{name:?} is neither a host name nor an address, as api.shop.svc");
             faults.push(Fault::new(format!("{at}.serverName"), message));
         }
         faults

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Fault;
 use crate::names::{header_name_fault, is_header_name};
 #[cfg(feature = "crd")]
-use crate::schema::{header_name_rule, header_names_rule, rule, without_default};
+use crate::schema::{header_name_rule, header_names, rule, without_default};
 
 /// The most overrides of one port, and the most headers that are set or removed in one place.
 pub const MAX_OVERRIDES: usize = 8;
@@ -28,14 +28,7 @@ pub struct HeadersSpec {
     pub set: Vec<HeaderSpec>,
     /// Taken out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(
-        feature = "crd",
-        schemars(
-            length(max = MAX_HEADERS),
-            inner(length(max = 64)),
-            extend("x-kubernetes-validations" = [header_names_rule()])
-        )
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "header_names"))]
     pub remove: Vec<String>,
 }
 

@@ -3,8 +3,10 @@
 //! A rule stands next to the type or field that it is about, in CEL, and again in Rust, in `check`: for profiles in files,
 //! and those stored before the rule was there. `tests/profiles` shows that both judge alike.
 
-use schemars::Schema;
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
+
+use crate::overrides::MAX_HEADERS;
 
 /// One of `x-kubernetes-validations`: a CEL expression about `self`, and what users read where it is false.
 ///
@@ -57,9 +59,14 @@ pub(crate) fn container_rule() -> Value {
 
 const SUBDOMAIN: &str = "'^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'";
 
-/// That a text is the name of a Secret, as [`crate::names::is_subdomain`].
+/// That a text is the name of a Secret or `ConfigMap`, as [`crate::names::is_subdomain`].
 pub(crate) fn subdomain_rule() -> Value {
-    rule(&format!("self.matches({SUBDOMAIN})"), "it takes the name of a Secret: a-z, 0-9, - and .")
+    rule(&format!("self.matches({SUBDOMAIN})"), "it takes the name of an object: a-z, 0-9, - and .")
+}
+
+/// A field with such a name.
+pub(crate) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "maxLength": 253, "x-kubernetes-validations": [subdomain_rule()]})
 }
 
 /// The same of each text of a list.
@@ -73,10 +80,24 @@ pub(crate) fn header_name_rule() -> Value {
     rule(&is_header_name("self"), "it takes letters, digits and -, and no header that frames a message")
 }
 
-/// The same of each text of a list.
-pub(crate) fn header_names_rule() -> Value {
+/// A field with a list of such names.
+pub(crate) fn header_names(_: &mut SchemaGenerator) -> Schema {
     let each = format!("self.all(name, {})", is_header_name("name"));
-    rule(&each, "it takes letters, digits and -, and no header that frames a message")
+    let each = rule(&each, "it takes letters, digits and -, and no header that frames a message");
+    json_schema!({
+        "type": "array",
+        "items": {"type": "string", "maxLength": 64},
+        "maxItems": MAX_HEADERS,
+        "x-kubernetes-validations": [each],
+    })
+}
+
+/// That a text is a host name or an address, as [`crate::upstream::is_host`].
+pub(crate) fn host_rule() -> Value {
+    rule(
+        "self.matches('^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$') || self.matches('^[a-zA-Z0-9_]([-a-zA-Z0-9_]*[a-zA-Z0-9_])?([.][a-zA-Z0-9_]([-a-zA-Z0-9_]*[a-zA-Z0-9_])?)*[.]?$')",
+        "it takes a host name or an address, as api.shop.svc",
+    )
 }
 
 fn is_header_name(text: &str) -> String {

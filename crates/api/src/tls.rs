@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Fault;
 use crate::names::{is_header_name, is_subdomain};
 #[cfg(feature = "crd")]
-use crate::schema::{header_name_rule, subdomain_rule, subdomains_rule, without_default};
+use crate::schema::{header_name_rule, object_name, subdomains_rule, without_default};
 
 /// The most further certificates of one port.
 pub const MAX_CERTIFICATES: usize = 8;
@@ -21,10 +21,7 @@ pub const MAX_CERTIFICATES: usize = 8;
 pub struct TlsSpec {
     /// The Secret with the certificate: its chain in `tls.crt`, its key in `tls.key`, as Secrets of type `kubernetes.io/tls`
     /// have them. Of the pod's namespace. A changed Secret is taken up as it comes.
-    #[cfg_attr(
-        feature = "crd",
-        schemars(length(max = 253), transform = without_default, extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name", transform = without_default))]
     pub secret_name: String,
     /// Secrets with further certificates: a client that asks for a name (SNI) gets the first one made out to it, else that of
     /// `secretName`.
@@ -83,10 +80,7 @@ pub enum PlainHttp {
 )]
 pub struct ClientCertificates {
     /// The Secret with the authorities that sign them: `ca.crt`.
-    #[cfg_attr(
-        feature = "crd",
-        schemars(length(max = 253), transform = without_default, extend("x-kubernetes-validations" = [subdomain_rule()]))
-    )]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "object_name", transform = without_default))]
     pub secret_name: String,
     /// Whether a client may come without one.
     pub mode: ClientCertificateMode,

@@ -9,7 +9,7 @@ use crate::names::is_label;
 use crate::origination::UpstreamTlsSpec;
 use crate::retries::RetriesSpec;
 #[cfg(feature = "crd")]
-use crate::schema::{label_rule, rule, without_default};
+use crate::schema::{host_rule, label_rule, rule, without_default};
 use crate::traffic::{LimitsSpec, TimeoutsSpec};
 
 /// The longest host name (RFC 1035 section 2.3.4).
@@ -42,10 +42,7 @@ pub struct UpstreamSpec {
         schemars(
             length(max = MAX_HOST),
             transform = without_default,
-            extend("x-kubernetes-validations" = [rule(
-                "self.matches('^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$') || self.matches('^[a-zA-Z0-9_]([-a-zA-Z0-9_]*[a-zA-Z0-9_])?([.][a-zA-Z0-9_]([-a-zA-Z0-9_]*[a-zA-Z0-9_])?)*[.]?$')",
-                "it takes a host name or an address, as api.shop.svc",
-            )])
+            extend("x-kubernetes-validations" = [host_rule()])
         )
     )]
     pub host: String,

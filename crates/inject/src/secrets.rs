@@ -40,7 +40,11 @@ pub(crate) fn of_proxy(config: &SidecarConfig) -> Vec<Mounted> {
     let of_auth = config.inbound.iter().flat_map(|inbound| &inbound.auth).flat_map(AuthSpec::secrets);
     let to_upstreams = || config.upstreams.iter().flat_map(|upstream| &upstream.tls);
     let secrets = of_tls.chain(of_auth).chain(to_upstreams().flat_map(UpstreamTlsSpec::secrets));
-    let maps = to_upstreams().filter_map(|tls| tls.ca.config_map_name.clone()).map(Mounted::ConfigMap);
+    let of_authorities = to_upstreams().filter_map(|tls| tls.ca.config_map_name.clone());
+    let breakers = config.upstreams.iter().flat_map(|upstream| &upstream.circuit_breaker);
+    let pages = breakers.flat_map(|breaker| &breaker.fallback.body_from);
+    let of_pages = pages.map(|from| from.config_map_name.clone());
+    let maps = of_authorities.chain(of_pages).map(Mounted::ConfigMap);
     secrets.map(|name| Mounted::Secret(name.to_owned())).chain(maps).collect()
 }
 

@@ -14,6 +14,7 @@ use crate::chance::Chance;
 use crate::grpc::Code;
 use crate::labels::Direction;
 use crate::metrics::PortMetrics;
+use crate::page::Page;
 use crate::reason::Reason;
 
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -65,9 +66,9 @@ impl Circuit {
         })
     }
 
-    /// Whether a request may go to the upstream; if not, what is answered in its place. Without a permit it goes, and its end says
-    /// nothing: the breaker only observes, and would have kept it.
-    pub(crate) fn ask(&self) -> Result<Option<Permit>, OwnAnswer> {
+    /// Whether a request may go to the upstream; if not, after how long one may. Without a permit it goes, and its end says nothing: the
+    /// breaker only observes, and would have kept it.
+    pub(crate) fn ask(&self) -> Result<Option<Permit>, Duration> {
         let asked = self.watched(|breaker| breaker.ask(Instant::now()));
         match asked {
             Ok(permit) => Ok(Some(permit)),
@@ -77,7 +78,7 @@ impl Circuit {
             }
             Err(after) => {
                 self.metrics.circuit.rejected.add(1);
-                Err(self.fallback(after))
+                Err(after)
             }
         }
     }
@@ -164,10 +165,11 @@ impl Circuit {
         done
     }
 
-    fn fallback(&self, after: Duration) -> OwnAnswer {
+    /// What is answered in the upstream's place; with the page of a `ConfigMap`, where there is one.
+    pub(crate) fn fallback(&self, after: Duration, page: Option<&Page>) -> OwnAnswer {
         let (spec, reason) = (&self.spec.fallback, Reason::CircuitOpen);
-        let body =
-            spec.body.replace("{upstream}", &self.upstream).replace("{reason}", reason.as_str()).into();
+        let body = page.map_or(&spec.body, |page| &page.text);
+        let body = body.replace("{upstream}", &self.upstream).replace("{reason}", reason.as_str()).into();
         let mut headers = vec![("Retry-After".into(), OwnAnswer::seconds(after))];
         // Checked when the profile was taken.
         let kind = HeaderValue::from_str(&spec.content_type);

@@ -48,6 +48,7 @@ pub mod open_files;
 mod overrides;
 mod own_calls;
 mod own_time;
+mod page;
 mod pipe;
 mod policy;
 mod pool;

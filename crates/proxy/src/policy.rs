@@ -147,11 +147,12 @@ pub(crate) fn refusal(request: &Request<'_>, is_tls: bool, exchange: &Exchange) 
 }
 
 fn kept_by_circuit(exchange: &Exchange) -> Option<OwnAnswer> {
-    match exchange.port.circuit.as_ref()?.ask() {
+    let circuit = exchange.port.circuit.as_ref()?;
+    match circuit.ask() {
         Ok(permit) => {
             exchange.permit.set(permit);
             None
         }
-        Err(answer) => Some(answer),
+        Err(after) => Some(circuit.fallback(after, exchange.port.page().as_deref())),
     }
 }

@@ -19,6 +19,7 @@ use crate::labels::Direction;
 use crate::limits::Limits;
 use crate::metrics::PortMetrics;
 use crate::overrides::{Answers, Rules};
+use crate::page::Page;
 use crate::policy::Guard;
 use crate::pool::Pool;
 use crate::reason::Reason;
@@ -247,6 +248,11 @@ impl Port {
             return None;
         }
         self.material.borrow().originators.get(self.place.as_ref()?).map(Arc::clone)
+    }
+
+    /// The page that is answered in the upstream's place now; `None` where the config says what is.
+    pub(crate) fn page(&self) -> Option<Arc<Page>> {
+        self.material.borrow().pages.get(self.place.as_ref()?).map(Arc::clone)
     }
 
     /// What is done to the answer to this request; `None` where nothing is.

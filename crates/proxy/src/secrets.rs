@@ -1,4 +1,4 @@
-//! The Secrets' files, looked at while the proxy runs.
+//! The files of Secrets and `ConfigMap`s, looked at while the proxy runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,11 @@ use outrigger_api::config::{Inbound, SidecarConfig, Upstream};
 use serde::Serialize;
 
 use crate::auth::{Keys, KeysError};
+use crate::page::{Page, PageError};
 use crate::tls::{Originator, Terminator, TlsError};
+
+/// Where each `ConfigMap` has a directory, beside those of Secrets.
+pub(crate) const CONFIG_MAPS: &str = "_configmaps";
 
 /// What it is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +40,7 @@ impl Placed for Upstream {
     }
 }
 
-/// What a port makes of Secrets.
+/// What a port makes of Secrets, or of a `ConfigMap`.
 pub(crate) trait Held: Sized {
     /// What it is made for.
     type Of: Placed;
@@ -61,6 +65,7 @@ pub(crate) struct Material {
     pub(crate) terminators: InForce<Terminator>,
     pub(crate) keys: InForce<Keys>,
     pub(crate) originators: InForce<Originator>,
+    pub(crate) pages: InForce<Page>,
 }
 
 /// One kind of what is made of Secrets, on all ports.
@@ -78,6 +83,7 @@ pub(crate) struct Secrets {
     tls: Watched<Terminator>,
     keys: Watched<Keys>,
     to_upstreams: Watched<Originator>,
+    pages: Watched<Page>,
 }
 
 /// Why a port's Secrets can't be used.
@@ -89,6 +95,9 @@ pub enum SecretError {
     /// Keys of credentials.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The page of a fallback.
+    #[error(transparent)]
+    Page(#[from] PageError),
 }
 
 /// What is served of Secrets, as `/config` and the metrics tell it.
@@ -97,6 +106,8 @@ pub enum SecretError {
 pub(crate) struct Served {
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) credentials: Vec<Credentials>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pages: Vec<FallbackPage>,
 }
 
 /// Where a certificate is served: `port`, or shown and trusted: `upstream`.
@@ -131,6 +142,18 @@ pub(crate) struct Certificate {
     pub(crate) refused: Option<String>,
 }
 
+/// The page that an upstream's fallback is made of.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FallbackPage {
+    upstream: String,
+    /// Of the page in force, in bytes.
+    length: usize,
+    /// Why what the `ConfigMap` holds now is not in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
 /// What credentials are judged by on a port.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Credentials {
@@ -144,8 +167,8 @@ pub(crate) struct Credentials {
 impl Secrets {
     /// None yet, in this directory.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        let (tls, keys, to_upstreams) = Default::default();
-        Self { directory, tls, keys, to_upstreams }
+        let (tls, keys, to_upstreams, pages) = Default::default();
+        Self { directory, tls, keys, to_upstreams, pages }
     }
 
     /// Those of this config instead, all of which must be usable.
@@ -155,6 +178,7 @@ impl Secrets {
             tls: self.tls.of(&config.inbound, &directory)?,
             keys: self.keys.of(&config.inbound, &directory)?,
             to_upstreams: self.to_upstreams.of(&config.upstreams, &directory)?,
+            pages: self.pages.of(&config.upstreams, &directory)?,
             directory,
         })
     }
@@ -165,6 +189,7 @@ impl Secrets {
         self.tls.look("certificate")
             | self.keys.look("keys of credentials")
             | self.to_upstreams.look("certificates for an upstream")
+            | self.pages.look("page of a fallback")
     }
 
     pub(crate) fn in_force(&self) -> Material {
@@ -172,6 +197,7 @@ impl Secrets {
             terminators: self.tls.in_force.clone(),
             keys: self.keys.in_force.clone(),
             originators: self.to_upstreams.in_force.clone(),
+            pages: self.pages.in_force.clone(),
         }
     }
 
@@ -180,6 +206,11 @@ impl Secrets {
         let mut served = Served::default();
         for upstream in &config.upstreams {
             let place = upstream.place();
+            served.pages.extend(self.pages.in_force.get(&place).map(|page| FallbackPage {
+                upstream: upstream.name.clone(),
+                length: page.text.len(),
+                refused: self.pages.refused.get(&place).cloned(),
+            }));
             let ends = self.to_upstreams.in_force.get(&place).map_or(&[][..], |to| &to.not_after);
             served.certificates.extend(ends.iter().map(|(secret, not_after)| Certificate {
                 at: At::Upstream(upstream.name.clone()),

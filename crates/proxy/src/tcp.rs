@@ -37,7 +37,7 @@ pub(crate) async fn serve_as(client: Stream, port: &Rc<Port>, spoken: Option<Spo
 /// Calls the app, if the circuit breaker lets it.
 async fn call(port: &Port, spoken: Option<Spoken>) -> Result<AppStream, Reason> {
     let Some(circuit) = &port.circuit else { return connect::app(port, spoken).await };
-    let (permit, started) = (circuit.ask().map_err(|answer| answer.reason)?, Instant::now());
+    let (permit, started) = (circuit.ask().map_err(|_| Reason::CircuitOpen)?, Instant::now());
     let called = connect::app(port, spoken).await;
     let reason = called.as_ref().err().copied().unwrap_or(Reason::None);
     circuit.report_call(permit, reason, started.elapsed());
@@ -48,7 +48,7 @@ async fn call(port: &Port, spoken: Option<Spoken>) -> Result<AppStream, Reason> 
 /// connection came about is no answer to any request.
 pub(crate) fn judge_call(port: &Port, reason: Reason, took: Duration) -> Result<(), Reason> {
     let Some(circuit) = &port.circuit else { return Ok(()) };
-    let permit = circuit.ask().map_err(|answer| answer.reason)?;
+    let permit = circuit.ask().map_err(|_| Reason::CircuitOpen)?;
     circuit.report_call(permit, reason, took);
     Ok(())
 }

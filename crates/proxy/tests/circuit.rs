@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use outrigger_api::circuit_breaker::{CircuitBreakerSpec, CircuitMode, FallbackSpec};
+use outrigger_api::circuit_breaker::{BodyFrom, CircuitBreakerSpec, CircuitMode, FallbackSpec};
 use outrigger_api::config::{Protocol, SidecarConfig, Upstream};
 use outrigger_api::traffic::TimeoutsSpec;
 use outrigger_proxy::limits::Limits;
 use support::app::{Count, answering, serve};
-use support::client::Answer;
+use support::client::{self, Answer};
 use support::http2::{connect, run};
+use support::tls::Secrets;
 use support::{Running, TOKEN, closed_port, config, start_by, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -26,6 +27,16 @@ fn breaker() -> CircuitBreakerSpec {
 }
 
 fn calling_with(protocol: Protocol, target: u16, change: impl FnOnce(&mut Upstream)) -> Running {
+    calling_by(Path::new("/nonexistent"), protocol, target, change)
+}
+
+/// With `ConfigMap`s in this directory.
+fn calling_by(
+    secrets: &Path,
+    protocol: Protocol,
+    target: u16,
+    change: impl FnOnce(&mut Upstream),
+) -> Running {
     let config = |port| {
         let mut upstream = Upstream {
             name: "api".to_owned(),
@@ -39,7 +50,7 @@ fn calling_with(protocol: Protocol, target: u16, change: impl FnOnce(&mut Upstre
         change(&mut upstream);
         SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(protocol, port, target) }
     };
-    start_by(config, Path::new("/nonexistent"), Limits::default())
+    start_by(config, secrets, Limits::default())
 }
 
 fn calling(target: u16) -> Running {
@@ -244,4 +255,31 @@ fn an_upstream_says_for_how_long_it_wants_to_be_left_alone() {
     (0..5).for_each(|_| assert_eq!(client.get("/").status, 503));
     let canned = client.get("/");
     assert!(is_canned(&canned) && canned.has("Retry-After: 40"), "{}", canned.head);
+}
+
+#[test]
+fn a_page_of_a_config_map_is_answered_with_and_changes_with_it() {
+    let secrets = Secrets::new("page");
+    let page = |text: &str| secrets.write("_configmaps/pages", &[("down.html", text)]);
+    page("<h1>{upstream}: {reason}, {token}");
+    let proxy = calling_by(&secrets.0, Protocol::Http, closed_port(), |upstream| {
+        let breaker = upstream.circuit_breaker.as_mut().expect("a breaker");
+        (breaker.open_for, breaker.max_open_for) = ("1h".parse().unwrap(), "1h".parse().unwrap());
+        let (config_map_name, key) = ("pages".to_owned(), "down.html".to_owned());
+        breaker.fallback.body_from = Some(BodyFrom { config_map_name, key });
+    });
+    let mut client = proxy.connect();
+    (0..5).for_each(|_| assert_eq!(client.get("/").status, 502));
+    assert_eq!(client.get("/").text(), "<h1>api: circuit_open, {token}");
+    page("soon");
+    wait_until("the new page is answered with", || client.get("/").text() == "soon");
+    page(&"\u{e4}".repeat(40_000));
+    let told = |what: &str| client::get(proxy.admin, "/config").text().contains(what);
+    wait_until("one that is too long is refused", || told("more than 65536 bytes"));
+    secrets.write("_configmaps/pages", &[]);
+    wait_until("one that is gone is told of", || told("failed to read page"));
+    assert_eq!(client.get("/").text(), "soon", "the last good one stays");
+    page("back");
+    wait_until("the next good one is answered with", || client.get("/").text() == "back");
+    assert!(!told("failed to read page"));
 }

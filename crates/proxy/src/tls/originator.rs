@@ -14,12 +14,9 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 
-use crate::secrets::Held;
+use crate::secrets::{CONFIG_MAPS, Held};
 use crate::tls::originate::Spoken;
 use crate::tls::secret::{self, TlsError};
-
-/// Where `ConfigMaps` lie, beside the directories of Secrets.
-const CONFIG_MAPS: &str = "_configmaps";
 
 /// What handshakes with one upstream go by.
 #[derive(Debug)]
