@@ -5,6 +5,8 @@ use std::ops::Range;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use outrigger_api::overrides::{HeaderSpec, HeadersSpec};
 
+use crate::request;
+
 /// What is done to the headers of a message: first some are taken out, then some put in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edits {
@@ -33,10 +35,11 @@ impl Edits {
     /// What comes of these and then others.
     pub(crate) fn then(&self, others: &Self) -> Self {
         let mut all = Self { remove: [&self.remove[..], &others.remove].concat(), ..Self::default() };
-        let kept = self.add.iter().filter(|(name, _)| !others.removes(name.as_bytes()));
+        let kept = self.add.iter().filter(|(name, _)| !others.removes(name));
         kept.chain(&others.add).for_each(|(name, value)| all.add(name, value.clone()));
         all
     }
+
     /// Takes out all headers of that name, and those that an app may take for it: many servers give `X_User` and `X-User` one
     /// name.
     pub(crate) fn remove(&mut self, name: &str) {
@@ -59,18 +62,8 @@ impl Edits {
 
     /// The lines of a head of HTTP/1 that go, in their order.
     pub(crate) fn lines_to_remove(&self, head: &[u8]) -> Vec<Range<usize>> {
-        let mut lines = Vec::new();
-        let mut start = 0;
-        for (number, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let end = start + line.len();
-            let name = line.iter().position(|byte| *byte == b':').map(|colon| &line[..colon]);
-            // The first line is no header, whatever is in it.
-            if number > 0 && name.is_some_and(|name| self.removes(name)) {
-                lines.push(start..end);
-            }
-            start = end;
-        }
-        lines
+        let goes = |line: &Range<usize>| self.remove.iter().any(|name| is_header(&head[line.clone()], name));
+        request::lines(head).filter(goes).collect()
     }
 
     /// The lines that come into a head of HTTP/1.
@@ -79,8 +72,7 @@ impl Edits {
     }
 
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        let gone: Vec<_> =
-            headers.keys().filter(|name| self.removes(name.as_str().as_bytes())).cloned().collect();
+        let gone: Vec<_> = headers.keys().filter(|name| self.removes(name.as_str())).cloned().collect();
         for name in gone {
             headers.remove(name);
         }
@@ -91,13 +83,20 @@ impl Edits {
         }
     }
 
-    fn removes(&self, name: &[u8]) -> bool {
-        let same =
-            |ours: u8, theirs: u8| ours == theirs.to_ascii_lowercase() || (ours == b'-' && theirs == b'_');
-        self.remove.iter().any(|ours| {
-            ours.len() == name.len() && ours.bytes().zip(name).all(|(ours, theirs)| same(ours, *theirs))
-        })
+    fn removes(&self, name: &str) -> bool {
+        self.remove.iter().any(|ours| is_name(name.as_bytes(), ours))
     }
+}
+
+/// Whether a line of a head of HTTP/1 is a header that goes by that name.
+fn is_header(line: &[u8], name: &str) -> bool {
+    line.get(name.len()) == Some(&b':') && is_name(&line[..name.len()], name)
+}
+
+/// Whether apps may take it for that name, which is in lower case.
+fn is_name(theirs: &[u8], ours: &str) -> bool {
+    let same = |ours: u8, theirs: u8| ours == theirs.to_ascii_lowercase() || (ours == b'-' && theirs == b'_');
+    theirs.len() == ours.len() && ours.bytes().zip(theirs).all(|(ours, theirs)| same(ours, *theirs))
 }
 
 #[cfg(test)]

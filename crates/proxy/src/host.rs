@@ -9,6 +9,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use crate::port::Spec;
+use crate::request;
 
 /// What requests to one listener of ours may call it, and what they mean.
 #[derive(Debug)]
@@ -39,16 +40,9 @@ impl LocalHost {
 
     /// The line of `Host` in a head of HTTP/1 that names the listener, and the one for its place.
     fn line(&self, head: &[u8]) -> Option<(Range<usize>, &[u8])> {
-        let mut start = 0;
-        for line in head.split_inclusive(|byte| *byte == b'\n') {
-            let place = start..start + line.len();
-            start = place.end;
-            let Some((name, value)) = line.split_first_chunk::<5>() else { continue };
-            if name.eq_ignore_ascii_case(b"host:") {
-                return self.is_named(value.trim_ascii()).then_some((place, self.line.as_bytes()));
-            }
-        }
-        None
+        let named = |line: Range<usize>| Some((request::value(&head[line.clone()], "host")?, line));
+        let (host, line) = request::lines(head).find_map(named)?;
+        self.is_named(host).then_some((line, self.line.as_bytes()))
     }
 
     /// The URI of a request of HTTP/2, with the upstream's name where it has the listener's.

@@ -239,6 +239,11 @@ impl Exchange {
         }
     }
 
+    /// When it began.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Our answer to it, for this reason.
     pub(crate) fn own(&self, reason: Reason) -> OwnAnswer {
         OwnAnswer::of(reason, self.port.direction())

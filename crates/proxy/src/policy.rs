@@ -58,7 +58,7 @@ impl Guard {
 
     /// What a request gets that is one too many in a time.
     fn limit(&self, exchange: &Exchange) -> Option<OwnAnswer> {
-        let after = self.rate.as_ref()?.borrow_mut().take(Instant::now()).err()?;
+        let after = self.rate.as_ref()?.borrow_mut().take(exchange.started()).err()?;
         Some(exchange.own(Reason::RateLimited).with("Retry-After", OwnAnswer::seconds(after)))
     }
 }

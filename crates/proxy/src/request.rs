@@ -1,5 +1,7 @@
 //! A request as policies and telemetry see it, the same whichever version of HTTP it came by.
 
+use std::ops::Range;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::method::Method;
@@ -44,15 +46,30 @@ pub(crate) enum Headers<'a> {
     Map(&'a HeaderMap),
 }
 
+/// Where the lines of a head of HTTP/1 stand, each with its end, but for the first, which is no header.
+pub(crate) fn lines(head: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    let lines = memchr::memchr_iter(b'\n', head).map(move |newline| {
+        let line = start..newline + 1;
+        start = line.end;
+        line
+    });
+    lines.skip(1)
+}
+
+/// What the header of that name says, if this line is one. The colon is looked for where it would be: lines are asked for by each request,
+/// and most are others.
+pub(crate) fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (found, value) = line.split_at_checked(name.len())?;
+    let value = value.strip_prefix(b":")?;
+    found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+}
+
 impl<'a> Headers<'a> {
     /// The first value of that name, which is given in lower case.
     pub(crate) fn first(self, name: &str) -> Option<&'a [u8]> {
         match self {
-            Self::Lines(head) => head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
-                let colon = line.iter().position(|byte| *byte == b':')?;
-                let (found, value) = (&line[..colon], &line[colon + 1..]);
-                found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
-            }),
+            Self::Lines(head) => lines(head).find_map(|line| value(&head[line], name)),
             Self::Map(headers) => headers.get(name).map(http::HeaderValue::as_bytes),
         }
     }
@@ -62,14 +79,7 @@ impl<'a> Headers<'a> {
     /// All values of that name, which is given in lower case.
     pub(crate) fn all(self, name: &str) -> Vec<&'a [u8]> {
         match self {
-            Self::Lines(head) => {
-                let lines = head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
-                    let colon = line.iter().position(|byte| *byte == b':')?;
-                    let (found, value) = (&line[..colon], &line[colon + 1..]);
-                    found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
-                });
-                lines.collect()
-            }
+            Self::Lines(head) => lines(head).filter_map(|line| value(&head[line], name)).collect(),
             Self::Map(headers) => headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect(),
         }
     }
@@ -82,13 +92,14 @@ impl Headers<'_> {
             Self::Lines(head) => head,
             Self::Map(headers) => return headers.clone(),
         };
-        let lines = head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
+        let headers = lines(head).filter_map(|line| {
+            let line = &head[line];
+            let colon = memchr::memchr(b':', line)?;
             let name = HeaderName::from_bytes(&line[..colon]).ok()?;
             Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
         });
         let mut map = HeaderMap::new();
-        for (name, value) in lines {
+        for (name, value) in headers {
             map.append(name, value);
         }
         map

@@ -81,30 +81,29 @@ pub(crate) fn rewrite(
     if remove.is_empty() && add.is_empty() {
         return start;
     }
-    if add.is_empty() {
-        return close_gaps(message, start, length, remove);
-    }
-    let head = &message[start..start + length];
-    let mut edited = Vec::with_capacity(length + add.iter().map(|line| line.len()).sum::<usize>());
-    let mut at = 0;
-    for line in remove {
-        edited.extend_from_slice(&head[at..line.start]);
-        at = line.end;
-    }
-    let empty_line = length - 2;
-    edited.extend_from_slice(&head[at..empty_line]);
-    for line in add {
-        edited.extend_from_slice(line);
-    }
-    edited.extend_from_slice(b"\r\n");
     let end = start + length;
-    if let Some(start) = end.checked_sub(edited.len()) {
-        message[start..end].copy_from_slice(&edited);
-        return start;
+    let start = close_gaps(message, start, length, remove);
+    // To the left as far as there is room, which is what has just gone; then what follows the head must move.
+    let added: usize = add.iter().map(|line| line.len()).sum();
+    let missing = added.saturating_sub(start);
+    if missing > 0 {
+        let before = message.len();
+        message.resize(before + missing, 0);
+        message.copy_within(end..before, end + missing);
     }
-    message.splice(..end, edited);
-    0
+    let kept = start..end - END.len();
+    let start = start + missing - added;
+    let mut at = start + kept.len();
+    message.copy_within(kept, start);
+    for line in add.iter().chain([&END]) {
+        message[at..at + line.len()].copy_from_slice(line);
+        at += line.len();
+    }
+    start
 }
+
+/// The empty line that ends a head.
+const END: &[u8] = b"\r\n";
 
 /// Moves what is left of the head to the right, from its end on, over what goes.
 fn close_gaps(message: &mut [u8], start: usize, length: usize, remove: &[Range<usize>]) -> usize {
