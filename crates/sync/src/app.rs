@@ -13,6 +13,13 @@ use ureq::Agent;
 
 /// How long the app may take for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long the kubelet may wait before it starts a container again. It doubles from ten seconds to five minutes for one that has ended
+/// in the last ten, whoever ended it.
+///
+/// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restarts>
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(330);
+/// From one look for its process to the next. A container's start takes longer, however soon its program ends.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Why the app was not told.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +99,22 @@ impl App {
         Ok(())
     }
 
+    /// Waits until it is started. An app that was restarted is judged from then on: how long the kubelet waits before is not the
+    /// version's fault.
+    pub fn wait_for_start(&self) {
+        let proc = Path::new("/proc");
+        let (before, deadline) = (newcomers(proc), Instant::now() + LONGEST_BACK_OFF);
+        let is_started = || {
+            // A program that dies at once may be missed; what the runtime starts it with is there for longer, and belongs to root.
+            let is_new =
+                |pid: &i32| !before.contains(pid) && identity(&proc.join(format!("{pid}/root"))).is_none();
+            !self.first_processes(proc).is_empty() || newcomers(proc).iter().any(is_new)
+        };
+        while !is_started() && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
+    }
+
     fn signal(&self, signal: Signal) -> Result<Vec<Pid>, AppError> {
         let processes = self.first_processes(Path::new("/proc"));
         if processes.is_empty() {
@@ -112,9 +135,7 @@ impl App {
         let Some(ours) = identity(&self.tree) else { return Vec::new() };
         let inside = self.path.trim_start_matches('/');
         let sees = |pid: i32| identity(&proc.join(format!("{pid}/root")).join(inside)) == Some(ours);
-        let entries = fs::read_dir(proc).into_iter().flatten();
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let first = pids.filter(|pid| sees(*pid) && !parent(proc, *pid).is_some_and(sees));
+        let first = pids(proc).filter(|pid| sees(*pid) && !parent(proc, *pid).is_some_and(sees));
         first.filter_map(Pid::from_raw).collect()
     }
 
@@ -185,6 +206,16 @@ fn signal(name: &str) -> Signal {
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn pids(proc: &Path) -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir(proc).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// The processes that nobody in this namespace has started: the first one of each container, and what is executed in one.
+fn newcomers(proc: &Path) -> Vec<i32> {
+    pids(proc).filter(|pid| parent(proc, *pid) == Some(0)).collect()
 }
 
 /// The parent, of `stat`: the second field after the name, which may hold blanks and parentheses.

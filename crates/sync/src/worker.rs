@@ -225,6 +225,9 @@ impl Worker {
         let (Some(length), true) = (self.source.spec.verify_for.clone(), self.state.on_trial) else {
             return Ok(());
         };
+        if self.source.spec.on_change.restart {
+            self.app.wait_for_start();
+        }
         let ready = self.source.ready.as_ref();
         if ready.is_none_or(|ready| self.app.stays_ready(ready, length.length())) {
             self.state.on_trial = false;

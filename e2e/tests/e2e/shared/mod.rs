@@ -10,6 +10,7 @@ mod logs;
 mod pods;
 mod profiles;
 mod rollout;
+mod sync;
 
 use outrigger_e2e::{Namespace, Release, with_namespace};
 
