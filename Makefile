@@ -1,6 +1,6 @@
 # Each target calls a script or cargo; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance initial v1 v2 v3 create_load install_prometheus apply_rules install_nginx install_grafana reset_demo bench bench-soak bench-admission bench-tls bench-logs bench-collector bench-policies bench-inject torture-logs fuzz-logs fuzz-sync fuzz-guard
+.PHONY: help build test lint images e2e e2e-up e2e-down demo demo-cluster conformance initial v1 v2 v3 create_load install_prometheus apply_rules install_nginx install_grafana reset_demo bench bench-soak bench-admission bench-tls bench-logs bench-sync bench-collector bench-policies bench-inject torture-logs fuzz-logs fuzz-sync fuzz-guard
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -100,6 +100,9 @@ bench-admission: ## what an admission costs
 
 bench-logs: ## what the log adapter costs, beside rsyslog
 	@bench/logs/run
+
+bench-sync: ## what the content sync costs, beside git clone
+	@bench/sync/run
 
 bench-collector: ## what the collector costs that watches 2,000 sidecars
 	@bench/collector/run
