@@ -1,15 +1,13 @@
 //! All pods that are watched, and their services.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::figures::{Figures, History};
-use crate::pod::{Key, Pods};
+use crate::pod::{Key, Pod};
 use crate::stats::Stats;
 use crate::watched::Watched;
-
-/// Pods watched at most: some 40 kB each.
-pub(crate) const MOST_PODS: usize = 5000;
 
 /// Everything that is known.
 #[derive(Debug, Default)]
@@ -21,23 +19,20 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// These are the pods now, all of them. Those that are no more are shown for a while.
-    pub(crate) fn replace(&mut self, pods: Pods, now: Instant) {
-        self.left_out = pods.len().saturating_sub(MOST_PODS);
-        let pods: BTreeMap<_, _> =
-            pods.into_iter().take(MOST_PODS).map(|pod| (pod.key.clone(), pod)).collect();
-        for (key, watched) in &mut self.pods {
-            if !pods.contains_key(key) {
-                watched.delete(now);
+    /// This pod is there, for the first time or with another object.
+    pub(crate) fn put(&mut self, pod: Arc<Pod>, now: Instant) {
+        match self.pods.get_mut(&pod.key) {
+            Some(watched) => watched.replace(pod),
+            None => {
+                self.pods.insert(pod.key.clone(), Watched::new(pod, now));
             }
         }
-        for pod in pods.into_values() {
-            match self.pods.get_mut(&pod.key) {
-                Some(watched) => watched.replace(pod),
-                None => {
-                    self.pods.insert(pod.key.clone(), Watched::new(pod, now));
-                }
-            }
+    }
+
+    /// This pod is no more. It is shown for a while.
+    pub(crate) fn delete(&mut self, key: &Key, now: Instant) {
+        if let Some(watched) = self.pods.get_mut(key) {
+            watched.delete(now);
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a pod's own object tells: who it is, where its sidecar answers, by what it was injected.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use outrigger_api::names::{
     ADMIN_PORT_NAME, CONFIG_ANNOTATION, INJECTED_LABEL, LOGS_ADMIN_PORT_NAME, STATUS_ANNOTATION,
@@ -19,9 +18,6 @@ pub(crate) struct Key {
     /// The name.
     pub(crate) name: String,
 }
-
-/// All of them at one time. Several parts of the collector hold the same ones, with their documents.
-pub(crate) type Pods = Vec<Arc<Pod>>;
 
 /// An injected pod.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@
 //! answer last wait in a queue of their own. Who answered last and now takes long gives its turn to others: some hundreds of pods
 //! that hang at once delay the others by a second or two, and once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -20,13 +20,14 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::sync::watch::Receiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 
 use crate::metrics::Metrics;
-use crate::pod::{Key, Pod, Pods};
+use crate::pod::{Key, Pod};
 use crate::shared::Shared;
+use crate::source::{Change, List, MOST_PODS};
 use crate::stats::Stats;
 
 /// From one question to the next.
@@ -76,41 +77,82 @@ enum PollError {
 }
 
 /// Keeps one task for each pod, for ever; on a `LocalSet` or a local runtime.
-pub(crate) async fn run(mut pods: Receiver<Pods>, shared: Shared, metrics: Metrics) {
-    let queues = Rc::new(Queues {
+pub(crate) async fn run(mut changes: Receiver<Change>, shared: Shared, metrics: Metrics) {
+    let queues = Queues {
         well: Semaphore::new(WELL),
         slow: Semaphore::new(SLOW),
         suspects: Semaphore::new(SUSPECTS),
         logs: Semaphore::new(LOGS),
-    });
-    let mut tasks = HashMap::<Key, (Arc<Pod>, JoinHandle<()>)>::new();
-    loop {
-        let now: HashMap<_, _> = {
-            let all = pods.borrow_and_update().clone();
-            shared.change(|mesh| mesh.replace(all.clone(), Instant::now()));
-            all.into_iter().take(crate::mesh::MOST_PODS).map(|pod| (pod.key.clone(), pod)).collect()
-        };
-        metrics.watching(now.len());
-        tasks.retain(|key, (known, task)| {
-            let same = now.get(key).is_some_and(|pod| same_questions(pod, known));
-            if !same {
-                task.abort();
-            }
-            same
-        });
-        for (key, pod) in now {
-            tasks.entry(key).or_insert_with(|| {
-                let watch = Watch {
-                    pod: Arc::clone(&pod),
-                    shared: shared.clone(),
-                    metrics: metrics.clone(),
-                    queues: Rc::clone(&queues),
-                };
-                (pod, tokio::task::spawn_local(watch.run()))
-            });
+    };
+    let mut tasks = Tasks {
+        running: HashMap::new(),
+        left_out: HashSet::new(),
+        shared: shared.clone(),
+        metrics: metrics.clone(),
+        queues: Rc::new(queues),
+    };
+    while let Some(change) = changes.recv().await {
+        match change {
+            Change::All(list) => tasks.replace(list),
+            Change::Is(pod) => tasks.watch(pod),
+            Change::Gone(key) => tasks.end(&key),
         }
-        if pods.changed().await.is_err() {
+        metrics.watching(tasks.running.len());
+        shared.change(|mesh| mesh.left_out = tasks.left_out.len());
+    }
+}
+
+/// Those that run, and what they share.
+struct Tasks {
+    running: HashMap<Key, (Arc<Pod>, JoinHandle<()>)>,
+    /// Pods that are not watched because there are too many: until there is room and they change, or all are listed again.
+    left_out: HashSet<Key>,
+    shared: Shared,
+    metrics: Metrics,
+    queues: Rc<Queues>,
+}
+
+impl Tasks {
+    fn replace(&mut self, list: List) {
+        let listed: HashSet<_> = list.pods.iter().map(|pod| &pod.key).collect();
+        let gone: Vec<_> = self.running.keys().filter(|key| !listed.contains(key)).cloned().collect();
+        for key in gone {
+            self.end(&key);
+        }
+        self.left_out = list.left_out;
+        for pod in list.pods {
+            self.watch(pod);
+        }
+    }
+
+    fn watch(&mut self, pod: Arc<Pod>) {
+        let running = self.running.get(&pod.key);
+        if running.is_none() && self.running.len() >= MOST_PODS {
+            self.left_out.insert(pod.key.clone());
             return;
+        }
+        self.left_out.remove(&pod.key);
+        self.shared.change(|mesh| mesh.put(Arc::clone(&pod), Instant::now()));
+        if running.is_some_and(|(known, _)| same_questions(&pod, known)) {
+            return;
+        }
+        let watch = Watch {
+            pod: Arc::clone(&pod),
+            shared: self.shared.clone(),
+            metrics: self.metrics.clone(),
+            queues: Rc::clone(&self.queues),
+        };
+        let task = tokio::task::spawn_local(watch.run());
+        if let Some((_, before)) = self.running.insert(pod.key.clone(), (pod, task)) {
+            before.abort();
+        }
+    }
+
+    fn end(&mut self, key: &Key) {
+        self.left_out.remove(key);
+        if let Some((_, task)) = self.running.remove(key) {
+            task.abort();
+            self.shared.change(|mesh| mesh.delete(key, Instant::now()));
         }
     }
 }
@@ -273,7 +315,46 @@ fn sum(text: &str, family: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use tokio::task::{LocalSet, yield_now};
+
     use super::*;
+    use crate::pod::tests::object;
+
+    /// Once, all pods were kept, and copied for each change of one.
+    #[tokio::test]
+    async fn of_pods_beyond_the_most_the_name_is_kept_until_there_is_room() {
+        // Without an address nothing is asked.
+        let pod = |number| {
+            let mut pod = object("shop", "api", number, "");
+            pod["metadata"]["annotations"] = json!({});
+            Pod::of(&pod).unwrap()
+        };
+        let key = |number| pod(number).key;
+        let mut list = List::default();
+        list.extend((0..MOST_PODS + 2).map(pod));
+        assert_eq!((list.pods.len(), list.left_out.len()), (MOST_PODS, 2));
+        let (shared, (changes, told)) = (Shared::default(), tokio::sync::mpsc::channel(1));
+        let local = LocalSet::new();
+        local.spawn_local(run(told, shared.clone(), Metrics::default()));
+        let after = async |change| {
+            changes.send(change).await.unwrap();
+            // Whoever has room for one more has taken what was sent before.
+            drop(changes.reserve().await.unwrap());
+            yield_now().await;
+            shared.look(|mesh| (mesh.pods().filter(|pod| !pod.is_deleted()).count(), mesh.left_out))
+        };
+        let tests = async {
+            assert_eq!(after(Change::All(list)).await, (MOST_PODS, 2));
+            let one_more = MOST_PODS + 2;
+            assert_eq!(after(Change::Is(Arc::new(pod(one_more)))).await, (MOST_PODS, 3));
+            assert_eq!(after(Change::Gone(key(one_more))).await, (MOST_PODS, 2));
+            assert_eq!(after(Change::Gone(key(0))).await, (MOST_PODS - 1, 2));
+            assert_eq!(after(Change::Is(Arc::new(pod(MOST_PODS)))).await, (MOST_PODS, 1), "there was room");
+            assert_eq!(after(Change::All(List::default())).await, (0, 0));
+        };
+        local.run_until(tests).await;
+    }
 
     #[test]
     fn a_familys_series_are_summed_and_no_others() {

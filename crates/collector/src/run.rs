@@ -14,7 +14,7 @@ use outrigger_runtime::metrics;
 use outrigger_runtime::readiness::Readiness;
 use outrigger_runtime::shutdown::Shutdown;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::figures::STEP;
@@ -22,6 +22,9 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::shared::Shared;
 use crate::{api, custom_metrics, poll, source};
+
+/// Changes of pods that wait: each is up to some 10 kB. Beyond, the watch waits.
+const WAITING: usize = 64;
 
 /// Where the pods come from.
 pub enum Source {
@@ -73,16 +76,16 @@ pub async fn run(
     let admin_listener = options.admin_port.map(listen_everywhere).transpose()?;
 
     let shared = Shared::default();
-    let (pods, told) = watch::channel(Vec::new());
+    let (changes, told) = mpsc::channel(WAITING);
     let finding = match source {
-        Source::File(path) => tokio::spawn(source::file(path, pods, synced)),
+        Source::File(path) => tokio::spawn(source::file(path, changes, synced)),
         Source::Cluster(client) => {
             if let Some((port, service)) = options.custom_metrics()? {
                 let (listener, ready) = (listen_everywhere(port)?, readiness.condition("custom metrics"));
                 let serving = custom_metrics::serve(listener, client.clone(), shared.clone(), service, ready);
                 tokio::spawn(serving);
             }
-            tokio::spawn(source::cluster(client, pods, synced))
+            tokio::spawn(source::cluster(client, changes, synced))
         }
     };
     let polling = tokio::task::spawn_local(poll::run(told, shared.clone(), metrics.clone()));

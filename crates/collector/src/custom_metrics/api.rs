@@ -164,7 +164,9 @@ mod tests {
         let pod = |number| Arc::new(Pod::of(&object("shop", "web", number, "10.0.0.7")).unwrap());
         let pods: Vec<_> = (1..=2).map(pod).collect();
         let key = pods[0].key.clone();
-        mesh.replace(pods, now);
+        for pod in pods {
+            mesh.put(pod, now);
+        }
         mesh.answered(&key, stats(0), now);
         mesh.answered(&key, stats(100), now + Duration::from_secs(10));
         mesh
@@ -228,7 +230,9 @@ mod tests {
         });
         let (mut mesh, pods) = (Mesh::default(), pods.collect::<Vec<_>>());
         let keys: Vec<_> = pods.iter().map(|pod| pod.key.clone()).collect();
-        mesh.replace(pods, begin);
+        for pod in pods {
+            mesh.put(pod, begin);
+        }
         let now = begin + Duration::from_secs(10);
         for key in &keys {
             mesh.answered(key, stats(0), begin);
