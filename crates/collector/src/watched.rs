@@ -15,7 +15,7 @@ const BASES: usize = 3;
 const MINUTE: Duration = Duration::from_mins(1);
 /// Without an answer for so long, a pod is marked.
 const SILENT: Duration = Duration::from_millis(3500);
-/// How long a deleted pod is still shown.
+/// How long a pod is shown after it was gone, once its object is.
 const SHOWN_AFTER: Duration = Duration::from_mins(1);
 
 /// Characters of why there is no answer.
@@ -81,9 +81,12 @@ impl Watched {
         self.deleted.get_or_insert(now);
     }
 
-    /// Whether it has been shown for long enough after its end.
+    /// Whether it has been shown for long enough after its end, which was its last answer where it was silent before it was deleted.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.deleted.is_some_and(|at| now.duration_since(at) >= SHOWN_AFTER)
+        self.deleted.is_some_and(|at| {
+            let gone = if self.is_silent(at) { self.heard() } else { at };
+            now.duration_since(gone) >= SHOWN_AFTER
+        })
     }
 
     /// Whether its object is gone.
@@ -93,8 +96,7 @@ impl Watched {
 
     /// It answered.
     pub(crate) fn answered(&mut self, mut stats: Stats, now: Instant) {
-        let counts = |stats: &Stats| stats.inbound.requests.saturating_add(stats.inbound.connections);
-        if self.latest.as_ref().is_some_and(|(_, known)| counts(&stats) < counts(known)) {
+        if self.latest.as_ref().is_some_and(|(_, known)| stats.is_of_another_process(known)) {
             // Another process, which counts from nothing: what was before can't be compared with it.
             self.bases.clear();
             self.minutes.clear();
@@ -170,10 +172,9 @@ impl Watched {
                 let known = base.and_then(|(_, base)| {
                     base.outbound.iter().find(|known| known.upstream == outbound.upstream)
                 });
-                let before = known.map(|known| known.totals.clone());
                 let time =
                     base.map_or(MINUTE, |(at, _)| last.duration_since(*at)).max(Duration::from_secs(1));
-                let totals = outbound.totals.since(&before.unwrap_or_else(|| outbound.totals.clone()));
+                let totals = outbound.totals.since(known.map_or(&outbound.totals, |known| &known.totals));
                 (&*outbound.upstream, Figures::of(totals, time), outbound.breaker.as_deref())
             })
         })
@@ -213,7 +214,12 @@ impl Watched {
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        now.duration_since(self.latest.as_ref().map_or(self.since, |(at, _)| *at)) >= SILENT
+        now.duration_since(self.heard()) >= SILENT
+    }
+
+    /// When it last answered, or began to be watched.
+    fn heard(&self) -> Instant {
+        self.latest.as_ref().map_or(self.since, |(at, _)| *at)
     }
 
     /// What is to be looked at, the worst first.
@@ -255,5 +261,28 @@ impl Watched {
 fn keep(answers: &mut VecDeque<Answer>, most: usize) {
     while answers.len() > most {
         answers.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::tests::object;
+
+    /// From the beginning in seconds: when it last answered and was deleted, and how long it is shown then.
+    #[test]
+    fn a_pod_is_shown_for_a_minute_after_it_was_gone() {
+        let begin = Instant::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        for (answered, deleted, over) in [(30, 30, 90), (30, 32, 92), (30, 70, 90), (30, 300, 300)] {
+            let pod = Pod::of(&object("shop", "api", 1, "10.0.0.7")).unwrap();
+            let mut watched = Watched::new(Arc::new(pod), begin);
+            watched.answered(Stats::default(), at(answered));
+            assert!(!watched.is_over(at(1000)), "its object is there");
+            watched.delete(at(deleted));
+            assert_eq!(watched.findings(at(deleted), None)[0].state, State::Gone);
+            assert!(watched.is_over(at(over)), "{answered} {deleted}");
+            assert!(over == deleted || !watched.is_over(at(over - 1)), "{answered} {deleted}");
+        }
     }
 }
