@@ -45,20 +45,32 @@ export function graph(mesh) {
     h("h2", {}, "Who calls whom"),
     h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Who calls whom" },
       h("svg", { viewBox: `0 0 ${width} ${height}`, width, height },
-        mesh.edges.map((edge) => arrow(edge, nodes)), [...nodes.values()].map(box))));
+        mesh.edges.map((edge) => arrow(edge, nodes)), mesh.edges.map((edge) => label(edge, nodes)), [...nodes.values()].map(box))));
+}
+
+// Where it begins and ends.
+function ends(edge, nodes) {
+  const from = nodes.get(id(edge.from)), to = nodes.get(id(edge.to));
+  return [from.x + WIDTH, from.y + HEIGHT / 2, to.x - 5, to.y + HEIGHT / 2];
 }
 
 function arrow(edge, nodes) {
-  const from = nodes.get(id(edge.from)), to = nodes.get(id(edge.to));
-  const [x1, y1, x2, y2] = [from.x + WIDTH, from.y + HEIGHT / 2, to.x - 5, to.y + HEIGHT / 2];
+  const [x1, y1, x2, y2] = ends(edge, nodes);
   const bend = Math.max((x2 - x1) / 2, 40);
   const open = edge.circuitsOpen > 0 ? " · circuit open" : "";
   const words = `${edge.from.name} calls ${edge.to.name}: ${rate(edge.figures.rate)}, p95 ${duration(edge.figures.p95)}, ${word(edge.state)}${open}`;
   return h("g", { class: `edge ${edge.state}`, "data-key": `${id(edge.from)}>${id(edge.to)}`, role: "img", "aria-label": words },
     h("title", {}, words),
     h("path", { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, "stroke-width": 1.5 + Math.min(Math.log10(1 + edge.figures.rate), 3) }),
-    h("path", { class: "head", d: `M${x2 + 3} ${y2}l-8 -4.500v9z` }),
-    h("text", { x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 8, "text-anchor": "middle" }, `${rate(edge.figures.rate)} · ${duration(edge.figures.p95)}`));
+    h("path", { class: "head", d: `M${x2 + 3} ${y2}l-8 -4.500v9z` }));
+}
+
+// In a gap of its curve, and over all curves: beside it, one would go through it.
+function label(edge, nodes) {
+  const [x1, y1, x2, y2] = ends(edge, nodes);
+  const lines = [rate(edge.figures.rate), duration(edge.figures.p95)];
+  return h("text", { "data-key": `label ${id(edge.from)}>${id(edge.to)}`, "aria-hidden": "true", y: (y1 + y2) / 2 - 4, "text-anchor": "middle" },
+    lines.map((line, number) => h("tspan", { x: (x1 + x2) / 2, dy: number * 16 }, line)));
 }
 
 function box({ place, service, x, y }) {

@@ -15,8 +15,17 @@ let source = null, view = null, lastSeen = 0, states = new Map();
 
 // "#/services/shop/api" is kind, namespace and name.
 function place() {
-  const [kind, namespace, name] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [kind, namespace, name] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
   return ["services", "pods"].includes(kind) && name ? { kind, namespace, name } : { kind: "mesh" };
+}
+
+// A link that somebody cut off in the middle of a character is one to nowhere, and no error.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function path({ kind, namespace, name }) {
@@ -24,9 +33,18 @@ function path({ kind, namespace, name }) {
 }
 
 function go() {
-  source?.close();
   view = null;
   states = new Map();
+  listen();
+  trail();
+}
+
+// What nobody sees is not asked for: a browser has six connections to one address, for all its tabs together.
+function listen() {
+  source?.close();
+  source = null;
+  if (document.hidden) return;
+  lastSeen = Date.now();
   source = new EventSource(`api/v1/events/${path(place())}`);
   source.onmessage = (event) => {
     view = JSON.parse(event.data);
@@ -40,7 +58,6 @@ function go() {
     morph(main, h("main", {}, h("p", { class: "quiet" }, "This is not there, or not any more. ", h("a", { href: "#/" }, "Back to the mesh"))));
   });
   source.onerror = () => connected(false);
-  trail();
 }
 
 function render() {
@@ -54,8 +71,10 @@ function render() {
 
 // For those who do not see it: what has changed its state, and nothing else.
 function announce(things) {
-  const changed = things.filter((thing) => states.has(thing.name) && states.get(thing.name) !== thing.state);
-  states = new Map(things.map((thing) => [thing.name, thing.state]));
+  // A service and a pod of it may have one name, as services of two namespaces may.
+  const key = (thing) => `${thing.kind ?? ""} ${thing.namespace}/${thing.name}`;
+  const changed = things.filter((thing) => states.has(key(thing)) && states.get(key(thing)) !== thing.state);
+  states = new Map(things.map((thing) => [key(thing), thing.state]));
   if (changed.length) news.textContent = changed.map(say).join(", ");
 }
 
@@ -87,7 +106,7 @@ document.addEventListener("click", (event) => {
     const { column } = target.dataset;
     sort.reversed = sort.column === column && !sort.reversed;
     sort.column = column;
-    render();
+    if (view) render();
   }
 });
 window.addEventListener("hashchange", () => {
@@ -95,11 +114,12 @@ window.addEventListener("hashchange", () => {
   main.focus();
   window.scrollTo(0, 0);
 });
+document.addEventListener("visibilitychange", listen);
 setInterval(() => {
-  if (Date.now() - lastSeen > SILENT) {
+  if (source && Date.now() - lastSeen > SILENT) {
     connected(false);
     // Browsers give up on an answer that is no stream, as behind a port-forward whose other end has gone.
-    if (source?.readyState === EventSource.CLOSED) go();
+    if (source.readyState === EventSource.CLOSED) go();
   }
 }, 1000);
 
