@@ -4,6 +4,8 @@ use std::io::BufRead as _;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::say;
+
 /// A command, of one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -11,8 +13,10 @@ pub(crate) enum Command {
     Fault(bool),
     /// Change the profiles to this version.
     Profile(u8),
-    /// Kill a pod.
+    /// Delete a pod.
     Kill(String),
+    /// End a pod's processes and leave its object.
+    Crash(String),
     /// List the pods.
     Pods,
     /// Say what can be typed.
@@ -24,7 +28,8 @@ pub(crate) enum Command {
 /// What can be typed.
 pub(crate) const HELP: &str =
     "  fault off | fault on        heal the slow pod and the failing service, or break them again
-  kill NAME                   end a pod as a crash would: it is marked within 5 s
+  kill NAME                   delete a pod: it is marked at once, and leaves after a minute
+  crash NAME                  end its processes alone, as of a lost node: it is marked by its silence, within 5 s
   profile v2 | profile v1     change the profile of pods that run: access log on, more in the log
   pods                        the pods, their addresses and logs
   quit, or Ctrl-C             end all of it";
@@ -38,6 +43,7 @@ impl Command {
             ["profile", "v1"] => Self::Profile(1),
             ["profile", "v2"] => Self::Profile(2),
             ["kill", name] => Self::Kill((*name).to_owned()),
+            ["crash", name] => Self::Crash((*name).to_owned()),
             ["pods"] => Self::Pods,
             ["help" | "?"] => Self::Help,
             ["quit" | "exit" | "q"] => Self::Quit,
@@ -60,7 +66,7 @@ pub(crate) fn read() -> UnboundedReceiver<Command> {
                         return;
                     }
                 }
-                None => println!("{:?} is no command:\n{HELP}", line.trim()),
+                None => say(&format!("{:?} is no command:\n{HELP}", line.trim())),
             }
         }
     });

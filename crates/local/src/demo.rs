@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use outrigger_fake_api::FakeApi;
 use outrigger_runtime::bind::LISTEN_ADDRESS;
-use outrigger_runtime::shutdown;
+use outrigger_runtime::shutdown::{self, Trigger};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::Args;
 use crate::addresses::{Addresses, free};
 use crate::admission;
 use crate::cluster::{self, DEPLOYMENTS, Deployment, RELEASE, SHOP};
@@ -22,6 +22,7 @@ use crate::http;
 use crate::kubelet::Pod;
 use crate::process::{Process, stop_all};
 use crate::service::{self, Endpoints};
+use crate::{Args, say};
 
 /// How long the webhook and the collector may take to be there.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const SLOW_POD: &str = "api-7d9c4f-c";
 const SLOW_MILLISECONDS: u64 = 300;
 const FAILURES_OF_100: u64 = 15;
+/// After how long the object of a crashed pod is deleted, as the cluster does for a lost node: sooner than there, which takes minutes.
+const LOST: Duration = Duration::from_secs(45);
 
 /// Everything that runs.
 struct Demo {
@@ -39,6 +42,8 @@ struct Demo {
     servers: Vec<Process>,
     pods: Vec<Pod>,
     endpoints: Vec<(&'static Deployment, Endpoints)>,
+    /// Names of pods that crashed, and when.
+    lost: Vec<(Instant, String)>,
     programs: PathBuf,
     room: PathBuf,
 }
@@ -47,15 +52,28 @@ struct Demo {
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let begin = Instant::now();
     let (trigger, stop) = shutdown::channel();
-    shutdown::on_signal(trigger)?;
+    shutdown::on_signal(trigger.clone())?;
+    on_hangup(trigger)?;
     let mut demo = Demo::new(args).await?;
     let result = tokio::select! {
-        result = demo.live(args.dashboard, begin) => result,
+        // Ctrl-C reaches all processes: that one has ended by it is no crash.
+        biased;
         () = stop.requested() => Ok(()),
+        result = demo.live(args.dashboard, begin) => result,
         () = ends_after(args.seconds) => Ok(()),
     };
     demo.end(result.is_ok()).await;
     result
+}
+
+/// A terminal that is closed ends the demo as Ctrl-C does.
+fn on_hangup(trigger: Trigger) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        hangup.recv().await;
+        trigger.request();
+    });
+    Ok(())
 }
 
 async fn ends_after(seconds: Option<u64>) {
@@ -82,18 +100,19 @@ impl Demo {
         fs::create_dir_all(&room).with_context(|| format!("failed to create {}", room.display()))?;
         let endpoints = DEPLOYMENTS.iter().map(|deployment| (deployment, Endpoints::default())).collect();
         let api = FakeApi::start(0).await;
-        Ok(Self { addresses, api, servers: Vec::new(), pods: Vec::new(), endpoints, programs, room })
+        let (servers, pods, lost) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { addresses, api, servers, pods, endpoints, lost, programs, room })
     }
 
     async fn live(&mut self, dashboard: SocketAddr, begin: Instant) -> anyhow::Result<()> {
-        say("starting the webhook, with TLS");
+        say("  starting the webhook, with TLS");
         let webhook = self.start_webhook().await?;
         self.admit_all(&webhook).await?;
         self.fault(true).await?;
-        say("starting visitors and the dashboard");
+        say("  starting visitors and the dashboard");
         self.start_visitors(dashboard)?;
         self.wait_for(dashboard, "GET /api/v1/mesh").await?;
-        println!("\n{}", self.welcome(dashboard, begin.elapsed()));
+        say(&format!("\n{}", self.welcome(dashboard, begin.elapsed())));
         self.obey(commands::read()).await
     }
 
@@ -136,7 +155,7 @@ impl Demo {
                 pod["spec"]["nodeName"] = "this-machine".into();
                 let ready = json!({"type": "Ready", "status": "True"});
                 pod["status"] = json!({"phase": "Running", "podIP": address, "conditions": [ready]});
-                say(&format!("{name}: admitted, starts at {address}"));
+                say(&format!("  {name}: admitted, starts at {address}"));
                 self.api.put(&path(&name), pod.clone());
                 let pod = Pod::start(pod, address, &self.programs, &self.room).await?;
                 self.pods.push(pod);
@@ -197,51 +216,56 @@ impl Demo {
         match command {
             Command::Fault(on) => {
                 self.fault(on).await?;
-                println!(
-                    "{}",
-                    if on { "one pod of api is slow, payments fail now and then" } else { "all is well" }
-                );
+                say(if on { "one pod of api is slow, payments fail now and then" } else { "all is well" });
             }
             Command::Profile(version) => {
                 cluster::profiles(&self.api, version, |name| self.addresses.host(name));
-                println!("the profiles are changed; the webhook brings it to the pods that run:");
+                say("the profiles are changed; the webhook brings it to the pods that run:");
             }
-            Command::Kill(name) => self.kill(&name),
-            Command::Pods => {
-                for pod in &self.pods {
-                    println!(
-                        "  {:<22} {:<12} {}/{}.*.log",
-                        pod.name,
-                        pod.address,
-                        self.room.display(),
-                        pod.name
-                    );
+            Command::Kill(name) => {
+                if self.end_pod(&name) {
+                    self.api.delete(&path(&name));
+                    say(&format!("{name} is deleted"));
                 }
             }
-            Command::Help => println!("{}", commands::HELP),
+            Command::Crash(name) => {
+                if self.end_pod(&name) {
+                    say(&format!("{name} has crashed; its object is there for {} s more", LOST.as_secs()));
+                    self.lost.push((Instant::now(), name));
+                }
+            }
+            Command::Pods => {
+                for Pod { name, address, .. } in &self.pods {
+                    say(&format!("  {name:<22} {address:<12} {}/{name}.*.log", self.room.display()));
+                }
+            }
+            Command::Help => say(commands::HELP),
             Command::Quit => {}
         }
         Ok(())
     }
 
-    fn kill(&mut self, name: &str) {
+    /// Ends the pod's processes. Says whether there is such a pod.
+    fn end_pod(&mut self, name: &str) -> bool {
         let Some(at) = self.pods.iter().position(|pod| pod.name == name) else {
-            println!("there is no pod {name:?}; `pods` lists them");
-            return;
+            say(&format!("there is no pod {name:?}; `pods` lists them"));
+            return false;
         };
         let mut pod = self.pods.remove(at);
         pod.processes.iter_mut().for_each(Process::kill);
         self.aim();
-        self.api.delete(&path(name));
-        println!("{name} is gone");
+        true
     }
 
     /// Brings changed objects to their pods, and finds what has crashed.
     fn look(&mut self) -> anyhow::Result<()> {
         for pod in &mut self.pods {
             if pod.changed(self.api.object(&path(&pod.name)))? {
-                println!("  {} has its new config", pod.name);
+                say(&format!("  {} has its new config", pod.name));
             }
+        }
+        for (_, name) in self.lost.extract_if(.., |(at, _)| at.elapsed() >= LOST) {
+            self.api.delete(&path(&name));
         }
         let mut all = self.pods.iter_mut().flat_map(|pod| &mut pod.processes).chain(&mut self.servers);
         all.try_for_each(Process::check)
@@ -311,7 +335,7 @@ Type:
         stop_all(self.pods.iter_mut().flat_map(|pod| &mut pod.processes).chain(&mut self.servers)).await;
         if well {
             let _ = fs::remove_dir_all(&self.room);
-            println!("\nended; nothing is left behind");
+            say("\nended; nothing is left behind");
         }
     }
 }
@@ -328,10 +352,6 @@ fn fault_of(app: &str, name: &str) -> (u64, u64) {
 
 fn path(pod: &str) -> String {
     format!("/api/v1/namespaces/{SHOP}/pods/{pod}")
-}
-
-fn say(what: &str) {
-    println!("  {what}");
 }
 
 #[cfg(test)]

@@ -59,6 +59,13 @@ impl Process {
     }
 }
 
+/// Whatever ends the demo, none is left behind.
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 /// Ends all of them, in any order at the same time, and waits for it.
 ///
 /// Asynchronous, because what they wait for at their end is this process: its API server, and the connections of its Services.
