@@ -106,13 +106,22 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, name) =
             text.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or(TargetError::NoName)?;
-        let lower = kind.to_lowercase();
-        // `kubectl get -o name` prints `deployment.apps/web`.
-        let (bare, group) = lower.split_once('.').unwrap_or((&lower, ""));
-        let found = KINDS.iter().find(|known| known.names.contains(&bare) && known.is_of(group));
-        let kind = found.ok_or_else(|| TargetError::UnknownKind(kind.to_owned()))?;
+        let kind = known_kind(kind).ok_or_else(|| TargetError::UnknownKind(kind.to_owned()))?;
         Ok(Self { kind, name: name.to_owned() })
     }
+}
+
+fn known_kind(word: &str) -> Option<&'static Kind> {
+    let lower = word.to_lowercase();
+    // `kubectl get -o name` prints `deployment.apps/web`.
+    let (bare, group) = lower.split_once('.').unwrap_or((&lower, ""));
+    KINDS.iter().find(|known| known.names.contains(&bare) && known.is_of(group))
+}
+
+/// The kind that a word names as `Deployment`, among them `Service`, which makes no pods; none where it is no kind that is known.
+pub(crate) fn kind_called(word: &str) -> Option<&'static str> {
+    let is_service = ["svc", "service", "services"].contains(&&*word.to_lowercase());
+    is_service.then_some("Service").or_else(|| known_kind(word).map(|kind| kind.camel_case))
 }
 
 impl Target {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::error::Hinted;
 use crate::output::str_at;
-use crate::target::{Target, TargetError, live_pods, pods_of};
+use crate::target::{Target, TargetError, kind_called, live_pods, pods_of};
 
 /// What the user names.
 #[derive(Clone, Debug)]
@@ -24,9 +24,7 @@ impl FromStr for Source {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         match text.split_once('/') {
-            Some((kind, name))
-                if !name.is_empty() && ["svc", "service", "services"].contains(&&*kind.to_lowercase()) =>
-            {
+            Some((kind, name)) if !name.is_empty() && kind_called(kind) == Some("Service") => {
                 Ok(Self::Service(name.to_owned()))
             }
             _ => text.parse().map(Self::Workload),

@@ -2,18 +2,22 @@
 
 mod screen;
 mod table;
+mod what;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::error::{Hinted, Verdict};
+use crate::flag;
 use crate::output::{self, Format};
 use crate::reach::{Reach, ReachArgs};
 use crate::runtime;
 use screen::Screen;
 use table::Sort;
+use what::{Shown, What};
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,13 +32,18 @@ const EVERY: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:
   outrigger top                                         all services
   outrigger top ns/shop                                 those of a namespace
-  outrigger top shop/api --sort p95                     the pods of a service, the slowest first
+  outrigger top deploy/api --sort p95                   the pods of a service, the slowest first
+  outrigger top shop/api                                of the service api in namespace shop
   outrigger top -o json | jq '.services[].state'
   outrigger top --collector 127.0.0.1:15195             beside make demo")]
 pub(crate) struct Args {
-    /// ns/NAMESPACE for its services, or NAMESPACE/SERVICE for its pods. Default: all services
-    #[arg(value_name = "ns/NAMESPACE|NAMESPACE/SERVICE", value_parser = What::parse)]
+    /// A service, whose pods are shown, as api, deploy/api, svc/api or NAMESPACE/api; or ns/NAMESPACE. Default: all services
+    #[arg(value_name = "SERVICE|ns/NAMESPACE")]
     what: Option<What>,
+
+    /// Namespace of the service. Default: any
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = flag::namespace)]
+    namespace: Option<String>,
 
     /// By which column
     #[arg(long, value_enum, default_value_t)]
@@ -52,43 +61,25 @@ pub(crate) struct Args {
     output: Format,
 }
 
-/// What is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
-    Namespace(String),
-    Service(String, String),
-}
-
-impl What {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some(("ns" | "namespace", name)) if !name.is_empty() => Ok(Self::Namespace(name.to_owned())),
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
-                Ok(Self::Service(namespace.to_owned(), name.to_owned()))
-            }
-            _ => Err("it is ns/shop for a namespace, or shop/api for a service".to_owned()),
-        }
-    }
-}
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     runtime::block_on(async {
         let reach = args.reach.find().await?;
+        let shown = shown(args, &reach).await?;
         let live = args.output == Format::Text && !args.once && std::io::stdout().is_terminal();
         if !live {
-            let view = look(args, &reach).await?;
+            let view = look(&shown, &reach).await?;
             output::print(args.output, &view, |view| table::text(view, args.sort, usize::MAX))?;
             return Ok(Verdict::findings(table::is_troubled(&view)));
         }
         // An error before the first picture is told as any other.
-        let mut view = look(args, &reach).await?;
-        let mut screen = Screen::open()?;
+        let mut view = look(&shown, &reach).await?;
+        let mut screen = Screen::open().context("failed to set up the terminal")?;
         let mut note = String::new();
         loop {
             screen.show(&table::text(&view, args.sort, screen.size().0), &note)?;
             let next = async {
                 tokio::time::sleep(EVERY).await;
-                look(args, &reach).await
+                look(&shown, &reach).await
             };
             tokio::select! {
                 () = screen.quit() => return Ok(Verdict::Good),
@@ -102,36 +93,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     })
 }
 
-async fn look(args: &Args, reach: &Reach) -> anyhow::Result<Value> {
-    let path = match &args.what {
-        Some(What::Service(namespace, name)) => format!("services/{namespace}/{name}"),
-        _ => "mesh".to_owned(),
+/// What the user names, as it is there now.
+async fn shown(args: &Args, reach: &Reach) -> anyhow::Result<Shown> {
+    let namespace = args.namespace.as_deref();
+    let Some(what) = args.what.clone().or_else(|| namespace.map(What::namespace)) else {
+        return Ok(Shown::All);
     };
-    let view = reach.ask(&path).await?;
-    let mut view = view.ok_or_else(|| {
-        Hinted::new(format!("there is no {path} with injected pods"), "outrigger top lists all services")
-    })?;
-    if let (Some(What::Namespace(namespace)), Some(services)) = (&args.what, view["services"].as_array_mut())
-    {
+    let mesh = reach.ask("mesh").await?.unwrap_or_default();
+    Ok(what.find(&mesh, namespace)?)
+}
+
+async fn look(shown: &Shown, reach: &Reach) -> anyhow::Result<Value> {
+    let gone = || {
+        Hinted::new(
+            format!("there is no {shown} with injected pods any more"),
+            "outrigger top lists all services",
+        )
+    };
+    let mut view = reach.ask(&shown.path()).await?.ok_or_else(gone)?;
+    if let (Shown::Namespace(namespace), Some(services)) = (shown, view["services"].as_array_mut()) {
         services.retain(|service| service["namespace"] == namespace.as_str());
         if services.is_empty() {
-            let message = format!("there is no namespace {namespace} with injected pods");
-            return Err(Hinted::new(message, "outrigger top lists all services").into());
+            return Err(gone().into());
         }
     }
     Ok(view)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_namespace_or_a_service_can_be_named() {
-        assert_eq!(What::parse("ns/shop"), Ok(What::Namespace("shop".to_owned())));
-        assert_eq!(What::parse("shop/api"), Ok(What::Service("shop".to_owned(), "api".to_owned())));
-        for wrong in ["api", "ns/", "/api", ""] {
-            assert!(What::parse(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -6,6 +6,7 @@ use anstream::AutoStream;
 use anyhow::Context as _;
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::output::printable;
@@ -14,19 +15,25 @@ use crate::output::printable;
 pub(super) struct Screen {
     before: Option<Termios>,
     quit: watch::Receiver<bool>,
+    /// By which others end it, as `kill` or a closed window do.
+    signals: [Signal; 3],
 }
 
 impl Screen {
     pub(super) fn open() -> anyhow::Result<Self> {
-        // Where the input is no terminal, Ctrl-C ends it.
+        // Before there is something to give back.
+        let signals = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+            signal(SignalKind::interrupt())?,
+        ];
         let before = termios::tcgetattr(stdin()).ok();
         if let Some(before) = &before {
             let mut keys = before.clone();
             keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
             // Ctrl-C comes as a key, so that the terminal is given back also then.
             keys.local_modes.remove(LocalModes::ISIG);
-            termios::tcsetattr(stdin(), OptionalActions::Now, &keys)
-                .context("failed to set up the terminal")?;
+            termios::tcsetattr(stdin(), OptionalActions::Now, &keys)?;
         }
         let (pressed, quit) = watch::channel(false);
         std::thread::spawn(move || {
@@ -41,7 +48,7 @@ impl Screen {
             // Without keys it goes on until it is ended from outside.
             std::mem::forget(pressed);
         });
-        let screen = Self { before, quit };
+        let screen = Self { before, quit, signals };
         write("\x1b[?1049h\x1b[?25l")?;
         Ok(screen)
     }
@@ -68,9 +75,15 @@ impl Screen {
         write("\x1b[J")
     }
 
-    /// Until somebody presses q or Ctrl-C.
+    /// Until somebody presses q or Ctrl-C, or ends it from outside.
     pub(super) async fn quit(&mut self) {
-        let _ = self.quit.wait_for(|pressed| *pressed).await;
+        let [terminate, hangup, interrupt] = &mut self.signals;
+        tokio::select! {
+            _ = self.quit.wait_for(|pressed| *pressed) => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
