@@ -4,7 +4,7 @@ mod open;
 mod pods;
 mod row;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use anyhow::Context as _;
 use outrigger_api::span::Span;
@@ -56,7 +56,7 @@ pub(crate) struct Args {
 
     /// End after so many
     #[arg(long, value_name = "NUMBER")]
-    count: Option<usize>,
+    count: Option<NonZeroUsize>,
 
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -75,11 +75,11 @@ struct Only {
     method: Option<String>,
 
     /// Whose path begins so
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = path)]
     path: Option<String>,
 
     /// Answered so: 503, or 5xx for all of them
-    #[arg(long, value_name = "STATUS")]
+    #[arg(long, value_name = "STATUS", value_parser = status)]
     status: Option<String>,
 
     /// That took so long at least, as 250ms or 2s
@@ -130,6 +130,19 @@ impl Args {
     }
 }
 
+/// As the proxy takes it. What is wrong is told here and once, and not by each of fifty sidecars.
+fn status(text: &str) -> Result<String, String> {
+    let is_class = matches!(text.as_bytes(), [b'1'..=b'5', b'x', b'x']);
+    let is_code = text.parse().is_ok_and(|code: u16| (100..=599).contains(&code));
+    (is_class || is_code)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "a status is 100 to 599, or 5xx for all of them".to_owned())
+}
+
+fn path(text: &str) -> Result<String, String> {
+    text.starts_with('/').then(|| text.to_owned()).ok_or_else(|| "a path begins with /, as /carts".to_owned())
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     runtime::block_on(tap(args))
 }
@@ -152,36 +165,50 @@ async fn tap(args: &Args) -> anyhow::Result<Verdict> {
     }
     drop(sender);
 
-    let (mut shown, mut heard, mut first_fault) = (0, 0_usize, None);
+    // While nobody is heard, what is wrong is mostly the same with all: it is said once then, at the end.
+    let (mut shown, mut heard, mut faults) = (0, false, Vec::<(Tapped, anyhow::Error)>::new());
     loop {
         let event = tokio::select! {
             () = stop.requested() => return Ok(Verdict::Good),
             event = events.recv() => event,
         };
         match event {
-            Some((_, Event::Heard)) => heard += 1,
+            Some((_, Event::Heard)) => {
+                heard = true;
+                faults.drain(..).for_each(|(pod, error)| tell(&pod, &error));
+            }
             Some((pod, Event::Request(request))) => {
                 let printed = match args.output {
                     Format::Text => output::coloured(&rows.row(&pod, &request))?,
                     Format::Json => output::plain(&format!("{}\n", named(&pod, request)))?,
                 };
                 shown += 1;
-                if !printed || args.count.is_some_and(|count| shown >= count) {
+                if !printed || args.count.is_some_and(|count| shown >= count.get()) {
                     return Ok(Verdict::Good);
                 }
             }
-            Some((pod, Event::Ended(error))) => {
-                say(&format!("{}: {error:#}", pod.name));
-                first_fault.get_or_insert(error);
-            }
-            None if heard > 0 => return Ok(Verdict::Good),
-            None => {
-                let error = first_fault
-                    .unwrap_or_else(|| Hinted::new("no pod could be tapped", "outrigger explain").into());
-                return Err(error);
-            }
+            Some((pod, Event::Ended(error))) if heard => tell(&pod, &error),
+            Some((pod, Event::Ended(error))) => faults.push((pod, error)),
+            None if heard => return Ok(Verdict::Good),
+            None => return Err(one_of(faults)),
         }
     }
+}
+
+fn tell(pod: &Tapped, error: &anyhow::Error) {
+    say(&format!("{}: {error:#}", pod.name));
+}
+
+/// The first of them. Others that say something else are told before.
+fn one_of(faults: Vec<(Tapped, anyhow::Error)>) -> anyhow::Error {
+    let mut faults = faults.into_iter();
+    let Some((_, first)) = faults.next() else {
+        return Hinted::new("no pod could be tapped", "outrigger explain").into();
+    };
+    faults
+        .filter(|(_, error)| error.to_string() != first.to_string())
+        .for_each(|(pod, error)| tell(&pod, &error));
+    first
 }
 
 /// What comes of a pod.
@@ -218,4 +245,21 @@ fn named(pod: &Tapped, request: Value) -> Value {
         named.extend(fields);
     }
     named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once it was each sidecar that refused it, in its parser's words.
+    #[test]
+    fn a_status_that_is_none_and_a_path_that_begins_nowhere_are_refused() {
+        for good in ["503", "5xx", "100"] {
+            assert_eq!(status(good).as_deref(), Ok(good));
+        }
+        for wrong in ["99", "6xx", "xx", "5xxx", "600", ""] {
+            assert!(status(wrong).is_err(), "{wrong}");
+        }
+        assert!(path("/carts").is_ok() && path("carts").is_err());
+    }
 }
