@@ -46,6 +46,24 @@ impl Browser {
         self.of_session("POST", "/url", &json!({ "url": url }));
     }
 
+    /// Opens another tab, which covers those before it, and goes on there.
+    pub(crate) fn open_tab(&self, url: &str) {
+        let tab = self.of_session("POST", "/window/new", &json!({"type": "tab"}));
+        self.show_tab(tab["handle"].as_str().unwrap());
+        self.open(url);
+    }
+
+    /// Brings a tab to the front.
+    pub(crate) fn show_tab(&self, handle: &str) {
+        self.of_session("POST", "/window", &json!({ "handle": handle }));
+        self.devtools("Page.bringToFront", &json!({}));
+    }
+
+    /// The one that is driven.
+    pub(crate) fn tab(&self) -> String {
+        self.of_session("GET", "/window", &json!({})).as_str().unwrap().into()
+    }
+
     /// What a JavaScript expression is.
     pub(crate) fn value(&self, expression: &str) -> Value {
         self.of_session(
@@ -126,6 +144,17 @@ impl Browser {
         let gesture =
             json!({"x": 600, "y": 500, "yDistance": -pixels, "speed": 3000, "gestureSourceType": "mouse"});
         self.devtools("Input.synthesizeScrollGesture", &gesture);
+    }
+
+    /// Milliseconds from one frame to the next in the time that `act` takes, the shortest first.
+    pub(crate) fn frames_while(&self, act: impl FnOnce()) -> Vec<f64> {
+        self.value("window.drawn = [], requestAnimationFrame(function next(at) { window.drawn?.push(at) && requestAnimationFrame(next); })");
+        act();
+        let times = self.value("window.drawn.slice(1).map((at, number) => at - window.drawn[number])");
+        self.value("window.drawn = null");
+        let mut times: Vec<f64> = serde_json::from_value(times).unwrap();
+        times.sort_by(f64::total_cmp);
+        times
     }
 
     fn devtools(&self, command: &str, params: &Value) -> Value {
