@@ -92,6 +92,9 @@ impl Terminator {
         // All that are offered are good; scanners ask for an order of the server's own all the same, and ours begins with what its CPU does
         // in hardware.
         config.ignore_client_order = true;
+        // The library sends two, for clients that use each once and connect twice at a time. One with each connection is enough for as many
+        // as end, and what it costs to make and to send is no small part of a handshake.
+        config.send_tls13_tickets = 1;
         config.ticketer = Ticketer::new().map_err(TlsError::Setup)?;
         config.session_storage = ServerSessionMemoryCache::new(KEPT_SESSIONS);
         let of_authorities = of_authorities(&spec, secrets);
