@@ -88,7 +88,7 @@ fn why(error: &io::Error, port: &Port) -> Reason {
 }
 
 /// The app's are this machine's, so a refusal is immediate and another try costs nothing; of a host with many, another may be up.
-async fn first_that_accepts(target: &Target) -> io::Result<TcpStream> {
+pub(crate) async fn first_that_accepts(target: &Target) -> io::Result<TcpStream> {
     let mut failure = None;
     for address in &*target.addresses().await? {
         match TcpStream::connect(address).await {

@@ -30,7 +30,7 @@ use crate::secrets::{Material, Place, Placed};
 use crate::series::WorkersSeries;
 use crate::tap::Tap;
 use crate::target::Target;
-use crate::tls::{Originator, Terminator};
+use crate::tls::{Offer, Originator, Terminator};
 
 /// Between two warnings with the same reason.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
@@ -52,6 +52,8 @@ pub(crate) struct Port {
     pub(crate) local_host: Option<LocalHost>,
     leaving: Arc<AtomicBool>,
     material: Rc<RefCell<Material>>,
+    /// Which versions of HTTP clients may choose from by TLS.
+    pub(crate) offer: Offer,
     /// Where Secrets are for it.
     place: Option<Place>,
     /// Whether the proxy speaks TLS to it.
@@ -192,6 +194,7 @@ impl Port {
             retries,
             answers: spec.inbound().and_then(Answers::of).map(Box::new),
             material: Rc::clone(&shared.material),
+            offer: Offer::default(),
             place: spec.place(),
             originates: spec.upstream().is_some_and(|upstream| upstream.tls.is_some()),
             auth: spec

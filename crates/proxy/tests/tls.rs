@@ -93,6 +93,29 @@ fn alpn_chooses_the_version_of_http() {
     assert_eq!(client.0.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
+/// Browsers and curl got a 502 from every app that speaks HTTP/1.1 alone, as most do.
+#[test]
+fn http2_is_not_offered_before_an_app_that_does_not_speak_it() {
+    let hangs_up = serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.starts_with("PRI ") {
+                return;
+            }
+            connection.send(OK);
+        }
+    });
+    for (name, app) in [("alpn-answers", answering(OK)), ("alpn-hangs-up", hangs_up)] {
+        let (proxy, authority, _secrets) = https(name, app, spec());
+        for _ in 0..2 {
+            let trust = Trust::of(&authority).protocols(&["h2", "http/1.1"]);
+            let mut client = trust.connect(proxy.port, "shop");
+            assert!(client.get("/").ends_with("ok"), "{name}");
+            assert_eq!(client.0.conn.alpn_protocol(), Some(&b"http/1.1"[..]), "{name}");
+        }
+        assert_eq!(proxy.requests("GET", "200", ""), 2);
+    }
+}
+
 #[test]
 fn a_new_certificate_is_served_and_no_connection_is_lost() {
     let (proxy, authority, secrets) = https("rotation", answering(OK), spec());

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 use std::pin::pin;
-use std::sync::Arc;
 
 use rustls::HandshakeKind;
 use tokio::net::TcpStream;
@@ -55,7 +54,8 @@ pub(crate) async fn accept(
     port: &Port,
     seat: &Seat,
 ) -> Option<Box<Session>> {
-    let mut shake = pin!(TlsAcceptor::from(Arc::clone(&terminator.config)).accept(stream));
+    let http2 = terminator.is_http() && port.offer.has_http2(&port.target).await;
+    let mut shake = pin!(TlsAcceptor::from(terminator.config(http2)).accept(stream));
     let deadline = seat.deadline(port.limits.handshake);
     let shaken = seat.wait(deadline, false, |context| shake.as_mut().poll(context)).await;
     let handshake = match &shaken {

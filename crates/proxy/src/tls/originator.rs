@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use outrigger_api::config::Upstream;
 use outrigger_api::origination::UpstreamTlsSpec;
-use outrigger_api::tls::TlsVersion;
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::version::{TLS12, TLS13};
 
 use crate::secrets::{CONFIG_MAPS, Held};
 use crate::tls::originate::Spoken;
@@ -70,15 +68,11 @@ impl Originator {
             not_after.push((certificate.secret_name.clone(), pair.not_after));
             shown = Some(Arc::new(SingleCertAndKey::from(pair.key)));
         }
-        let versions: &[_] = match spec.min_version {
-            TlsVersion::V12 => &[&TLS13, &TLS12],
-            TlsVersion::V13 => &[&TLS13],
-        };
         let mut configs = Vec::new();
         for spoken in Spoken::ALL {
             let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&verifier) as _;
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(versions)
+                .with_protocol_versions(secret::versions(spec.min_version))
                 .map_err(TlsError::Setup)?
                 // By the same rules as without a verifier of one's own, which would be made thrice.
                 .dangerous()

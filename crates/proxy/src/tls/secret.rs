@@ -1,4 +1,4 @@
-//! What a Secret's directory holds, read and judged.
+//! What a Secret's directory holds, read and judged; and what is spoken by it.
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -6,11 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use outrigger_api::tls::TlsVersion;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, server::VerifierBuilderError};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, SupportedProtocolVersion, server::VerifierBuilderError};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 const CHAIN: &str = "tls.crt";
@@ -101,6 +103,15 @@ pub(crate) fn trusted(directory: &Path) -> Result<(RootCertStore, i64), TlsError
         Some(certificate.validity().not_after.timestamp())
     });
     Ok((store, ends.min().unwrap_or_default()))
+}
+
+/// What is spoken where a profile says from which version on.
+pub(crate) fn versions(from: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static NEWEST_FIRST: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    match from {
+        TlsVersion::V12 => &NEWEST_FIRST,
+        TlsVersion::V13 => &NEWEST_FIRST[..1],
+    }
 }
 
 /// A number that changes with the files of these directories.

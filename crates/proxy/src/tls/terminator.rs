@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outrigger_api::config::{Inbound, Protocol};
-use outrigger_api::tls::{ClientCertificateMode, TlsSpec, TlsVersion};
+use outrigger_api::tls::{ClientCertificateMode, TlsSpec};
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::ServerName;
 use rustls::server::danger::ClientCertVerifier;
@@ -12,7 +12,6 @@ use rustls::server::{
     ClientHello, ParsedCertificate, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, client};
 
 use crate::secrets::Held;
@@ -21,10 +20,15 @@ use crate::tls::secret::{self, Served, TlsError};
 /// Sessions of TLS 1.2 that clients without tickets may resume, of one port. Each takes about 200 bytes.
 const KEPT_SESSIONS: usize = 1024;
 
+/// The name of HTTP/2 in ALPN, RFC 9113 section 3.1.
+const HTTP2: &[u8] = b"h2";
+
 /// What clients' handshakes on one port go by.
 #[derive(Debug)]
 pub(crate) struct Terminator {
-    pub(crate) config: Arc<ServerConfig>,
+    config: Arc<ServerConfig>,
+    /// The same without HTTP/2.
+    http1: Arc<ServerConfig>,
     /// When the certificate of each Secret ends, in seconds since the Unix epoch.
     pub(crate) not_after: Vec<(String, i64)>,
     spec: TlsSpec,
@@ -54,6 +58,7 @@ impl Held for Terminator {
                 let mut config = ServerConfig::clone(&renewed.config);
                 config.ticketer = Arc::clone(&self.config.ticketer);
                 config.session_storage = Arc::clone(&self.config.session_storage);
+                renewed.http1 = without_http2(&config);
                 renewed.config = Arc::new(config);
             }
             renewed
@@ -77,17 +82,13 @@ impl Terminator {
             keys.push(key);
             not_after.push((name.clone(), end));
         }
-        let versions: &[_] = match spec.min_version {
-            TlsVersion::V12 => &[&TLS13, &TLS12],
-            TlsVersion::V13 => &[&TLS13],
-        };
         let builder = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
+            .with_protocol_versions(secret::versions(spec.min_version))
             .map_err(TlsError::Setup)?
             .with_client_cert_verifier(verifier(&spec, secrets)?);
         let mut config = builder.with_cert_resolver(Arc::new(Certificates(keys)));
         if http {
-            config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).into();
+            config.alpn_protocols = [HTTP2, b"http/1.1"].map(<[u8]>::to_vec).into();
         }
         // All that are offered are good; scanners ask for an order of the server's own all the same, and ours begins with what its CPU does
         // in hardware.
@@ -98,14 +99,30 @@ impl Terminator {
         config.ticketer = Ticketer::new().map_err(TlsError::Setup)?;
         config.session_storage = ServerSessionMemoryCache::new(KEPT_SESSIONS);
         let of_authorities = of_authorities(&spec, secrets);
-        let (config, secrets) = (Arc::new(config), secrets.to_owned());
-        Ok(Self { config, not_after, spec, http, secrets, fingerprint, of_authorities })
+        let (http1, config, secrets) = (without_http2(&config), Arc::new(config), secrets.to_owned());
+        Ok(Self { config, http1, not_after, spec, http, secrets, fingerprint, of_authorities })
+    }
+
+    /// What a handshake goes by, before an app that speaks HTTP/2 or one that does not.
+    pub(crate) fn config(&self, http2: bool) -> Arc<ServerConfig> {
+        Arc::clone(if http2 { &self.config } else { &self.http1 })
+    }
+
+    /// Whether clients choose a version of HTTP.
+    pub(crate) fn is_http(&self) -> bool {
+        self.http
     }
 
     /// Whether the app is to know the subject of clients' certificates.
     pub(crate) fn tells_subject(&self) -> bool {
         self.spec.client_certificates.as_ref().is_some_and(|clients| clients.subject_header.is_some())
     }
+}
+
+fn without_http2(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.retain(|protocol| protocol != HTTP2);
+    Arc::new(config)
 }
 
 fn fingerprint(spec: &TlsSpec, secrets: &Path) -> u64 {
