@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +14,9 @@ use outrigger_proxy::limits::Limits;
 use support::app::{Count, answering, serve};
 use support::client::{self, Answer};
 use support::http2::{connect, run};
+use support::process::{ConfigFile, Process};
 use support::tls::Secrets;
-use support::{Running, TOKEN, closed_port, config, start_by, wait_until};
+use support::{Running, TOKEN, closed_port, config, start_by, text, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\noh!";
@@ -24,6 +26,21 @@ fn breaker() -> CircuitBreakerSpec {
     let fallback = FallbackSpec { body, content_type: "text/html".to_owned(), ..FallbackSpec::default() };
     let open_for = "200ms".parse().expect("a length of time");
     CircuitBreakerSpec { open_for, fallback, ..CircuitBreakerSpec::default() }
+}
+
+/// Of a proxy that leads from `port` to an upstream with a breaker.
+fn document(protocol: Protocol, port: u16, target: u16, change: impl FnOnce(&mut Upstream)) -> SidecarConfig {
+    let mut upstream = Upstream {
+        name: "api".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: target,
+        protocol,
+        listen: Some(port),
+        circuit_breaker: Some(breaker()),
+        ..Upstream::default()
+    };
+    change(&mut upstream);
+    SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(protocol, port, target) }
 }
 
 fn calling_with(protocol: Protocol, target: u16, change: impl FnOnce(&mut Upstream)) -> Running {
@@ -37,20 +54,7 @@ fn calling_by(
     target: u16,
     change: impl FnOnce(&mut Upstream),
 ) -> Running {
-    let config = |port| {
-        let mut upstream = Upstream {
-            name: "api".to_owned(),
-            host: "127.0.0.1".to_owned(),
-            port: target,
-            protocol,
-            listen: Some(port),
-            circuit_breaker: Some(breaker()),
-            ..Upstream::default()
-        };
-        change(&mut upstream);
-        SidecarConfig { inbound: Vec::new(), upstreams: vec![upstream], ..config(protocol, port, target) }
-    };
-    start_by(config, secrets, Limits::default())
+    start_by(|port| document(protocol, port, target, change), secrets, Limits::default())
 }
 
 fn calling(target: u16) -> Running {
@@ -121,6 +125,34 @@ fn it_trips_answers_in_the_upstreams_place_and_closes_when_that_recovers() {
         of_circuit(&proxy, "circuit_state", "") == 0
     });
     assert_eq!(of_circuit(&proxy, "circuit_transitions_total", r#"to="closed",cause="recovered""#), 1);
+}
+
+#[test]
+fn each_change_of_its_state_is_a_line_in_the_log() {
+    let (target, fails, _) = failing();
+    let port = closed_port();
+    let file = ConfigFile::new("circuit", &text(&document(Protocol::Http, port, target, |_| {})));
+    let mut proxy = Process::start_by(&file.0, port);
+    (0..5).for_each(|_| assert_eq!(client::get(port, "/").status, 500));
+    assert!(is_canned(&client::get(port, "/")));
+    fails.store(false, Ordering::SeqCst);
+    let closed = r#"outrigger_circuit_transitions_total{direction="outbound""#;
+    wait_until("it has closed", || {
+        client::get(port, "/");
+        let page = client::get(proxy.admin, "/metrics").text();
+        page.lines()
+            .any(|line| line.starts_with(closed) && line.contains("recovered") && line.ends_with(" 1"))
+    });
+    proxy.signal("TERM");
+    assert!(proxy.child.wait().unwrap().success());
+    let mut log = String::new();
+    proxy.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let changes: Vec<_> = log.lines().filter(|line| line.contains("circuit ")).collect();
+    assert_eq!(changes.len(), 3, "{log}");
+    for (line, wanted) in changes.iter().zip(["circuit opened", "circuit half-open", "circuit closed"]) {
+        assert!(line.contains(wanted) && line.contains(r#""upstream":"api""#), "{line}");
+    }
+    assert!(changes[0].contains("consecutive_failures"), "{}", changes[0]);
 }
 
 #[test]

@@ -18,8 +18,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use support::http2::{connect, run};
 use support::tls::{Authority, Pair, Secrets};
 use support::{Running, closed_port, config, open, outbound_by, wait_until};
+use tokio_rustls::TlsAcceptor;
 
 fn der(pem: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
@@ -88,6 +90,31 @@ fn answer(stream: StreamOwned<ServerConnection, TcpStream>) {
     }
 }
 
+/// A server of HTTP/2 by TLS, which passes on to one without.
+fn before(app: u16, config: &ServerConfig) -> u16 {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        support::http2::runtime().block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((client, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::task::spawn_local(async move {
+                    // Refused where the client speaks no HTTP/2.
+                    let Ok(mut client) = acceptor.accept(client).await else { return };
+                    let mut app = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, app)).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut app).await;
+                });
+            }
+        });
+    });
+    port
+}
+
 fn tls() -> UpstreamTlsSpec {
     let ca = AuthoritySpec { secret_name: Some("ca".to_owned()), config_map_name: None };
     UpstreamTlsSpec { ca, server_name: Some("api.shop".to_owned()), ..UpstreamTlsSpec::default() }
@@ -140,6 +167,27 @@ fn an_app_that_speaks_plainly_reaches_a_server_by_tls() {
             r#"tls_certificate_expiry_timestamp_seconds{direction="outbound",upstream="api",secret="ca"}"#;
         assert!(proxy.seconds(expiry) > 1e9);
     }
+}
+
+#[test]
+fn calls_by_http2_reach_a_server_by_tls() {
+    let authority = Authority::new("shop");
+    let secrets = Secrets::new("origination-http2");
+    secrets.write("ca", &[("ca.crt", &authority.pem())]);
+    let app = support::http2::serve(async |call| {
+        let answer = format!("{} {}", call.head.uri.path(), call.connection);
+        call.answer(answer);
+    });
+    let port = before(app, &server_config(&authority.sign("api.shop"), None));
+    let proxy = proxy(Protocol::Http, port, tls(), &secrets.0);
+    run(async {
+        let client = connect(proxy.port).await;
+        let (first, second) = tokio::join!(client.get("/a"), client.get("/b"));
+        assert_eq!((first.1, second.1), (b"/a 0".to_vec(), b"/b 0".to_vec()));
+    });
+    assert_eq!(handshakes(&proxy, port, "full"), 1);
+    let answer = proxy.connect().get("/");
+    assert!(answer.status == 502 && answer.has("outrigger-reason: tls_failed"), "{}", answer.head);
 }
 
 #[test]
