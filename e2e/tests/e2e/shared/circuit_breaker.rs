@@ -16,6 +16,8 @@ use crate::ENABLED;
 
 const STATE: &str = "outrigger_circuit_state";
 const HALF_OPENED: &str = r#"outrigger_circuit_transitions_total{to="half_open"}"#;
+const REJECTED: &str = r#"outrigger_circuit_rejected_total{mode="enforce"}"#;
+const SENT: &str = r#"outrigger_http_requests_total{direction="outbound",upstream="api"}"#;
 const ASKED: &str = r#"outrigger_http_requests_total{direction="inbound"}"#;
 
 /// The frontend and the API that it asks three times for each of its pages.
@@ -105,10 +107,22 @@ async fn trips_and_closes(ns: Namespace, interception: &str) {
         Ok(())
     })
     .await;
+    // With those that met no API, which was not there yet.
+    let sent =
+        shop.of_frontend(SENT).await.expect("metrics") - shop.of_frontend(REJECTED).await.expect("metrics");
+    assert!(sent >= 20, "not before the least number of requests: {sent}");
     let failed = shop.asked().await.expect("metrics") - healthy;
     assert!(failed >= 10, "of 20 requests, half must have failed: {failed}");
 
-    // The page gets the canned answers, and the API what tries.
+    eventually("a page of canned answers", DEADLINE, || async {
+        // Each of the API's own is an error.
+        let (status, page) = shop.page().await?;
+        ensure!(status == 200 && page.matches(": here").count() == 3, "{status}: {page}");
+        Ok(())
+    })
+    .await;
+
+    // The page gets these, and the API what tries.
     let trials = shop.of_frontend(HALF_OPENED).await.expect("metrics");
     let before = shop.asked().await.expect("metrics");
     eventually("two trials to have failed", DEADLINE, || async {
@@ -123,9 +137,7 @@ async fn trips_and_closes(ns: Namespace, interception: &str) {
     let trials = shop.of_frontend(HALF_OPENED).await.expect("metrics") - trials;
     let asked = shop.asked().await.expect("metrics") - before;
     assert!(asked <= trials, "{asked} requests for {trials} trials");
-    assert!(
-        shop.of_frontend(r#"outrigger_circuit_rejected_total{mode="enforce"}"#).await.expect("metrics") > 0
-    );
+    assert!(shop.of_frontend(REJECTED).await.expect("metrics") > 0);
 
     shop.set_errors(0).await;
     eventually("it to close", DEADLINE, || async {

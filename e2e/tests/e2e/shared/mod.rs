@@ -4,6 +4,7 @@ mod circuit_breaker;
 mod cli;
 mod corpus;
 mod dashboard;
+mod guard;
 mod interception;
 mod lifecycle;
 mod logs;
