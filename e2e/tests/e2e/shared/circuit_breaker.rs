@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt;
 use outrigger_api::names;
 use outrigger_e2e::manifest::{server_deployment, server_pod, service};
@@ -34,11 +34,16 @@ impl Shop {
             // By their share alone, so that it takes the least number of requests.
             "consecutiveFailures": 0, "minRequests": 20, "openFor": "2s", "maxOpenFor": "2s",
             // The page takes what is a 200 for products.
-            "fallback": {"status": 200, "body": r#"{"products":[],"from":"{upstream}, {reason}"}"#},
+            "fallback": {"status": 200, "bodyFrom": {"configMapName": "canned", "key": "answer.json"}},
         });
         let upstream =
             json!({"name": "api", "host": "api", "port": 80, "env": "API_URL", "circuitBreaker": breaker});
         ns.annotate("outrigger.dev/interception", interception).await;
+        let canned = json!({"answer.json": r#"{"products":[],"from":"{upstream}, {reason}"}"#});
+        // Without it the frontend would not start.
+        ns.create::<ConfigMap>(json!({"metadata": {"name": "canned"}, "data": canned}))
+            .await
+            .expect("a ConfigMap");
         ns.create_profile("web", json!({"upstreams": [upstream]})).await.expect("the profile is right");
         ns.annotate(names::PROFILE_ANNOTATION, "web").await;
         eventually("the webhook to know the profile", DEADLINE, || async {
