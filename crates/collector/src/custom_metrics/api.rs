@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::labels::Selector;
@@ -76,7 +77,7 @@ pub(crate) fn values(
     (namespace, pod, metric): (&str, &str, &str),
     selector: &Selector,
     now: Instant,
-) -> Result<Value, (StatusCode, String)> {
+) -> Result<String, (StatusCode, String)> {
     let not_found = |what: String| Err((StatusCode::NOT_FOUND, what));
     let Some((_, read)) = METRICS.into_iter().find(|(name, _)| *name == metric) else {
         let names = METRICS.map(|(name, _)| name).join(", ");
@@ -86,12 +87,13 @@ pub(crate) fn values(
         let own = &watched.pod.key;
         own.namespace == namespace && (pod == "*" || own.name == pod) && selector.matches(&watched.pod.labels)
     };
+    let clock = SystemTime::now();
     let items: Vec<_> = mesh
         .pods()
         .filter(meant)
         .filter_map(|watched| {
             let age = watched.last_answer(now).filter(|age| *age <= FRESH)?;
-            Some(item(watched, metric, read(watched, now)?, age))
+            Some(MetricValue::of(watched, metric, read(watched, now)?, clock - age))
         })
         .collect();
     if items.is_empty() && pod != "*" {
@@ -99,21 +101,75 @@ pub(crate) fn values(
             "pod {namespace}/{pod} has no {metric} now: no sidecar, no answer of it, or no requests"
         ));
     }
-    Ok(
-        json!({"kind": "MetricValueList", "apiVersion": format!("{GROUP}/{VERSION}"), "metadata": {}, "items": items}),
-    )
+    let list = MetricValueList {
+        kind: "MetricValueList",
+        api_version: format!("{GROUP}/{VERSION}"),
+        metadata: Empty {},
+        items,
+    };
+    Ok(serde_json::to_string(&list).expect("texts and lists of them"))
 }
 
-fn item(watched: &Watched, metric: &str, value: f64, age: Duration) -> Value {
-    let at = Timestamp::try_from(SystemTime::now() - age).unwrap_or_default();
-    json!({
-        "describedObject": {
-            "kind": "Pod", "apiVersion": "/v1", "namespace": watched.pod.key.namespace, "name": watched.pod.key.name,
-        },
-        "metric": {"name": metric, "selector": null},
-        "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        "value": quantity(value),
-    })
+/// <https://github.com/kubernetes/metrics/blob/v0.34.0/pkg/apis/custom_metrics/v1beta2/types.go>
+///
+/// A type and no `Value`, which for 2,000 pods takes twice the time.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MetricValueList<'a> {
+    kind: &'static str,
+    api_version: String,
+    metadata: Empty,
+    items: Vec<MetricValue<'a>>,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MetricValue<'a> {
+    described_object: ObjectReference<'a>,
+    metric: MetricIdentifier<'a>,
+    timestamp: Timestamp,
+    value: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectReference<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct MetricIdentifier<'a> {
+    name: &'a str,
+    selector: Option<Empty>,
+}
+
+impl<'a> MetricValue<'a> {
+    fn of(watched: &'a Watched, metric: &'a str, value: f64, at: SystemTime) -> Self {
+        let key = &watched.pod.key;
+        Self {
+            described_object: ObjectReference {
+                kind: "Pod",
+                api_version: "/v1",
+                namespace: &key.namespace,
+                name: &key.name,
+            },
+            metric: MetricIdentifier { name: metric, selector: None },
+            timestamp: whole_seconds(at),
+            value: quantity(value),
+        }
+    }
+}
+
+/// Kubernetes' times have no more.
+fn whole_seconds(at: SystemTime) -> Timestamp {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
 }
 
 /// As Kubernetes writes amounts: in thousandths, for a rate of 1.5 is `1500m`.
@@ -178,6 +234,9 @@ mod tests {
         let now = begin + Duration::from_secs(10 + later);
         let list = values(&mesh(begin), ("shop", pod, metric), &selector, now)
             .map_err(|(status, _)| status.as_u16())?;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let list_of = (list["kind"].as_str(), list["apiVersion"].as_str());
+        assert_eq!(list_of, (Some("MetricValueList"), Some("custom.metrics.k8s.io/v1beta2")));
         Ok(list["items"].as_array().unwrap().clone())
     }
 
@@ -187,6 +246,10 @@ mod tests {
         assert_eq!(items.len(), 1, "{items:?}");
         assert_eq!(items[0]["describedObject"]["name"], "web-5d9f-1");
         assert_eq!(items[0]["value"], "10");
+        assert_eq!(items[0]["metric"], json!({"name": RATE, "selector": null}));
+        let timestamp = items[0]["timestamp"].as_str().unwrap();
+        // 2026-11-22T04:05:06Z
+        assert_eq!((timestamp.len(), &timestamp[19..]), (20, "Z"), "{timestamp}");
         assert_eq!(asked("web-5d9f-1", "outrigger_http_active_requests", "", 0).unwrap()[0]["value"], "3");
         assert_eq!(asked("web-5d9f-2", RATE, "", 0), Err(404));
     }
@@ -243,7 +306,7 @@ mod tests {
                 .map(|_| {
                     let start = Instant::now();
                     let selector = Selector::parse(selector).unwrap();
-                    let answer = values(&mesh, ("shop", "*", RATE), &selector, now).unwrap().to_string();
+                    let answer = values(&mesh, ("shop", "*", RATE), &selector, now).unwrap();
                     assert!(answer.len() > 4000);
                     start.elapsed()
                 })

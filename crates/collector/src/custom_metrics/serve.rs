@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::Query;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
@@ -177,7 +178,7 @@ impl Desk {
     async fn answer<Body>(&self, caller: Option<Caller>, request: &Request<Body>) -> Response {
         self.judge(caller, request).await.map_or_else(
             |(status, why)| (status, Json(api::failure(status, &why))).into_response(),
-            |found| Json(found).into_response(),
+            |found| ([(CONTENT_TYPE, "application/json")], found).into_response(),
         )
     }
 
@@ -185,7 +186,7 @@ impl Desk {
         &self,
         caller: Option<Caller>,
         request: &Request<Body>,
-    ) -> Result<Value, (StatusCode, String)> {
+    ) -> Result<String, (StatusCode, String)> {
         let fault = |status, why: &str| Err((status, why.to_owned()));
         let Some(caller) = caller else {
             return fault(StatusCode::UNAUTHORIZED, "API servers alone may ask, and in somebody's name");
@@ -194,7 +195,7 @@ impl Desk {
             return fault(StatusCode::METHOD_NOT_ALLOWED, "there is nothing to write here");
         }
         let (namespace, pod, metric) = match Question::parse(request.uri().path()) {
-            Some(Question::Discovery) => return Ok(api::discovery()),
+            Some(Question::Discovery) => return Ok(api::discovery().to_string()),
             Some(Question::Metric { namespace, pod, metric }) => (namespace, pod, metric),
             None => {
                 return fault(
