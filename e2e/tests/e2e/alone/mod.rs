@@ -8,3 +8,4 @@ mod monitoring;
 mod operator;
 mod overseer;
 mod release;
+mod talk;
