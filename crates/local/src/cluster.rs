@@ -67,7 +67,8 @@ pub(crate) fn workloads(api: &FakeApi) {
     }
 }
 
-/// The shop's profiles: the second version says more in its logs.
+/// The shop's profiles, in the steps of the talk: the second version has each request as JSON in the proxies' logs, the third a breaker too, with
+/// a canned answer, between the frontend and the payments that fail.
 pub(crate) fn profiles(api: &FakeApi, version: u8, host: impl Fn(&str) -> String) {
     let tap = json!({"enabled": true});
     let proxy = match version {
@@ -76,7 +77,13 @@ pub(crate) fn profiles(api: &FakeApi, version: u8, host: impl Fn(&str) -> String
     };
     let upstream =
         |name: &str, env: &str| json!({"name": name, "host": host(name), "port": 8080, "env": env});
-    let upstreams = [upstream("api", "API_URL"), upstream("payments", "PAYMENTS_URL")];
+    let mut upstreams = [upstream("api", "API_URL"), upstream("payments", "PAYMENTS_URL")];
+    if version >= 3 {
+        let body = r#"{"payments":[],"text":"what we showed yesterday"}"#;
+        let fallback = json!({"status": 200, "contentType": "application/json", "body": body});
+        upstreams[1]["circuitBreaker"] =
+            json!({"failureRatio": 0.1, "minRequests": 10, "fallback": fallback});
+    }
     for (namespace, name, spec) in [
         (RELEASE, "default", json!({"interception": "ports", "proxy": proxy})),
         (SHOP, "frontend", json!({"interception": "ports", "proxy": proxy, "upstreams": upstreams})),

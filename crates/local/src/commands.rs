@@ -30,7 +30,8 @@ pub(crate) const HELP: &str =
     "  fault off | fault on        heal the slow pod and the failing service, or break them again
   kill NAME                   delete a pod: it is marked at once, and leaves after a minute
   crash NAME                  end its processes alone, as of a lost node: it is marked by its silence, within 5 s
-  profile v2 | profile v1     change the profile of pods that run: access log on, more in the log
+  profile v1 | v2 | v3        change the profile of pods that run: measured; each request as JSON in the log; and a breaker
+                              with a canned answer before payments
   pods                        the pods, their addresses and logs
   quit, or Ctrl-C             end all of it";
 
@@ -42,6 +43,7 @@ impl Command {
             ["fault", "off"] => Self::Fault(false),
             ["profile", "v1"] => Self::Profile(1),
             ["profile", "v2"] => Self::Profile(2),
+            ["profile", "v3"] => Self::Profile(3),
             ["kill", name] => Self::Kill((*name).to_owned()),
             ["crash", name] => Self::Crash((*name).to_owned()),
             ["pods"] => Self::Pods,
@@ -80,7 +82,8 @@ mod tests {
     #[test]
     fn commands_are_words() {
         assert_eq!(Command::parse(" fault  on "), Some(Command::Fault(true)));
-        assert_eq!(Command::parse("profile v2"), Some(Command::Profile(2)));
+        assert_eq!(Command::parse("profile v3"), Some(Command::Profile(3)));
+        assert_eq!(Command::parse("profile v4"), None);
         assert_eq!(Command::parse("kill api-7d9c4f-b"), Some(Command::Kill("api-7d9c4f-b".to_owned())));
         assert_eq!(Command::parse("fault sometimes"), None);
     }

@@ -108,6 +108,14 @@ fn the_demo_shows_its_fault_and_does_what_it_is_told() {
     within(15, "the profile reaches the pods that run", || {
         demo.told("/pods/shop/api-7d9c4f-a")["config"]["accessLog"] == "json"
     });
+    demo.types("profile v3");
+    within(20, "the frontend leaves payments alone while they fail", || {
+        let frontend = demo.told("/pods/shop/frontend-7d9c4f-a");
+        frontend["breakers"].as_array().is_some_and(|breakers| {
+            breakers.iter().any(|breaker| breaker["upstream"] == "payments" && breaker["state"] != "closed")
+        })
+    });
+    demo.types("profile v1");
     // Of the pods that are left another is the third: the slow one was once forgotten, and stayed slow.
     demo.types("kill api-7d9c4f-a");
     within(5, "the deleted pod is marked", || demo.pods("gone") == ["api-7d9c4f-a"]);
