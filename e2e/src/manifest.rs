@@ -39,6 +39,21 @@ pub fn server_deployment(name: &str, replicas: u32) -> Value {
     })
 }
 
+/// A Deployment of an app with metrics of its own, on the port named `metrics`: Prometheus, which here does nothing else.
+pub fn measured_deployment(name: &str) -> Value {
+    let app = json!({
+        "name": "store", "image": crate::prometheus::IMAGE, "imagePullPolicy": "Never",
+        "args": ["--config.file=/dev/null", "--storage.tsdb.path=/data"],
+        "ports": [{"name": "metrics", "containerPort": 9090}],
+        "readinessProbe": {"httpGet": {"path": "/-/ready", "port": "metrics"}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    });
+    let spec = json!({
+        "containers": [app], "volumes": [{"name": "data", "emptyDir": {}}], "terminationGracePeriodSeconds": 1,
+    });
+    with(server_deployment(name, 1), json!({"spec": {"template": {"spec": spec}}}))
+}
+
 /// A Service for the pods labelled `app: <name>`, by the name of their port.
 pub fn service(name: &str) -> Value {
     json!({

@@ -12,6 +12,7 @@ use crate::Namespace;
 use crate::namespace::from_json;
 
 const CONFIGURATION: &str = include_str!("../../docs/prometheus.yaml");
+const PAGE: &str = include_str!("../../docs/prometheus.md");
 const RULES: &str = include_str!("../../charts/outrigger/rules/outrigger.yaml");
 
 /// The image that `e2e/prometheus-image` builds.
@@ -21,7 +22,8 @@ pub const IMAGE: &str = "outrigger/prometheus:dev";
 pub async fn start(ns: &Namespace) {
     let name = &ns.name;
     grant(ns, "prometheus").await;
-    let files = json!({"prometheus.yaml": faster(CONFIGURATION), "outrigger.yaml": faster(RULES)});
+    let configuration = format!("{CONFIGURATION}{}", annotated());
+    let files = json!({"prometheus.yaml": faster(&configuration), "outrigger.yaml": faster(RULES)});
     let config = json!({"metadata": {"name": "prometheus"}, "data": files});
     ns.create::<ConfigMap>(config).await.expect("the ConfigMap is created");
     let pod = json!({
@@ -41,6 +43,13 @@ pub async fn start(ns: &Namespace) {
     });
     ns.create::<Pod>(pod).await.expect("the pod is created");
     ns.pod_ready("prometheus").await;
+}
+
+/// The job for annotated pods that the page shows.
+fn annotated() -> String {
+    let shown = PAGE.lines().skip_while(|line| !line.contains("job_name: annotated-pods"));
+    let job = shown.take_while(|line| !line.is_empty());
+    job.flat_map(|line| [&line[4..], "\n"]).collect()
 }
 
 /// Makes a `ServiceAccount` that may find pods in the whole cluster.

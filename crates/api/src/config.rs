@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::auth::AuthSpec;
 use crate::circuit_breaker::CircuitBreakerSpec;
 use crate::logs::LogSource;
+use crate::metrics::AppMetrics;
 use crate::names::ADMIN_PORT;
 use crate::origination::UpstreamTlsSpec;
 use crate::overrides::{HeadersSpec, OverrideSpec};
@@ -57,6 +58,9 @@ pub struct SidecarConfig {
     /// The probes and handlers that the proxy answers for the app.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
+    /// The app's own metrics, where they are passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_metrics: Option<AppMetrics>,
     /// The log files that the log adapter follows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogSource>,

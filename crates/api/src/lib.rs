@@ -8,6 +8,7 @@ pub mod circuit_breaker;
 pub mod config;
 pub mod grpc;
 pub mod logs;
+pub mod metrics;
 pub mod names;
 pub mod origination;
 pub mod overrides;

@@ -17,6 +17,9 @@ pub const INJECTED_LABEL: &str = "outrigger.dev/injected";
 /// Label on an injected pod whose proxy is a plain container and must be told when the work is done, because the pod would
 /// otherwise never complete; the value is `"true"`.
 pub const FINISH_LABEL: &str = "outrigger.dev/finish";
+/// Label on an injected pod whose proxy passes the app's own metrics on; the value is the container that they are of. A label, so that
+/// scraping selects by it and has the container's name.
+pub const APP_METRICS_LABEL: &str = "outrigger.dev/app-metrics";
 
 /// Annotation on a pod or namespace: the name of its `SidecarProfile`.
 pub const PROFILE_ANNOTATION: &str = "outrigger.dev/profile";
@@ -28,6 +31,9 @@ pub const CONFIG_ANNOTATION: &str = "outrigger.dev/config";
 /// Annotation that says which container `kubectl logs` and `exec` mean without `-c`. Set to the app where the pod has none.
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubectl-kubernetes-io-default-container>
 pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
+/// What the annotations begin with by which many a Prometheus finds what to scrape: a convention and no contract.
+pub const SCRAPING_PREFIX: &str = "prometheus.io/";
+
 /// Annotation that OpenShift sets on a namespace: the user ids that its pods may have.
 pub const OPENSHIFT_UID_RANGE: &str = "openshift.io/sa.scc.uid-range";
 

@@ -9,6 +9,7 @@ use crate::Fault;
 use crate::auth::AuthSpec;
 use crate::faults;
 use crate::logs::LogSpec;
+use crate::metrics::MetricsSpec;
 use crate::overrides::{HeadersSpec, MAX_OVERRIDES, OverrideSpec};
 use crate::port::PortRef;
 use crate::quantity::Quantity;
@@ -99,6 +100,9 @@ pub struct SidecarProfileSpec {
     /// Whether probes and lifecycle handlers of ports that are taken over go through the proxy's admin server, which asks
     /// the app. Default: true.
     pub rewrite_probes: bool,
+    /// What Prometheus is told beyond the sidecars' own metrics. Default: nothing.
+    #[serde(skip_serializing_if = "MetricsSpec::is_empty")]
+    pub metrics: MetricsSpec,
     /// An emptyDir shared by the pod's containers, mounted where asked. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "SharedVolumeSpec"))]
@@ -324,6 +328,7 @@ impl Default for SidecarProfileSpec {
             upstreams: Vec::new(),
             skip: SkipSpec::default(),
             rewrite_probes: true,
+            metrics: MetricsSpec::default(),
             shared_volume: None,
             logs: Vec::new(),
             sync: Vec::new(),
@@ -397,6 +402,7 @@ impl SidecarProfileSpec {
         }
         faults.extend(self.check_upstreams());
         faults.extend(self.skip.check("spec.skip"));
+        faults.extend(self.metrics.check("spec.metrics"));
         let mounts = self.shared_volume.iter().flat_map(|volume| &volume.mounts);
         faults.extend(too_many("spec.sharedVolume.mounts", mounts.clone().count()));
         let mut places = BTreeSet::new();

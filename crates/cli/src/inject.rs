@@ -224,6 +224,7 @@ pub(crate) fn summary(report: &Injected) -> String {
     for (what, list) in [
         ("variables", &variables),
         ("shared volume", &report.mounts),
+        ("app metrics", &report.app_metrics.iter().cloned().collect()),
         ("logs", &report.logs),
         ("sync", &report.sync),
     ] {

@@ -31,6 +31,7 @@ mod remains;
 mod rendered;
 mod renewal;
 mod resources;
+mod scraping;
 mod secrets;
 mod selector;
 mod sentences;

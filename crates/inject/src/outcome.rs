@@ -98,6 +98,12 @@ pub struct Report {
     /// Repositories that the content sync follows, as `container:path from url tags`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sync: Vec<String>,
+    /// Where the proxy asks the app for its own metrics, as `container:port/path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_metrics: Option<String>,
+    /// Annotations that were added so that Prometheus scrapes the pod.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// The container that the pod's annotation `kubectl.kubernetes.io/default-container` was made to name; none where the
     /// user had given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

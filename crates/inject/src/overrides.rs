@@ -2,10 +2,7 @@
 
 use outrigger_api::Reason;
 use outrigger_api::cidr::{Cidr, CidrError};
-use outrigger_api::names::{
-    CONFIG_ANNOTATION, FINISH_LABEL, INJECT_LABEL, INJECTED_LABEL, PREFIX, PROFILE_ANNOTATION,
-    STATUS_ANNOTATION,
-};
+use outrigger_api::names::{CONFIG_ANNOTATION, INJECT_LABEL, PREFIX, PROFILE_ANNOTATION, STATUS_ANNOTATION};
 use outrigger_api::port::PortRef;
 use outrigger_api::profile::{InboundSpec, MAX_ENTRIES, SidecarProfileSpec};
 use outrigger_api::quantity::Quantity;
@@ -15,6 +12,7 @@ use serde_json::Value;
 use crate::Namespace;
 use crate::log_annotation;
 use crate::outcome::Refusal;
+use crate::owned::OUR_LABELS;
 use crate::place;
 use crate::pod::{Container, Pod};
 use crate::sync_annotation;
@@ -140,9 +138,8 @@ fn parse_ports(value: &str) -> Result<Vec<PortRef>, String> {
 /// What overrides is an annotation, and one letter makes another label.
 fn labels_without_effect(pod: Pod) -> Vec<String> {
     let labels = pod.at("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
-    let known = [INJECT_LABEL, INJECTED_LABEL, FINISH_LABEL];
-    let others =
-        labels.map(|(key, _)| key).filter(|key| key.starts_with(PREFIX) && !known.contains(&key.as_str()));
+    let known = |key: &str| key == INJECT_LABEL || OUR_LABELS.contains(&key);
+    let others = labels.map(|(key, _)| key).filter(|key| key.starts_with(PREFIX) && !known(key));
     let message = |key: &String| {
         format!("label {key} has no effect: the one label is {INJECT_LABEL}, all else are annotations")
     };

@@ -1,8 +1,8 @@
 //! What injection owns in one container or volume: where two versions of it differ.
 
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, CONFIG_VOLUME, FINISH_LABEL, INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER,
-    PROXY_CONTAINER, SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION, SYNC_CONTAINER,
+    APP_METRICS_LABEL, CONFIG_ANNOTATION, CONFIG_VOLUME, FINISH_LABEL, INIT_CONTAINER, INJECTED_LABEL,
+    LOGS_CONTAINER, PROXY_CONTAINER, SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION, SYNC_CONTAINER,
 };
 use outrigger_api::quantity::Quantity;
 use serde_json::Value;
@@ -26,7 +26,7 @@ pub(crate) fn is_our_volume(name: &str) -> bool {
 }
 
 /// The labels that injection sets.
-pub(crate) const OUR_LABELS: [&str; 2] = [INJECTED_LABEL, FINISH_LABEL];
+pub(crate) const OUR_LABELS: [&str; 3] = [INJECTED_LABEL, FINISH_LABEL, APP_METRICS_LABEL];
 /// The annotations that injection writes into every pod.
 pub(crate) const OUR_ANNOTATIONS: [&str; 2] = [CONFIG_ANNOTATION, STATUS_ANNOTATION];
 

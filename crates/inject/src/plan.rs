@@ -6,8 +6,8 @@ use json_patch::Patch;
 use outrigger_api::Reason;
 use outrigger_api::config::{self, Inbound, Protocol, SidecarConfig};
 use outrigger_api::names::{
-    CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE, FINISH_LABEL,
-    INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER,
+    APP_METRICS_LABEL, CONFIG_ANNOTATION, CONFIG_VOLUME, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_PROFILE,
+    FINISH_LABEL, INIT_CONTAINER, INJECTED_LABEL, LOGS_CONTAINER, PROFILE_ANNOTATION, PROXY_CONTAINER,
     SECRET_VOLUME_PREFIX, SHARED_VOLUME, STATUS_ANNOTATION, SYNC_CONTAINER,
 };
 use outrigger_api::probe::Probe;
@@ -25,11 +25,12 @@ use crate::pod::{CONTAINERS, Container, INIT_CONTAINERS, Pod};
 use crate::ports::{self, Takeover};
 use crate::probes::{self, Probes};
 use crate::proxy_container::{self, ProxyContainer};
+use crate::scraping::Scraping;
 use crate::secrets::Mounted;
 use crate::sync_container::SyncContainer;
 use crate::{
     Context, Namespace, Outcome, Report, eligibility, logs, native, place, rendered, renewal, resources,
-    secrets, shared_volume, status, sync, sync_container, user,
+    scraping, secrets, shared_volume, status, sync, sync_container, user,
 };
 
 /// Decides about one pod and says what to change.
@@ -86,7 +87,8 @@ pub(crate) fn plan(json: &Value, context: &Context, answered: Vec<Probe>) -> Res
         probes.keep(pod, answered, &takeover.taken);
     }
     probes.warn_of_strays(pod);
-    let config = sidecar_config(pod, profile_id, &effective, &intercepted, &probes, context.token);
+    let scraping = scraping::plan(pod, &effective, intercepted.chosen.mode);
+    let config = sidecar_config(pod, profile_id, &effective, &intercepted, &probes, &scraping, context.token);
     let secrets = secrets::plan(&config)?;
     refuse_auth_of_bytes(&config)?;
     let (proxy, warnings) = proxy(pod, context, &effective, takeover, &placement, &config, &secrets);
@@ -103,6 +105,7 @@ pub(crate) fn plan(json: &Value, context: &Context, answered: Vec<Probe>) -> Res
             mounts,
             placement,
             probes,
+            scraping,
             init,
             proxy,
             adapter,
@@ -121,6 +124,7 @@ struct Plan<'a> {
     mounts: Vec<(Container<'a>, SharedMount)>,
     placement: Placement,
     probes: Probes,
+    scraping: Scraping,
     /// The init container, where there are rules to write.
     init: Option<Value>,
     /// The proxy's container.
@@ -190,6 +194,7 @@ fn sidecar_config(
     effective: &Effective,
     intercepted: &Intercepted,
     probes: &Probes,
+    scraping: &Scraping,
     token: &str,
 ) -> SidecarConfig {
     let inbound = intercepted.takeover.ports.iter().map(|port| {
@@ -222,6 +227,7 @@ fn sidecar_config(
         inbound: inbound.collect(),
         upstreams: intercepted.upstreams.configured.clone(),
         probes: probes.answered.clone(),
+        app_metrics: scraping.app.as_ref().map(|(app, _)| app.clone()),
         logs: logs::sources(&effective.profile.logs),
         sync: sync::sources(pod, &effective.profile.sync),
     }
@@ -377,14 +383,22 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> Planned {
         edit.insert("/metadata/annotations", DEFAULT_CONTAINER_ANNOTATION, app.name.into());
         report.default_container = Some(app.name.to_owned());
     }
-    report.replaced_labels = replaced(pod, "/metadata/labels", OUR_LABELS);
-    report.replaced_annotations = replaced(pod, "/metadata/annotations", OUR_ANNOTATIONS);
+    report.replaced_labels = replaced(pod, "/metadata/labels", &OUR_LABELS);
+    report.replaced_annotations = replaced(pod, "/metadata/annotations", &OUR_ANNOTATIONS);
     edit.insert("/metadata/labels", INJECTED_LABEL, "true".into());
+    if let Some((_, container)) = &plan.scraping.app {
+        edit.insert("/metadata/labels", APP_METRICS_LABEL, container.as_str().into());
+    }
+    for (key, value) in &plan.scraping.annotations {
+        edit.insert("/metadata/annotations", key, value.as_str().into());
+    }
     if native::must_be_finished(pod, &plan.placement) {
         edit.insert("/metadata/labels", FINISH_LABEL, "true".into());
     }
     edit.insert("/metadata/annotations", CONFIG_ANNOTATION, json_text(&config).into());
     report.ports = intercepted.takeover.moved().to_vec();
+    report.app_metrics = plan.scraping.described();
+    report.annotations.clone_from(&plan.scraping.annotations);
     report.logs = logs::described(&effective.profile.logs);
     report.sync = sync::described(&effective.profile.sync);
     let told_by_hand = native::must_be_finished(pod, &plan.placement) && context.token.is_empty();
@@ -396,6 +410,7 @@ fn edit(pod: Pod, context: &Context, plan: Plan) -> Planned {
         intercepted.warnings(),
         of_protocols,
         plan.probes.warnings,
+        plan.scraping.warnings,
         plan.warnings,
         of_logs,
         of_sync,
@@ -448,9 +463,9 @@ fn add_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {
 }
 
 /// What stood in the place of ours.
-fn replaced(pod: Pod, map: &str, ours: [&str; 2]) -> BTreeMap<String, Value> {
+fn replaced(pod: Pod, map: &str, ours: &[&str]) -> BTreeMap<String, Value> {
     let found = |key: &str| Some((key.to_owned(), pod.at(&format!("{map}/{}", escape(key)))?.clone()));
-    ours.into_iter().filter_map(found).collect()
+    ours.iter().copied().filter_map(found).collect()
 }
 
 fn edit_containers(edit: &mut Edit, report: &mut Report, pod: Pod, plan: &Plan) {

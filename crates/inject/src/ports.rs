@@ -73,7 +73,7 @@ pub(crate) fn refuse_ours(pod: Pod, effective: &Effective, mode: Interception) -
 }
 
 /// The ports of ours, and what they are.
-fn ours(effective: &Effective, mode: Interception) -> Vec<(u16, &'static str)> {
+pub(crate) fn ours(effective: &Effective, mode: Interception) -> Vec<(u16, &'static str)> {
     let admin = [ADMIN_PORT].into_iter().chain(of_other_sidecars(effective));
     let mut ours: Vec<_> = admin.map(|port| (port, "the sidecar's admin port")).collect();
     if mode == Interception::Redirect {

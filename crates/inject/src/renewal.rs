@@ -5,19 +5,18 @@
 
 use json_patch::Patch;
 use outrigger_api::Reason;
-use outrigger_api::names::{
-    CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, FINISH_LABEL, INJECTED_LABEL, STATUS_ANNOTATION,
-};
+use outrigger_api::names::{CONFIG_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION, STATUS_ANNOTATION};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::edit::{Edit, escape};
 use crate::outcome::Refusal;
+use crate::owned::OUR_LABELS;
 use crate::plan::{self, Planned};
 use crate::pod::{CONTAINERS, INIT_CONTAINERS, Pod};
 use crate::rendered::{self, Fields};
 use crate::sentences::differences;
-use crate::{Context, Report, owned, uninject};
+use crate::{Context, Report, owned, scraping, uninject};
 
 /// What a pod with sidecars lacks.
 pub(crate) struct Renewal {
@@ -191,38 +190,50 @@ impl Comparison<'_> {
     }
 }
 
-/// The label and the annotations of ours, but for the status, which says when it was written and not what is there.
+/// The labels and annotations of ours, but for the status, which says when it was written and not what is there.
 fn metadata(edit: &mut Edit, now: &Value, wanted: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    for (map, key) in [
-        ("labels", INJECTED_LABEL),
-        ("labels", FINISH_LABEL),
-        ("annotations", DEFAULT_CONTAINER_ANNOTATION),
-        ("annotations", CONFIG_ANNOTATION),
-    ] {
-        let (now, wanted) = (now["metadata"][map].get(key), &wanted["metadata"][map][key]);
-        let kind = &map[..map.len() - 1];
-        if wanted.is_null() || now == Some(wanted) {
-            continue;
-        }
-        if key == CONFIG_ANNOTATION && now.is_some() {
-            let read = |text: &Value| text.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
-            let (now, wanted) = (now.and_then(read).unwrap_or_default(), read(wanted).unwrap_or_default());
-            if now == wanted {
-                continue;
+    let annotations = scraping::keys();
+    let annotations = annotations.iter().map(String::as_str).chain([DEFAULT_CONTAINER_ANNOTATION]);
+    let labels = OUR_LABELS.into_iter().map(|key| ("labels", key));
+    for (map, key) in labels.chain(annotations.map(|key| ("annotations", key))) {
+        let what = format!("{} {key}", &map[..map.len() - 1]);
+        let at = |pod: &Value| pod["metadata"][map].get(key).cloned();
+        match (at(now), at(wanted)) {
+            (now, wanted) if now == wanted => {}
+            (now, Some(wanted)) => {
+                let verb = if now.is_some() { "is another" } else { "is missing" };
+                found.push(format!("{what} {verb}"));
+                edit.insert(&format!("/metadata/{map}"), key, wanted);
             }
-            found.extend(
-                differences("", Some(&now), &wanted, true)
-                    .into_iter()
-                    .map(|found| format!("config: {found}")),
-            );
-        } else {
-            let verb = if now.is_some() { "is another" } else { "is missing" };
-            found.push(format!("{kind} {key} {verb}"));
+            // What is not ours stands in both.
+            (_, None) => {
+                found.push(format!("{what} would be gone"));
+                edit.remove(&format!("/metadata/{map}/{}", escape(key)));
+            }
         }
-        edit.insert(&format!("/metadata/{map}"), key, wanted.clone());
     }
+    found.extend(config_differences(edit, now, wanted));
     found
+}
+
+/// Of the config, that it differs is not enough to know.
+fn config_differences(edit: &mut Edit, now: &Value, wanted: &Value) -> Vec<String> {
+    let text = &wanted["metadata"]["annotations"][CONFIG_ANNOTATION];
+    if now["metadata"]["annotations"].get(CONFIG_ANNOTATION) == Some(text) {
+        return Vec::new();
+    }
+    let is_there = now["metadata"]["annotations"].get(CONFIG_ANNOTATION).is_some();
+    let (now, wanted) = (config(now), config(wanted));
+    if is_there && now == wanted {
+        return Vec::new();
+    }
+    edit.insert("/metadata/annotations", CONFIG_ANNOTATION, text.clone());
+    if !is_there {
+        return vec![format!("annotation {CONFIG_ANNOTATION} is missing")];
+    }
+    let differences = differences("", Some(&now), &wanted, true);
+    differences.into_iter().map(|found| format!("config: {found}")).collect()
 }
 
 fn items<'a>(pod: &'a Value, list: &str) -> &'a [Value] {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::owned::{OUR_ANNOTATIONS, OUR_CONTAINERS, OUR_LABELS, OUR_VOLUMES, is_our_volume};
 use crate::secrets::MAX_SECRETS;
-use crate::{Report, UninjectError, probes, remains, upstreams};
+use crate::{Report, UninjectError, probes, remains, scraping, upstreams};
 
 /// Reads it, or what can be told where it is gone. People copy annotations, and write them: a status that lists what injection
 /// never adds, changes or creates is refused whole. What a sound one lists is taken out or put back only where the pod
@@ -30,6 +30,7 @@ fn not_ours(report: &Report) -> Option<String> {
         probes,
         variables,
         mounts,
+        annotations,
         created,
         nulls,
         replaced_labels,
@@ -64,11 +65,13 @@ fn not_ours(report: &Report) -> Option<String> {
     let label = || replaced_labels.keys().find(|label| !OUR_LABELS.contains(&label.as_str())).cloned();
     let annotation =
         || replaced_annotations.keys().find(|key| !OUR_ANNOTATIONS.contains(&key.as_str())).cloned();
+    let scraping = || annotations.keys().find(|key| !scraping::keys().contains(key)).cloned();
     container
         .or(volume)
         .or(item)
         .or_else(many)
         .or_else(annotation)
+        .or_else(scraping)
         .or_else(label)
         .or_else(port)
         .or_else(probe)

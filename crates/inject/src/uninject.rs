@@ -71,11 +71,16 @@ pub(crate) fn take_out(pod: &mut Value, report: &Report) {
             mounts.retain(|mount| mount["name"] != SHARED_VOLUME || mount["mountPath"] != path);
         }
     }
-    put_back(pod.pointer_mut("/metadata/labels"), OUR_LABELS, &report.replaced_labels);
-    put_back(pod.pointer_mut("/metadata/annotations"), OUR_ANNOTATIONS, &report.replaced_annotations);
+    put_back(pod.pointer_mut("/metadata/labels"), &OUR_LABELS, &report.replaced_labels);
+    put_back(pod.pointer_mut("/metadata/annotations"), &OUR_ANNOTATIONS, &report.replaced_annotations);
     let default_container = &pod["metadata"]["annotations"][DEFAULT_CONTAINER_ANNOTATION];
     if report.default_container.as_deref().is_some_and(|ours| default_container == ours) {
         drop_key(pod.pointer_mut("/metadata/annotations"), DEFAULT_CONTAINER_ANNOTATION);
+    }
+    for (key, ours) in &report.annotations {
+        if pod["metadata"]["annotations"][key] == ours.as_str() {
+            drop_key(pod.pointer_mut("/metadata/annotations"), key);
+        }
     }
     // Innermost first: what was null may hold what was created.
     for path in report.created.iter().rev() {
@@ -136,12 +141,12 @@ fn drop_key(map: Option<&mut Value>, key: &str) {
 }
 
 /// Takes ours out of a map, or puts what stood there before in their place.
-fn put_back(map: Option<&mut Value>, ours: [&str; 2], replaced: &BTreeMap<String, Value>) {
+fn put_back(map: Option<&mut Value>, ours: &[&str], replaced: &BTreeMap<String, Value>) {
     let Some(map) = map.and_then(Value::as_object_mut) else { return };
     for key in ours {
-        match replaced.get(key) {
-            Some(value) => map.insert(key.to_owned(), value.clone()),
-            None => map.shift_remove(key),
+        match replaced.get(*key) {
+            Some(value) => map.insert((*key).to_owned(), value.clone()),
+            None => map.shift_remove(*key),
         };
     }
 }

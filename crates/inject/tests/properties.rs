@@ -157,6 +157,7 @@ fn scenario(pod: &Value) -> Scenario {
             "nativeSidecars": if length.is_multiple_of(3) { "never" } else { "auto" },
             "rewriteProbes": !length.is_multiple_of(5),
             "sharedVolume": {"mounts": mounts},
+            "metrics": {"annotate": true, "app": {"port": "http"}},
         }),
     )
 }

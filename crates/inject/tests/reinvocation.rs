@@ -314,6 +314,7 @@ fn a_forged_status_reaches_nothing_of_the_users() {
         json!({"mounts": ["outrigger-logs:/shared"]}),
         json!({"replacedLabels": {"app": "x"}}),
         json!({"replacedAnnotations": {"note": "x"}}),
+        json!({"annotations": {"note": "x"}}),
         json!({"created": ["/spec/containers"]}),
         json!({"created": ["/spec/containers/0/ports"]}),
         json!({"created": ["/metadata/labels/app"]}),

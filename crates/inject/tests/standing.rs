@@ -94,6 +94,23 @@ fn a_pod_from_before_the_label_is_missing_its_sidecars() {
 }
 
 #[test]
+fn what_leads_prometheus_to_a_pod_comes_and_goes_as_it_runs() {
+    let without = Scenario::of_pod(web());
+    let with =
+        Scenario::with_profile(web(), &json!({"metrics": {"annotate": true, "app": {"port": "grpc"}}}));
+    let mut pod = live(injected(&without));
+    for (scenario, wanted) in [(&with, "app"), (&without, "")] {
+        let found = standing(&pod, &scenario.context());
+        let Standing::Reconfigurable { patch, .. } = found else { panic!("{found:?}") };
+        json_patch::patch(&mut pod, &patch).unwrap();
+        assert_eq!(standing(&pod, &scenario.context()), Standing::Current);
+        let told = &pod["metadata"];
+        assert_eq!(told["labels"]["outrigger.dev/app-metrics"].as_str().unwrap_or_default(), wanted);
+        assert_eq!(told["annotations"]["prometheus.io/port"].is_string(), !wanted.is_empty(), "{told}");
+    }
+}
+
+#[test]
 fn a_change_of_the_config_alone_is_written_to_the_running_pod() {
     let before = Scenario::of_pod(web());
     let mut pod = live(injected(&before));

@@ -12,6 +12,7 @@
 mod access_log;
 mod admin;
 mod answer;
+mod app_metrics;
 mod auth;
 mod breaker;
 mod bucket;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use outrigger_api::config::SidecarConfig;
+use outrigger_api::metrics::AppMetrics;
 use outrigger_api::probe::Probe;
 use outrigger_api::tap::TapSpec;
 use prometheus_client::collector::Collector;
@@ -84,6 +85,11 @@ impl Live {
     pub(crate) fn probe(&self, container: &str, kind: &str) -> Option<Probe> {
         let is_it = |probe: &&Probe| probe.container == container && probe.kind.segment() == kind;
         self.lock().config.probes.iter().find(is_it).cloned()
+    }
+
+    /// Where the app has metrics of its own, where they are passed on.
+    pub(crate) fn app_metrics(&self) -> Option<AppMetrics> {
+        self.lock().config.app_metrics.clone()
     }
 
     /// Whether, and how fast, requests may be told live now.

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::access_log::Dropped;
 use crate::admin::Exposed;
+use crate::app_metrics;
 use crate::collector::ProxyCollector;
 use crate::config::Loaded;
 use crate::labels::Labels;
@@ -166,7 +167,8 @@ pub fn run(proxy: Proxy) -> Result<usize, ProxyError> {
         taps,
     });
     let app = proxy.app.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
-    let routes = common.merge(admin::limited(own)).merge(probe::router(Prober::new(live.clone(), app)));
+    let of_app = app_metrics::router(live.clone(), app).merge(probe::router(Prober::new(live.clone(), app)));
+    let routes = common.merge(admin::limited(own)).merge(of_app);
     let log = proxy.log_level_follows.then_some(proxy.log);
     let watch = Watch { log, access_log: proxy.access_log, live, secrets, worker };
     let signals = proxy.catch_signals.then_some(proxy.trigger);

@@ -106,6 +106,13 @@ fn added(report: &Report, row: &mut impl FnMut(&str, &str)) {
         );
     }
     report.mounts.iter().for_each(|mount| row("mounts", &format!("the shared volume at {mount}")));
+    report
+        .app_metrics
+        .iter()
+        .for_each(|app| row("metrics", &format!("{app} -> /app-metrics of outrigger-proxy")));
+    for (key, value) in &report.annotations {
+        row("annotates", &format!("{key}: {value}"));
+    }
     report.sync.iter().for_each(|sync| row("sync", sync));
     report.logs.iter().for_each(|logs| row("logs", &format!("{logs} -> stdout of outrigger-logs")));
 }

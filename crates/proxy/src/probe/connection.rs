@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use super::ProbeError;
 
 /// Asks over HTTP/1.1 and reads the answer. One future does both, so that a caller who gives up leaves nothing behind.
-pub(super) async fn http1<B, T, Reading>(
+pub(crate) async fn http1<B, T, Reading>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<B>,
     read: impl FnOnce(Response<Incoming>) -> Reading,

@@ -2,7 +2,7 @@
 //!
 //! On the admin server's thread: a probe waits for no request, and is not counted as one.
 
-mod connection;
+pub(crate) mod connection;
 mod grpc;
 mod http;
 mod redirect;

@@ -61,6 +61,7 @@ pub fn config(protocol: Protocol, listen: u16, target: u16) -> SidecarConfig {
         inbound: vec![Inbound { name: "web".to_owned(), listen, target, protocol, ..Inbound::default() }],
         upstreams: Vec::new(),
         probes: Vec::new(),
+        app_metrics: None,
         logs: Vec::new(),
         sync: Vec::new(),
     }

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::jiff::Timestamp;
 use outrigger_e2e::manifest::{demo_container, server_deployment, server_pod, service, with};
 use outrigger_e2e::namespace::DEADLINE;
 use outrigger_e2e::{Namespace, Release, eventually, release, with_namespace};
@@ -38,6 +39,15 @@ async fn rate(ns: &Namespace) -> anyhow::Result<(f64, usize)> {
     };
     let values = items.iter().map(value).collect::<Option<Vec<_>>>().context("a value is a quantity")?;
     Ok((values.iter().sum(), values.len()))
+}
+
+/// How many seconds ago the sidecars said so. One node, one clock.
+fn ages(items: &Value) -> Vec<f64> {
+    let age = |item: &Value| {
+        let at: Timestamp = item["timestamp"].as_str().unwrap().parse().unwrap();
+        Timestamp::now().duration_since(at).as_secs_f64()
+    };
+    items.as_array().unwrap().iter().map(age).collect()
 }
 
 async fn scaled_to(ns: &Namespace, replicas: i32) {
@@ -93,6 +103,9 @@ async fn pods_follow_the_requests_of_an_app_that_knows_nothing_of_it() {
             Ok(())
         })
         .await;
+        let ages = ages(&metric(&ns, None, RATE).await.unwrap()["items"]);
+        // They are told in whole seconds.
+        assert!(ages.len() >= 2 && ages.iter().all(|age| *age < 3.0), "the answers are {ages:?} s old");
         scaled_to(&ns, 6).await;
         scaled_to(&ns, 2).await;
     })

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use outrigger_e2e::manifest::{
-    demo_container, fetch_job, server_deployment, server_pod, service, with, writer_pod,
+    demo_container, fetch_job, measured_deployment, server_deployment, server_pod, service, with, writer_pod,
 };
 use outrigger_e2e::namespace::DEADLINE;
 use outrigger_e2e::prometheus::{self, number, query};
@@ -78,6 +78,41 @@ async fn prometheus_reads_each_request_and_alerts_as_long_as_they_fail() {
             Ok(())
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn annotated_pods_are_found_and_an_apps_own_metrics_come_by_its_sidecar() {
+    let _alone = release::alone().await;
+    let _release = Release::with(&[]).await;
+    with_namespace(&[ENABLED], |ns| async move {
+        let spec = json!({"metrics": {"annotate": true, "app": {"port": "metrics"}}});
+        ns.create_profile("told", spec).await.unwrap();
+        ns.annotate("outrigger.dev/profile", "told").await;
+        // With annotations of its own, which lead to the app and stay.
+        let own = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "9090"});
+        let own = json!({"spec": {"template": {"metadata": {"annotations": own}}}});
+        ns.create::<Deployment>(measured_deployment("store")).await.unwrap();
+        ns.create::<Deployment>(with(measured_deployment("own"), own)).await.unwrap();
+        ns.rolled_out("store").await;
+        ns.rolled_out("own").await;
+        prometheus::start(&ns).await;
+        let of = |job: &str, workload: &str| {
+            format!("namespace=\"{}\", job=\"{job}\", workload=\"{workload}\"", ns.name)
+        };
+        for workload in ["store", "own"] {
+            let app = of("outrigger-apps", workload);
+            eventually_is(&ns, &format!("count(prometheus_build_info{{{app}, container=\"store\"}})"), 1.0)
+                .await;
+        }
+        let (sidecar, app) = (of("annotated-pods", "store"), of("annotated-pods", "own"));
+        eventually_is(&ns, &format!("count(outrigger_build_info{{{sidecar}}})"), 1.0).await;
+        eventually_is(&ns, &format!("count(prometheus_build_info{{{app}}})"), 1.0).await;
+        // Scrapes of `store` are its sidecar's affair, and no traffic of the app.
+        let counted =
+            format!("sum(outrigger_http_requests_total{{{sidecar}, direction=\"inbound\"}}) or vector(0)");
+        eventually_is(&ns, &counted, 0.0).await;
     })
     .await;
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
-use outrigger_e2e::manifest::{server_deployment, service};
+use outrigger_e2e::manifest::{measured_deployment, server_deployment, service, with};
 use outrigger_e2e::namespace::DEADLINE;
 use outrigger_e2e::{Namespace, Release, eventually, prometheus, release, with_namespace};
 use serde_json::{Value, json};
@@ -89,12 +89,22 @@ async fn the_operator_scrapes_each_sidecar_and_takes_the_rules() {
     with_namespace(&[ENABLED], |ns| async move {
         ns.create::<Deployment>(server_deployment("web", 3)).await.unwrap();
         ns.create::<Service>(service("web")).await.unwrap();
+        ns.create_profile("told", json!({"metrics": {"app": {"port": "metrics"}}})).await.unwrap();
+        let told = json!({"metadata": {"annotations": {"outrigger.dev/profile": "told"}}});
+        ns.create::<Deployment>(with(measured_deployment("store"), json!({"spec": {"template": told}})))
+            .await
+            .unwrap();
         ns.rolled_out("web").await;
+        ns.rolled_out("store").await;
         start(&ns).await;
         eventually("each pod is a target, and up", DEADLINE * 2, || async {
             let (up, all) = targets(&ns, "podMonitor/outrigger-system/outrigger-sidecars").await?;
             let of_web = all.iter().filter(|target| target["labels"]["workload"] == "web").count();
-            ensure!(up == 3 && all.len() == 3 && of_web == 3, "{up} of {}: {all:?}", all.len());
+            ensure!(up == 4 && all.len() == 4 && of_web == 3, "{up} of {}: {all:?}", all.len());
+            let (up, apps) = targets(&ns, "podMonitor/outrigger-system/outrigger-apps").await?;
+            let labels =
+                apps.first().map(|target| (&target["labels"]["workload"], &target["labels"]["container"]));
+            ensure!(up == 1 && labels == Some((&json!("store"), &json!("store"))), "{apps:?}");
             let (webhook, _) = targets(&ns, "serviceMonitor/outrigger-system/outrigger-webhook").await?;
             ensure!(webhook == 2, "{webhook} replicas of the webhook are");
             let (collector, _) = targets(&ns, "podMonitor/outrigger-system/outrigger-collector").await?;
