@@ -1,6 +1,7 @@
 // One pod: its figures, what it was injected with, what failed last.
 import { h } from "./dom.js";
 import { durations, rates } from "./curve.js";
+import { files } from "./files.js";
 import { endpoints, extras, summary } from "./service.js";
 import { badge, findings } from "./words.js";
 
@@ -17,6 +18,7 @@ export function pod(view, sort) {
     summary(view.figures),
     extras(view),
     h("div", { class: "charts" }, rates(view.history), durations(view.history)),
+    files(view.sync),
     h("h2", {}, "Last errors"),
     errors(view.lastErrors),
     h("h2", {}, "Endpoints"),

@@ -1,5 +1,6 @@
 // One service: its pods side by side, and its endpoints.
 import { h, later } from "./dom.js";
+import { chips, versions } from "./files.js";
 import { durations, meter, rates, spark, strip } from "./curve.js";
 import { badge, bytes, cores, duration, durationState, errorState, figure, findings, memory, number, percent, podPath, rate, word } from "./words.js";
 
@@ -10,6 +11,7 @@ export function service(view, sort) {
     findings(view.findings),
     summary(view.figures),
     h("div", { class: "charts" }, rates(view.history), durations(view.history)),
+    versions(view.podCards),
     h("h2", {}, "Pods"),
     h("p", { class: "quiet" }, "The bar shows p50 (dot), p95 (stroke) and p99 between 1 ms and 10 s: one that lies further right is slower than its peers."),
     h("ul", { class: "pods" }, view.podCards.map((pod) => later("li", pod.name, pod.state, () => card(pod)))),
@@ -53,6 +55,7 @@ export function extras(pod) {
     meter("CPU", pod.cpu, cores), meter("memory", pod.memory, memory),
     pod.breakers.map((breaker) => h("span", { class: `chip ${breaker.state === "closed" ? "" : "elevated"}` }, `circuit to ${breaker.upstream}: ${breaker.state}`)),
     pod.logLagBytes === undefined ? null : h("span", { class: `chip ${pod.logLagBytes >= 2 ** 20 ? "elevated" : ""}` }, `logs lag ${bytes(pod.logLagBytes)}`),
+    chips(pod.sync),
     pod.restarts ? h("span", { class: "chip" }, `${pod.restarts} ${pod.restarts === 1 ? "restart" : "restarts"}`) : null);
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::figures::Figures;
+use crate::sync::Synced;
 
 /// Requests in the window below which nothing is said of durations: two slow ones at the start are no news.
 const ENOUGH: u64 = 5;
@@ -31,11 +32,11 @@ pub(crate) enum State {
     Good,
     /// Nothing known yet.
     Waiting,
-    /// Worth knowing: p95 from 100 ms, single errors, memory near its limit, logs that lag.
+    /// Worth knowing: p95 from 100 ms, single errors, memory near its limit, logs that lag, files that stay old.
     Elevated,
     /// Slow beside its peers, or from 500 ms on.
     Slow,
-    /// Requests fail.
+    /// Requests fail, or the app has no files.
     Failing,
     /// No answer, or deleted.
     Gone,
@@ -126,6 +127,20 @@ pub(crate) fn memory(used: u64, limit: u64) -> Option<Finding> {
 /// Of bytes that wait to be written out.
 pub(crate) fn logs(lag: u64) -> Option<Finding> {
     (lag >= LOG_LAG).then(|| Finding::new(State::Elevated, format!("its logs lag by {} MiB", lag >> 20)))
+}
+
+/// Of files that come from a repository.
+pub(crate) fn files(entry: &Synced) -> Option<Finding> {
+    let failure = entry.failure.as_ref()?;
+    let (state, stays) = match &entry.version {
+        Some(version) => (State::Elevated, format!("stay at {version}")),
+        None if entry.has_content => (State::Elevated, "are those it falls back to".to_owned()),
+        None => (State::Failing, "are missing".to_owned()),
+    };
+    Some(Finding::new(
+        state,
+        format!("its files in {} {stays}: {}: {}", entry.path, failure.reason, failure.message),
+    ))
 }
 
 /// Of a circuit breaker.

@@ -23,6 +23,7 @@ mod run;
 mod shared;
 mod source;
 mod stats;
+mod sync;
 mod view;
 mod watched;
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::figures::{Figures, History};
 use crate::pod::{Key, Pod};
 use crate::stats::Stats;
+use crate::sync::Synced;
 use crate::watched::Watched;
 
 /// Everything that is known.
@@ -54,6 +55,13 @@ impl Mesh {
     pub(crate) fn log_lag(&mut self, key: &Key, bytes: Option<u64>) {
         if let Some(watched) = self.pods.get_mut(key) {
             watched.log_lag = bytes;
+        }
+    }
+
+    /// Its content sync told of its files, or did not answer.
+    pub(crate) fn synced(&mut self, key: &Key, entries: Option<Vec<Synced>>) {
+        if let Some(watched) = self.pods.get_mut(key) {
+            watched.synced = entries;
         }
     }
 

@@ -10,7 +10,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Where it is served, its type, and the file.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("/", HTML, include_str!("../page/index.html")),
     ("/style.css", CSS, include_str!("../page/style.css")),
     ("/mark.svg", SVG, include_str!("../page/mark.svg")),
@@ -18,6 +18,7 @@ const FILES: [(&str, &str, &str); 11] = [
     ("/dom.js", JS, include_str!("../page/dom.js")),
     ("/words.js", JS, include_str!("../page/words.js")),
     ("/curve.js", JS, include_str!("../page/curve.js")),
+    ("/files.js", JS, include_str!("../page/files.js")),
     ("/graph.js", JS, include_str!("../page/graph.js")),
     ("/mesh.js", JS, include_str!("../page/mesh.js")),
     ("/service.js", JS, include_str!("../page/service.js")),

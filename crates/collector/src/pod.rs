@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use outrigger_api::names::{
     ADMIN_PORT_NAME, CONFIG_ANNOTATION, INJECTED_LABEL, LOGS_ADMIN_PORT_NAME, STATUS_ANNOTATION,
+    SYNC_ADMIN_PORT_NAME,
 };
 use serde_json::Value;
 
@@ -34,6 +35,8 @@ pub(crate) struct Pod {
     pub(crate) admin: Option<SocketAddr>,
     /// Where its log adapter answers, if it has one.
     pub(crate) logs_admin: Option<SocketAddr>,
+    /// Where its content sync answers, if it has one.
+    pub(crate) sync_admin: Option<SocketAddr>,
     /// For `/stats`.
     pub(crate) token: String,
     /// Name and host of whom the app calls, as its config says.
@@ -80,6 +83,7 @@ impl Pod {
             address,
             admin: address.zip(port(object, ADMIN_PORT_NAME)).map(Into::into),
             logs_admin: address.zip(port(object, LOGS_ADMIN_PORT_NAME)).map(Into::into),
+            sync_admin: address.zip(port(object, SYNC_ADMIN_PORT_NAME)).map(Into::into),
             upstreams: upstreams(&config),
             ready: status["conditions"].as_array().is_some_and(|all| all.iter().any(is_ready)),
             phase,

@@ -29,23 +29,25 @@ use crate::pod::{Key, Pod};
 use crate::shared::Shared;
 use crate::source::{Change, List, MOST_PODS};
 use crate::stats::Stats;
+use crate::sync::{self, Synced};
 
 /// From one question to the next.
 const EVERY: Duration = Duration::from_secs(1);
-/// From one question for the logs' lag to the next, in questions for the stats.
-const LOGS_EVERY: u32 = 5;
+/// From one question to a log adapter or a content sync to the next, in questions for the stats.
+const OTHERS_EVERY: u32 = 5;
 /// How long a pod may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it may have one of the turns of those that answered last.
 const PROMPT: Duration = Duration::from_millis(200);
-/// How long a log adapter may take: the pod itself is not asked meanwhile.
-const LOG_PATIENCE: Duration = Duration::from_millis(500);
-/// Questions at a time: to pods that answered last, to those of them that take longer than [`PROMPT`], to the others, and to log
-/// adapters.
+/// How long a log adapter or a content sync may take: the pod itself is not asked meanwhile.
+const OTHERS_PATIENCE: Duration = Duration::from_millis(500);
+/// Questions at a time: to pods that answered last, to those of them that take longer than [`PROMPT`], to the others, to log
+/// adapters, and to content syncs.
 const WELL: usize = 128;
 const SLOW: usize = 512;
 const SUSPECTS: usize = 64;
 const LOGS: usize = 128;
+const SYNCS: usize = 128;
 /// The longest document that is read. A proxy with a hundred routes has 60 kB.
 const LONGEST: usize = 256 * 1024;
 /// What a connection reads at a time: each keeps its buffer, and there are thousands. With hyper's own choice, from 8 kB on, they were
@@ -83,6 +85,7 @@ pub(crate) async fn run(mut changes: Receiver<Change>, shared: Shared, metrics: 
         slow: Semaphore::new(SLOW),
         suspects: Semaphore::new(SUSPECTS),
         logs: Semaphore::new(LOGS),
+        syncs: Semaphore::new(SYNCS),
     };
     let mut tasks = Tasks {
         running: HashMap::new(),
@@ -158,7 +161,7 @@ impl Tasks {
 }
 
 fn same_questions(a: &Pod, b: &Pod) -> bool {
-    (a.admin, a.logs_admin, &a.token) == (b.admin, b.logs_admin, &b.token)
+    (a.admin, a.logs_admin, a.sync_admin, &a.token) == (b.admin, b.logs_admin, b.sync_admin, &b.token)
 }
 
 /// Turns to ask.
@@ -167,6 +170,7 @@ struct Queues {
     slow: Semaphore,
     suspects: Semaphore,
     logs: Semaphore,
+    syncs: Semaphore,
 }
 
 /// One pod's task.
@@ -184,7 +188,7 @@ impl Watch {
         // Spread over the second, and with their logs over five, always at the same place.
         let mut hasher = DefaultHasher::new();
         self.pod.key.hash(&mut hasher);
-        let place = hasher.finish() % (1000 * u64::from(LOGS_EVERY));
+        let place = hasher.finish() % (1000 * u64::from(OTHERS_EVERY));
         let begin = tokio::time::Instant::now() + Duration::from_millis(place % 1000);
         let mut ticks = interval_at(begin, EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -204,14 +208,30 @@ impl Watch {
                     self.shared.change(|mesh| mesh.failed(&self.pod.key, &error.to_string()));
                 }
             }
-            let logs = self.pod.logs_admin.filter(|_| number % u64::from(LOGS_EVERY) == 0);
-            // Where too many adapters hang, it is asked another time: the pod's own figures don't wait for it.
-            if let Some((address, _turn)) = logs.zip(self.queues.logs.try_acquire().ok()) {
-                // Apart: a task is as large as its largest part, and few pods have logs.
-                let lag = Box::pin(log_lag(address)).await;
-                self.shared.change(|mesh| mesh.log_lag(&self.pod.key, lag));
+            if number % u64::from(OTHERS_EVERY) == 0
+                && (self.pod.logs_admin.is_some() || self.pod.sync_admin.is_some())
+            {
+                // Apart: a task is as large as its largest part, and few pods have others to ask.
+                Box::pin(self.ask_others()).await;
             }
         }
+    }
+
+    /// Where too many of a kind hang, they are asked another time: the pod's own figures don't wait for them.
+    async fn ask_others(&self) {
+        if let Some((address, _turn)) = self.pod.logs_admin.zip(self.queues.logs.try_acquire().ok()) {
+            let lag = log_lag(address).await;
+            self.shared.change(|mesh| mesh.log_lag(&self.pod.key, lag));
+        }
+        if let Some((address, _turn)) = self.pod.sync_admin.zip(self.queues.syncs.try_acquire().ok()) {
+            let synced = self.synced(address).await;
+            self.shared.change(|mesh| mesh.synced(&self.pod.key, synced));
+        }
+    }
+
+    async fn synced(&self, address: SocketAddr) -> Option<Vec<Synced>> {
+        let body = ask_once(address, self.request(address)).await?;
+        sync::parse(&body).ok()
     }
 
     /// The answer, when it is the pod's turn.
@@ -294,14 +314,19 @@ async fn connect(address: SocketAddr) -> Result<Connection, PollError> {
 
 /// The bytes of log files that the adapter has not written out, of all its sources together.
 async fn log_lag(address: SocketAddr) -> Option<u64> {
+    let request = Request::get("/metrics").header(HOST, address.to_string()).body(Empty::new()).ok()?;
+    let body = ask_once(address, request).await?;
+    Some(sum(std::str::from_utf8(&body).ok()?, "outrigger_log_lag_bytes"))
+}
+
+/// By a connection of its own, since these are asked seldom.
+async fn ask_once(address: SocketAddr, request: Request<Empty<Bytes>>) -> Option<Bytes> {
     let ask = async {
         let mut sender = connect(address).await.ok()?;
-        let request = Request::get("/metrics").header(HOST, address.to_string()).body(Empty::new()).ok()?;
         let answer = sender.send_request(request).await.ok()?;
-        let body = Limited::new(answer.into_body(), LONGEST).collect().await.ok()?.to_bytes();
-        Some(sum(std::str::from_utf8(&body).ok()?, "outrigger_log_lag_bytes"))
+        Some(Limited::new(answer.into_body(), LONGEST).collect().await.ok()?.to_bytes())
     };
-    timeout(LOG_PATIENCE, ask).await.ok()?
+    timeout(OTHERS_PATIENCE, ask).await.ok()?
 }
 
 /// Of all series of a family in Prometheus' text format.

@@ -376,14 +376,16 @@ fn short(text: &str) -> Box<str> {
     text[..end].into()
 }
 
-fn shortened(failure: Failure) -> Failure {
-    let text = |text: String| String::from(short(&text));
-    Failure {
-        port: text(failure.port),
-        method: text(failure.method),
-        path: text(failure.path),
-        reason: text(failure.reason),
-        ..failure
+fn shortened(mut failure: Failure) -> Failure {
+    let Failure { port, method, path, reason, .. } = &mut failure;
+    [port, method, path, reason].into_iter().for_each(shorten);
+    failure
+}
+
+/// Keeps as much of a text as of all that pods say.
+pub(crate) fn shorten(text: &mut String) {
+    if text.len() > LONGEST {
+        *text = short(text).into();
     }
 }
 

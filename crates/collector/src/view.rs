@@ -13,6 +13,7 @@ use crate::judge::{self, Finding, State, Usual, worst};
 use crate::mesh::Mesh;
 use crate::pod::Key;
 use crate::stats::{Failure, RouteName, Scope};
+use crate::sync::Synced;
 use crate::watched::{Usage, Watched};
 
 /// Points of a small curve: five minutes.
@@ -73,6 +74,8 @@ pub(crate) struct PodCard {
     breakers: Vec<Breaker>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_lag_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync: Option<Vec<Synced>>,
     ready: bool,
     restarts: u64,
 }
@@ -302,6 +305,7 @@ fn card(watched: &Watched, usual: Option<Usual>, now: Instant) -> PodCard {
         memory: watched.memory().map(usage),
         breakers: breakers.collect(),
         log_lag_bytes: watched.log_lag,
+        sync: watched.synced.clone(),
         ready: watched.pod.ready,
         restarts: watched.pod.restarts,
     }

@@ -8,6 +8,7 @@ use crate::figures::{Figures, History};
 use crate::judge::{self, Finding, State, Usual};
 use crate::pod::Pod;
 use crate::stats::{Route, Scope, Stats};
+use crate::sync::Synced;
 
 /// Earlier answers that are kept, one a step: the figures of now are those since the oldest, 10 to 15 s ago.
 const BASES: usize = 3;
@@ -39,6 +40,8 @@ pub(crate) struct Watched {
     deleted: Option<Instant>,
     /// Bytes of log files that wait to be written out.
     pub(crate) log_lag: Option<u64>,
+    /// Its files that come from repositories; none where nobody tells.
+    pub(crate) synced: Option<Vec<Synced>>,
     /// The last quarter of an hour.
     pub(crate) history: History,
 }
@@ -66,6 +69,7 @@ impl Watched {
             trouble: None,
             deleted: None,
             log_lag: None,
+            synced: None,
             history: History::default(),
         }
     }
@@ -252,9 +256,10 @@ impl Watched {
             judge::memory(memory.working_set_bytes, memory.limit_bytes?)
         });
         let logs = self.log_lag.and_then(judge::logs);
+        let files = self.synced.iter().flatten().filter_map(judge::files);
         let breakers =
             self.outbound().filter_map(|(upstream, _, state)| judge::breaker(upstream, state.unwrap_or("")));
-        traffic.into_iter().chain(memory).chain(logs).chain(breakers).collect()
+        traffic.into_iter().chain(memory).chain(logs).chain(files).chain(breakers).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Collector, FAST, Load, Sidecar, eventually, pod};
+use support::{Collector, FAST, Load, Sidecar, content_sync, eventually, pod, pod_with_files};
 
 /// Status and body of a GET with these further header lines.
 fn ask(url: &str, path: &str, lines: &str) -> (u16, String) {
@@ -57,9 +57,15 @@ fn fits(value: &Value, schema: &Value, all: &Value, at: &str) {
 #[test]
 fn what_is_told_is_what_the_document_describes() {
     let sidecar = Sidecar::start(Load { errors_of_100: 50, ..FAST });
-    let collector = Collector::start(&[pod("api", 0, sidecar.address)]);
-    eventually("there are figures", || {
+    let files = content_sync(
+        "v2",
+        "2026-01-01T10:00:00Z",
+        Some(("BadTree", "movie.mp4: files in Git LFS are not fetched")),
+    );
+    let collector = Collector::start(&[pod_with_files("api", 0, sidecar.address, files)]);
+    eventually("there are figures and files", || {
         json(&collector, "/api/v1/mesh")["services"][0]["figures"]["rate"] != 0.0
+            && json(&collector, "/api/v1/pods/shop/api-5d9f-0")["sync"][0]["version"] == "v2"
     });
     let document = json(&collector, "/api/v1/openapi.json");
     for (path, schema) in [

@@ -8,7 +8,7 @@ mod webdriver;
 
 use std::time::Duration;
 
-use support::{Collector, FAST, Load, SLOW, Sidecar, eventually, pod, within};
+use support::{Collector, FAST, Load, SLOW, Sidecar, content_sync, eventually, pod, pod_with_files, within};
 use webdriver::Browser;
 
 /// Four pods of `api` and one of `frontend`, which calls them; of the four, the third is slow.
@@ -145,6 +145,46 @@ fn namesakes_are_two_and_a_broken_link_leads_to_the_mesh() {
     browser.value("new EventSource(`api/v1/events/mesh`).onmessage = () => { window.updates = (window.updates ?? 0) + 1; }");
     eventually("updates come", || browser.value("window.updates ?? 0").as_u64() >= Some(3));
     assert_eq!(browser.texts("#news"), [""], "nothing has changed");
+    assert_eq!(browser.complaints(), [""; 0], "the console");
+}
+
+#[test]
+fn a_pods_files_are_shown_with_their_version_and_why_one_is_not_taken() {
+    let Some(browser) = browser() else { return };
+    let sidecar = Sidecar::start(FAST);
+    let since = "2026-01-01T10:00:00Z";
+    let why = "v3 was bad: the app was not ready 1m after it came; a newer one is waited for";
+    let pods: Vec<_> = [("v2", None), ("v2", None), ("v1", Some(("BadVersion", why)))]
+        .into_iter()
+        .enumerate()
+        .map(|(number, (version, wrong))| {
+            pod_with_files("site", number, sidecar.address, content_sync(version, since, wrong))
+        })
+        .collect();
+    let collector = Collector::start(&pods);
+    browser.prefers("light");
+    browser.open(&format!("{}/#/services/shop/site", collector.url));
+    eventually("all have told of their files", || {
+        browser.texts(".facts dd") == ["v1 on 1 pod, v2 on 2 pods"]
+    });
+    assert_eq!(browser.texts(".facts dt"), ["app:/srv/www"]);
+    let chip = &browser.texts(".pod.elevated .chip")[0];
+    assert!(chip.starts_with("/srv/www: v1 for ") && chip.ends_with(", BadVersion"), "{chip}");
+    assert!(browser.texts(".pod.elevated .why")[0].contains(why));
+    assert_eq!(browser.texts(".pod.good .chip").len(), 2);
+    browser.picture("files-service");
+    browser.open(&format!("{}/#/pods/shop/site-5d9f-2", collector.url));
+    eventually("the pod's files are shown", || {
+        let cells = browser.texts(".files tbody tr > *");
+        cells.len() == 5
+            && cells[1].starts_with("v1 4b825dc642")
+            && cells[3].contains(why)
+            && cells[4] == "v3"
+    });
+    browser.picture("files-pod");
+    browser.resize(360, 800);
+    assert_eq!(browser.value("document.documentElement.scrollWidth"), 360);
+    browser.picture("files-phone");
     assert_eq!(browser.complaints(), [""; 0], "the console");
 }
 

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::output::{printable, str_at};
@@ -30,10 +31,12 @@ pub(super) enum Sort {
 
 /// From the best to the worst.
 const STATES: [&str; 6] = ["good", "waiting", "elevated", "slow", "failing", "gone"];
-const COLUMNS: [&str; 8] = ["STATE", "NAME", "RATE", "ERRORS", "P50", "P95", "P99", "WHY"];
+const COLUMNS: [&str; 9] = ["STATE", "NAME", "RATE", "ERRORS", "P50", "P95", "P99", "FILES", "WHY"];
+/// The version of the files, which few pods have: without any it is left out.
+const FILES: usize = 7;
 /// Characters of a cell: more than a terminal shows, and fewer than a width may be (65,535).
 const WIDEST: usize = 250;
-/// Those of numbers, from the third to the one before the last.
+/// Those of numbers, from the third on.
 const NUMBERS: std::ops::Range<usize> = 2..7;
 
 /// The lines of a view: services of the mesh, or pods of a service.
@@ -68,12 +71,15 @@ pub(super) fn text(view: &Value, sort: Sort, columns: usize) -> String {
         Sort::P95 => sorted.sort_by_key(|line| figure(line, "p95")),
         Sort::P99 => sorted.sort_by_key(|line| figure(line, "p99")),
     }
-    let cells: Vec<_> = sorted.iter().map(|line| (rank(line), cells(line))).collect();
+    let now = Timestamp::now();
+    let cells: Vec<_> = sorted.iter().map(|line| (rank(line), cells(line, now))).collect();
     let width = |column: usize| {
         let widths = cells.iter().map(|(_, cells)| cells[column].chars().count());
         widths.chain([COLUMNS[column].len()]).max().unwrap_or_default()
     };
-    let widths: Vec<_> = (0..COLUMNS.len()).map(width).collect();
+    let has_files = cells.iter().any(|(_, cells)| !cells[FILES].is_empty());
+    let widths: Vec<_> =
+        (0..COLUMNS.len()).map(|column| (column != FILES || has_files).then(|| width(column))).collect();
     let bold = Style::new().bold();
     let mut text = String::new();
     let _ = writeln!(text, "{bold}{}{bold:#}", row(&COLUMNS.map(str::to_owned), &widths, columns));
@@ -87,7 +93,7 @@ pub(super) fn text(view: &Value, sort: Sort, columns: usize) -> String {
     text
 }
 
-fn cells(line: &Value) -> [String; 8] {
+fn cells(line: &Value, now: Timestamp) -> [String; 9] {
     let figures = &line["figures"];
     let number = |name: &str| figures[name].as_f64();
     let milliseconds = |name: &str| match number(name) {
@@ -110,13 +116,46 @@ fn cells(line: &Value) -> [String; 8] {
         milliseconds("p50"),
         milliseconds("p95"),
         milliseconds("p99"),
+        files(line, now),
         str_at(line, "/findings/0/text").to_owned(),
     ]
     .map(|cell| printable(&cell).chars().take(WIDEST).collect())
 }
 
-fn row(cells: &[String; 8], widths: &[usize], columns: usize) -> String {
-    let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+/// `v2 5m`, and why there is nothing newer.
+fn files(line: &Value, now: Timestamp) -> String {
+    let entries = line["sync"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let entry = |entry: &Value| {
+        let version = match (entry["version"].as_str(), entry["hasContent"].as_bool()) {
+            (Some(version), _) => version,
+            (None, Some(true)) => "fallback",
+            (None, _) => "none",
+        };
+        let since = str_at(entry, "/since").parse::<Timestamp>().ok();
+        let age = since.map(|since| age(now.duration_since(since).as_secs()));
+        let words = [Some(version.to_owned()), age, entry["failure"]["reason"].as_str().map(str::to_owned)];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    entries.iter().map(entry).collect::<Vec<_>>().join(", ")
+}
+
+/// As kubectl tells ages.
+fn age(seconds: i64) -> String {
+    match seconds.max(0) {
+        seconds if seconds < 120 => format!("{seconds}s"),
+        seconds if seconds < 2 * 3600 => format!("{}m", seconds / 60),
+        seconds if seconds < 2 * 86_400 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn row(cells: &[String; 9], widths: &[Option<usize>], columns: usize) -> String {
+    let shown = cells
+        .iter()
+        .zip(widths)
+        .enumerate()
+        .filter_map(|(column, (cell, width))| Some((column, cell, (*width)?)));
+    let padded = shown.map(|(column, cell, width)| {
         if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
     });
     let row = padded.collect::<Vec<_>>().join("  ");
@@ -154,6 +193,27 @@ mod tests {
         );
         assert!(plain(Sort::P95).lines().nth(1).unwrap().contains("shop/a"));
         assert!(is_troubled(&view) && !is_troubled(&json!({"podCards": [service("a", "elevated", 1.0)]})));
+    }
+
+    #[test]
+    fn a_pods_files_are_told_by_their_version_and_only_where_a_pod_has_some() {
+        let now: Timestamp = "2026-01-01T03:00:00Z".parse().unwrap();
+        let entry = |since: &str| json!({"path": "/srv", "hasContent": true, "version": "v2", "since": since, "bad": []});
+        for (sync, told) in [
+            (json!([entry("2026-01-01T02:59:01Z"), entry("2026-01-01T00:10:00Z")]), "v2 59s, v2 2h"),
+            (json!([{"hasContent": false, "failure": {"reason": "Denied"}}]), "none Denied"),
+            (json!([{"hasContent": true}]), "fallback"),
+            (json!(null), ""),
+        ] {
+            assert_eq!(files(&json!({ "sync": sync }), now), told);
+        }
+        let mut card = service("a", "good", 1.0);
+        let head = |card: &Value| {
+            text(&json!({"podCards": [card]}), Sort::State, usize::MAX).lines().next().unwrap().to_owned()
+        };
+        assert!(!head(&card).contains("FILES"));
+        card["sync"] = json!([entry("2026-01-01T00:00:00Z")]);
+        assert!(head(&card).contains("P99  FILES"));
     }
 
     /// A pod's own bytes once reached the terminal, and a text longer than a width may be ended the program.

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use outrigger_collector::{Options, Source};
-use outrigger_runtime::shutdown::{self, Trigger};
+use outrigger_runtime::shutdown::{self, Shutdown, Trigger};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
@@ -57,22 +57,9 @@ impl Sidecar {
         let counted =
             Counted { load, at: Instant::now(), requests: 0, errors: 0, seconds: 0.0, buckets: Vec::new() };
         let counted = Arc::new(Mutex::new(counted));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
         let router = Router::new().route("/stats", get(stats)).with_state(Arc::clone(&counted));
         let (stop, stopped) = shutdown::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    served = axum::serve(listener, router) => served.unwrap(),
-                    () = stopped.requested() => {}
-                }
-            });
-        });
-        Self { counted, address, stop }
+        Self { counted, address: serve(router, stopped), stop }
     }
 
     pub(crate) fn set(&self, load: Load) {
@@ -90,6 +77,24 @@ impl Sidecar {
     pub(crate) fn kill(self) {
         self.stop.request();
     }
+}
+
+/// On a thread of its own, until it is told to stop.
+fn serve(router: Router, stopped: Shutdown) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            tokio::select! {
+                served = axum::serve(listener, router) => served.unwrap(),
+                () = stopped.requested() => {}
+            }
+        });
+    });
+    address
 }
 
 impl Counted {
@@ -141,8 +146,12 @@ impl Counted {
     }
 }
 
+fn is_allowed(headers: &HeaderMap) -> bool {
+    headers.get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"))
+}
+
 async fn stats(State(counted): State<Arc<Mutex<Counted>>>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
-    if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {TOKEN}")) {
+    if !is_allowed(&headers) {
         return (StatusCode::UNAUTHORIZED, Json(json!({})));
     }
     (StatusCode::OK, Json(counted.lock().unwrap().document()))
@@ -162,6 +171,41 @@ pub(crate) fn pod(deployment: &str, number: usize, admin: SocketAddr) -> Value {
         "spec": {"nodeName": "node-1", "initContainers": [{"name": "outrigger-proxy", "ports": ports}]},
         "status": {"phase": "Running", "podIP": admin.ip(), "conditions": [{"type": "Ready", "status": "True"}]},
     })
+}
+
+/// The same, with a content sync beside the proxy.
+pub(crate) fn pod_with_files(deployment: &str, number: usize, admin: SocketAddr, sync: SocketAddr) -> Value {
+    let mut pod = pod(deployment, number, admin);
+    let ports = json!([{"name": "outrigger-sync", "containerPort": sync.port()}]);
+    let containers = pod["spec"]["initContainers"].as_array_mut().unwrap();
+    containers.push(json!({"name": "outrigger-sync", "ports": ports}));
+    pod
+}
+
+/// A stand-in for a content sync whose one entry is at this version since that time, with what is wrong.
+pub(crate) fn content_sync(version: &str, since: &str, wrong: Option<(&str, &str)>) -> SocketAddr {
+    let failure =
+        wrong.map(|(reason, message)| json!({"reason": reason, "message": message, "since": since}));
+    let bad = wrong
+        .map(|(_, message)| json!({"version": "v3", "commit": "c0ffee", "reason": message, "since": since}));
+    let entry = json!({"container": "app", "path": "/srv/www", "hasContent": true, "version": version,
+        "commit": "4b825dc642cb6eb9a060e54bf8d69288fbee4904", "since": since, "onTrial": false, "failure": failure,
+        "bad": Vec::from_iter(bad), "asked": since, "answered": since, "polls": 9, "switches": 2, "rollbacks": 0});
+    // Nobody stops it.
+    let (stop, stopped) = shutdown::channel();
+    std::mem::forget(stop);
+    serve(
+        Router::new().route("/stats", get(files)).with_state(json!({"version": 1, "sync": [entry]})),
+        stopped,
+    )
+}
+
+async fn files(State(document): State<Value>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    if is_allowed(&headers) {
+        (StatusCode::OK, Json(document))
+    } else {
+        (StatusCode::UNAUTHORIZED, Json(json!({})))
+    }
 }
 
 /// A collector on a thread of its own, and the file that tells it its pods.
