@@ -113,5 +113,8 @@ fn damaged(error: gix_error::Error) -> CheckoutError {
 }
 
 fn write(path: &str, error: io::Error) -> CheckoutError {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return TreeError::Twice { path: path.to_owned() }.into();
+    }
     CheckoutError::Write { path: path.to_owned(), error }
 }

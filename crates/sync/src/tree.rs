@@ -22,6 +22,12 @@ pub enum TreeError {
         /// The path.
         path: String,
     },
+    /// Two entries of one name, which no git writes.
+    #[error("{path} is there twice")]
+    Twice {
+        /// The path.
+        path: String,
+    },
     /// A symbolic link that may lead out of the tree.
     #[error(
         "{path}: the link to {target:?} may lead out of the tree; it takes a relative one with \"..\" only at its beginning"

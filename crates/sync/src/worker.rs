@@ -120,9 +120,11 @@ impl Worker {
             Decision::Moved { from } => Err(Failure::Moved { tag: offer.name, from, to: offer.commit }),
             Decision::Return(version) => self.put(Version { since: now(), ..version }),
             Decision::Fetch => {
-                let made = self
-                    .make(&mut session, &reference)
-                    .inspect_err(|failure| self.remember(&offer, failure))?;
+                let made = self.make(&mut session, &reference).inspect_err(|failure| {
+                    self.remember(&offer, failure);
+                    // Others of the pod may need the disk until the next round.
+                    self.tidy();
+                })?;
                 let directory = directory_of(&offer);
                 let published = self.place.publish(&made, &directory);
                 published.map_err(|error| Failure::Disk { what: "publish the version", error })?;

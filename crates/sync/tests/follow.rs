@@ -197,6 +197,76 @@ fn submodules_and_links_out_of_the_tree_are_refused() {
     assert_eq!(followed.read("index.html").as_deref(), Some("one"));
 }
 
+/// Trees that git itself would not write, as somebody who wants to get out of the directory would push them.
+#[test]
+fn trees_with_names_and_modes_that_no_git_writes_are_refused() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    repository.tag("v1", &[("index.html", "one")]);
+    let mut followed = Followed::new(&directory.0, spec(&repository.url(), "v*"));
+    followed.round().unwrap();
+    let blob = repository.git(&["rev-parse", "v1:index.html"]);
+    let id: Vec<_> = (0..20).map(|at| u8::from_str_radix(&blob[at * 2..at * 2 + 2], 16).unwrap()).collect();
+    for (at, entries) in [
+        &[("100644", "..")][..],
+        &[("100644", "../../out")],
+        &[("100644", "/tmp/out")],
+        &[("100644", ".git")],
+        &[("100644", "a"), ("100644", "a")],
+        &[("120000", "a"), ("100644", "a/b")],
+        &[("20666", "device")],
+        &[("10644", "pipe")],
+        &[("140755", "socket")],
+        &[("40000", "no-directory")],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tree: Vec<u8> = entries
+            .iter()
+            .flat_map(|(mode, name)| [format!("{mode} {name}\0").as_bytes(), &id].concat())
+            .collect();
+        let file = directory.0.join("tree");
+        fs::write(&file, tree).unwrap();
+        let tree =
+            repository.git(&["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()]);
+        let commit = repository.git(&["commit-tree", &tree, "-m", "x"]);
+        repository.git(&["tag", &format!("v{}", at + 2), &commit]);
+        let (code, message) = followed.fails();
+        assert!(["BadTree", "DamagedObjects", "Disk"].contains(&code), "{entries:?}: {code}: {message}");
+        assert_eq!(followed.read("index.html").as_deref(), Some("one"), "{entries:?}");
+        assert!(!directory.0.join("entry/out").exists() && !Path::new("/tmp/out").exists(), "{entries:?}");
+    }
+}
+
+/// What a server sends is cut off where it is more than allowed, not only what comes of it.
+#[test]
+fn a_server_that_sends_more_than_allowed_is_cut_off() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    let server = Server::start(&directory.0, None);
+    repository.tag("v1", &[("index.html", "one")]);
+    let small = SyncSpec {
+        limits: SyncLimits { size: outrigger_api::quantity::Quantity::parse("10k").unwrap(), files: 5 },
+        ..spec(&format!("{}/repository/.git", server.url), "v*")
+    };
+    let mut followed = Followed::new(&directory.0, small);
+    followed.round().unwrap();
+    // Not to be compressed to less than the limit.
+    let mut noise = 1_u64;
+    let text: String = std::iter::repeat_with(|| {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'!' + u8::try_from(noise >> 58).unwrap())
+    })
+    .take(50_000)
+    .collect();
+    repository.tag("v2", &[("index.html", &text)]);
+    assert_eq!(followed.fails().0, "TooLarge");
+    assert_eq!(followed.fails().0, "BadVersion", "it is not fetched again");
+    assert_eq!(followed.read("index.html").as_deref(), Some("one"));
+    assert_eq!(fs::read_dir(directory.0.join("entry/work")).unwrap().count(), 0, "nothing of it stays");
+}
+
 #[test]
 fn a_moved_tag_is_refused_unless_allowed_and_a_branch_moves() {
     let directory = Directory::new();

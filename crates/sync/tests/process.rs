@@ -26,6 +26,24 @@ struct Program {
 
 impl Program {
     fn start(directory: &Path, spec: SyncSpec) -> Self {
+        Self::by(Command::new(env!("CARGO_BIN_EXE_outrigger-sync")), directory, spec)
+    }
+
+    /// On a disk of its own that has so many kilobytes and is seen by nobody else.
+    fn on_small_disk(kilobytes: u32, directory: &Path, spec: SyncSpec) -> Self {
+        let entry = directory.join("entry");
+        fs::create_dir(&entry).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size={kilobytes}k none {} && exec {} \"$@\"",
+            entry.display(),
+            env!("CARGO_BIN_EXE_outrigger-sync")
+        );
+        let mut shell = Command::new("unshare");
+        shell.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+        Self::by(shell, directory, spec)
+    }
+
+    fn by(mut command: Command, directory: &Path, spec: SyncSpec) -> Self {
         let config = serde_json::json!({
             "version": 1, "profile": "a/b", "token": "secret", "sync": [source(directory, spec)],
         });
@@ -34,12 +52,19 @@ impl Program {
         SidecarConfig::parse(&config.to_string()).unwrap();
         // Free a moment ago; a test that loses it fails with what the program says.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(env!("CARGO_BIN_EXE_outrigger-sync"))
+        let child = command
             .args(["--config".as_ref(), file.as_os_str(), format!("--admin-port={port}").as_ref()])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         Self { child, port }
+    }
+
+    /// What it says of its one entry.
+    fn entry(&self) -> serde_json::Value {
+        let answer = self.ask("GET /stats HTTP/1.1\r\nauthorization: Bearer secret");
+        let stats: Option<serde_json::Value> = answer.and_then(|(_, body)| serde_json::from_str(&body).ok());
+        stats.unwrap_or_default()["sync"][0].clone()
     }
 
     /// The status and the body.
@@ -141,4 +166,35 @@ fn rules_and_dashboards_ask_for_metrics_that_there_are() {
     wait_for("it answers", || program.ask("GET /metrics HTTP/1.1").is_some());
     let (_, metrics) = program.ask("GET /metrics HTTP/1.1").unwrap();
     asked_for::assert_exported(&metrics, |name| name.starts_with("outrigger_sync_"));
+}
+
+#[test]
+fn a_full_disk_keeps_the_old_version_and_a_smaller_one_is_taken() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    repository.tag("v1", &[("index.html", "one"), ("large", &"x".repeat(100_000))]);
+    let server = support::http::Server::start(&directory.0, None);
+    // Objects that come over the network lie on the same disk; those of a directory do not.
+    for (at, url) in [repository.url(), format!("{}/repository/.git", server.url)].into_iter().enumerate() {
+        let place = Directory::new();
+        let interval = "1h".parse().unwrap();
+        let program = Program::on_small_disk(512, &place.0, SyncSpec { interval, ..spec(&url, "v*") });
+        let is_at = |version: &str| program.entry()["version"] == version;
+        wait_for("the first version", || is_at("v1"));
+        let tree = place.0.join("entry/tree");
+        let seen = Path::new("/proc").join(program.child.id().to_string()).join("root");
+        let page =
+            || fs::read_to_string(seen.join(tree.strip_prefix("/").unwrap()).join("index.html")).unwrap();
+        repository
+            .tag(&format!("v{}", at * 2 + 2), &[("index.html", "two"), ("large", &"y".repeat(600_000))]);
+        let poll = || assert_eq!(program.ask("POST /sync HTTP/1.1").unwrap().0, 202);
+        poll();
+        wait_for("the disk to be full", || program.entry()["failure"]["reason"] == "Disk");
+        assert!(is_at("v1") && page() == "one", "{}", program.entry());
+        let small = format!("v{}", at * 2 + 3);
+        repository.tag(&small, &[("index.html", "three")]);
+        poll();
+        wait_for("the smaller version", || is_at(&small) && page() == "three");
+        repository.git(&["tag", "--delete", &small, &format!("v{}", at * 2 + 2)]);
+    }
 }

@@ -42,20 +42,27 @@ pub(super) fn connect(url: &str, secret: &Secret) -> Result<Transport<Https>, So
             Some(STANDARD.encode(format!("{}:{}", user.trim_end(), password.trim_end())))
         }
     };
-    let https = Https { agent: agent(secret)?, authorization };
+    // Some hundred kilobytes of certificates, which nobody asks for without TLS.
+    let roots = if url.starts_with("https:") { roots(secret)? } else { Vec::new() };
+    let https = Https { agent: agent(roots), authorization };
     Ok(connect_http(https, parsed, Protocol::V2, false))
 }
 
-fn agent(secret: &Secret) -> Result<Agent, SourceError> {
+/// Whom to trust: public CAs, and those of the Secret.
+fn roots(secret: &Secret) -> Result<Vec<Certificate<'static>>, SourceError> {
     let own = secret.optional("ca.crt")?;
     let mut roots = Vec::new();
     // Without public CAs only those of one's own count.
-    for pem in fs::read(PUBLIC_CAS).ok().into_iter().chain(own.clone().map(String::into_bytes)) {
+    for pem in fs::read(PUBLIC_CAS).ok().into_iter().chain(own.map(String::into_bytes)) {
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| secret.unusable("ca.crt", error.to_string()))?;
             roots.push(Certificate::from_der(&certificate).to_owned());
         }
     }
+    Ok(roots)
+}
+
+fn agent(roots: Vec<Certificate<'static>>) -> Agent {
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(roots)))
@@ -69,7 +76,7 @@ fn agent(secret: &Secret) -> Result<Agent, SourceError> {
         .timeout_recv_response(Some(STALL))
         .timeout_per_read(Some(STALL))
         .build();
-    Ok(config.new_agent())
+    config.new_agent()
 }
 
 /// What makes the requests.
@@ -182,11 +189,16 @@ fn answered(response: Result<Response<Body>, ureq::Error>) -> io::Result<Exchang
 
 fn as_io(error: ureq::Error) -> io::Error {
     match error {
+        // A certificate that is not trusted, or not the server's.
+        ureq::Error::Io(error)
+            if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) =>
+        {
+            io::Error::new(io::ErrorKind::PermissionDenied, error)
+        }
         ureq::Error::Io(error) => error,
         ureq::Error::Timeout(timeout) => io::Error::new(io::ErrorKind::TimedOut, timeout.to_string()),
         ureq::Error::HostNotFound => io::Error::new(io::ErrorKind::HostUnreachable, "no such host"),
         ureq::Error::ConnectionFailed => io::Error::new(io::ErrorKind::ConnectionRefused, "no connection"),
-        // A certificate that is not trusted, or not the server's.
         ureq::Error::Rustls(error) => io::Error::new(io::ErrorKind::PermissionDenied, error),
         other => io::Error::other(other),
     }

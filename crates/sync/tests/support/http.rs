@@ -1,4 +1,4 @@
-//! git's own server program behind a small HTTP server that counts what it is asked.
+//! git's own server program behind a small HTTP server, with or without TLS, that counts what it is asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A server of the repositories in a directory. It runs as long as the test's process.
 pub(crate) struct Server {
@@ -16,15 +18,34 @@ pub(crate) struct Server {
 impl Server {
     /// `authorization`: what each request must bring.
     pub(crate) fn start(root: &Path, authorization: Option<&'static str>) -> Self {
+        Self::behind("http", Some, root, authorization)
+    }
+
+    /// By TLS, with this certificate and key. Who does not trust it is not heard.
+    pub(crate) fn start_tls(root: &Path, config: Arc<ServerConfig>) -> Self {
+        let shaken = move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).ok()?;
+            Some(StreamOwned::new(connection, stream))
+        };
+        Self::behind("https", shaken, root, None)
+    }
+
+    fn behind<S: Read + Write + Send + 'static>(
+        scheme: &str,
+        shaken: impl Fn(TcpStream) -> Option<S> + Send + 'static,
+        root: &Path,
+        authorization: Option<&'static str>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
         let requests = Arc::new(AtomicUsize::new(0));
         let (counted, root) = (Arc::clone(&requests), root.to_owned());
         std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            for stream in listener.incoming().map_while(Result::ok).filter_map(shaken) {
                 let (counted, root) = (Arc::clone(&counted), root.clone());
+                let mut stream = BufReader::new(stream);
                 std::thread::spawn(
-                    move || while answer(&stream, &root, authorization, &counted).is_some() {},
+                    move || while answer(&mut stream, &root, authorization, &counted).is_some() {},
                 );
             }
         });
@@ -37,8 +58,12 @@ impl Server {
     }
 }
 
-fn answer(stream: &TcpStream, root: &PathBuf, wanted: Option<&str>, counted: &AtomicUsize) -> Option<()> {
-    let mut reader = BufReader::new(stream);
+fn answer<S: Read + Write>(
+    reader: &mut BufReader<S>,
+    root: &PathBuf,
+    wanted: Option<&str>,
+    counted: &AtomicUsize,
+) -> Option<()> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let (method, rest) = line.split_once(' ')?;
@@ -60,7 +85,7 @@ fn answer(stream: &TcpStream, root: &PathBuf, wanted: Option<&str>, counted: &At
     counted.fetch_add(1, Relaxed);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let mut stream = stream;
+    let stream = reader.get_mut();
     if wanted.is_some() && given.as_deref() != wanted {
         return stream.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").ok();
     }
@@ -90,5 +115,5 @@ fn answer(stream: &TcpStream, root: &PathBuf, wanted: Option<&str>, counted: &At
     let status = head.lines().find_map(|line| line.strip_prefix("Status: ")).unwrap_or("200 OK");
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{head}", content.len());
     stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(content).ok()
+    stream.write_all(content).and_then(|()| stream.flush()).ok()
 }
