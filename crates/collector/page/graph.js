@@ -69,8 +69,10 @@ function arrow(edge, nodes) {
 function label(edge, nodes) {
   const [x1, y1, x2, y2] = ends(edge, nodes);
   const lines = [rate(edge.figures.rate), duration(edge.figures.p95)];
-  return h("text", { "data-key": `label ${id(edge.from)}>${id(edge.to)}`, "aria-hidden": "true", y: (y1 + y2) / 2 - 4, "text-anchor": "middle" },
-    lines.map((line, number) => h("tspan", { x: (x1 + x2) / 2, dy: number * 16 }, line)));
+  const [x, y, wide] = [(x1 + x2) / 2, (y1 + y2) / 2, Math.max(...lines.map((line) => line.length)) * 7 + 6];
+  return h("g", { class: "label", "data-key": `label ${id(edge.from)}>${id(edge.to)}`, "aria-hidden": "true" },
+    h("rect", { x: x - wide / 2, y: y - 17, width: wide, height: 34 }),
+    lines.map((line, number) => h("text", { x, y: y - 3 + number * 15, "text-anchor": "middle" }, line)));
 }
 
 function box({ place, service, x, y }) {
