@@ -1,8 +1,9 @@
 //! What the kubelet does with an admitted pod, with processes in place of containers.
 //!
-//! Each has the arguments, the variables and the config of the pod, and nothing else but for three things that a container's own
-//! namespaces would do: the pod's address, given in `OUTRIGGER_LISTEN_ADDRESS`; a mounted volume, which is a directory
-//! whose path stands in the arguments in place of the mount's; and the program, which is this machine's in place of the image's.
+//! Each has the arguments, the variables and the config of the pod, and nothing else but for four things that a container's own
+//! namespaces would do: the pod's address, given in `OUTRIGGER_LISTEN_ADDRESS`; the same in place of loopback in a variable, since all
+//! pods have one loopback here; a mounted volume, which is a directory whose path stands in the arguments in place of the mount's; and
+//! the program, which is this machine's in place of the image's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -110,7 +111,10 @@ impl Pod {
         let mut environment = BTreeMap::new();
         for variable in container["env"].as_array().map(Vec::as_slice).unwrap_or_default() {
             let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
-                None => expand(variable["value"].as_str().unwrap_or_default(), &environment),
+                None => {
+                    let value = expand(variable["value"].as_str().unwrap_or_default(), &environment);
+                    value.replace("//127.0.0.1:", &format!("//{}:", self.address))
+                }
                 Some("status.podIP" | "status.podIPs") => self.address.to_string(),
                 Some("metadata.name") => self.name.clone(),
                 Some(field) => {

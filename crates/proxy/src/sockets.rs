@@ -1,7 +1,7 @@
 //! The sockets that a config asks for.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::TcpListener;
 
 use outrigger_api::config::{Interception, SidecarConfig};
 use outrigger_api::names::{INBOUND_PORT, OUTBOUND_PORT};
@@ -37,15 +37,6 @@ pub(crate) fn wanted(config: &SidecarConfig) -> Vec<Wanted<'_>> {
 impl Wanted<'_> {
     /// Listens there: on every address, or on those of loopback.
     pub(crate) fn bind(&self) -> io::Result<Vec<TcpListener>> {
-        if !self.only_for_us {
-            return Ok(vec![bind::dual_stack(self.port)?]);
-        }
-        let mut sockets = vec![bind::listen((Ipv4Addr::LOCALHOST, self.port).into())?];
-        match bind::listen((Ipv6Addr::LOCALHOST, self.port).into()) {
-            Ok(socket) => sockets.push(socket),
-            Err(error) if bind::no_ipv6(&error) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(sockets)
+        if self.only_for_us { bind::loopback(self.port) } else { Ok(vec![bind::dual_stack(self.port)?]) }
     }
 }

@@ -22,13 +22,7 @@ pub const LISTEN_ADDRESS: &str = "OUTRIGGER_LISTEN_ADDRESS";
 /// Blocking mode is off, so the socket can be handed to whichever thread's runtime serves it
 /// ([`tokio::net::TcpListener::from_std`]).
 pub fn dual_stack(port: u16) -> io::Result<TcpListener> {
-    if let Ok(address) = std::env::var(LISTEN_ADDRESS) {
-        let address = address.parse::<IpAddr>().map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{LISTEN_ADDRESS} is {address:?}, and no address"),
-            )
-        })?;
+    if let Some(address) = only_address()? {
         return listen((address, port).into());
     }
     match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
@@ -36,6 +30,30 @@ pub fn dual_stack(port: u16) -> io::Result<TcpListener> {
         Err(error) if no_ipv6(&error) => listen((Ipv4Addr::UNSPECIFIED, port).into()),
         result => result,
     }
+}
+
+/// Listens on `port` of loopback, IPv4 and, where there is one, IPv6.
+///
+/// Where the environment variable [`LISTEN_ADDRESS`] names an address, it listens on that one alone: several pods on one machine have
+/// one loopback together, and would take each other's ports.
+pub fn loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+    if let Some(address) = only_address()? {
+        return Ok(vec![listen((address, port).into())?]);
+    }
+    let mut sockets = vec![listen((Ipv4Addr::LOCALHOST, port).into())?];
+    match listen((Ipv6Addr::LOCALHOST, port).into()) {
+        Ok(socket) => sockets.push(socket),
+        Err(error) if no_ipv6(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(sockets)
+}
+
+fn only_address() -> io::Result<Option<IpAddr>> {
+    let Ok(address) = std::env::var(LISTEN_ADDRESS) else { return Ok(None) };
+    let wrong = format!("{LISTEN_ADDRESS} is {address:?}, and no address");
+    let address = address.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, wrong))?;
+    Ok(Some(address))
 }
 
 /// Listens on exactly `address`.
@@ -53,7 +71,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Whether an address of IPv6 was refused because there is no IPv6.
-pub fn no_ipv6(error: &io::Error) -> bool {
+fn no_ipv6(error: &io::Error) -> bool {
     /// `EAFNOSUPPORT`: the kernel was built, or booted, without IPv6. std has no stable `ErrorKind` for it.
     const EAFNOSUPPORT: i32 = 97;
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
