@@ -60,6 +60,7 @@ mod reason;
 mod redirected;
 mod reload;
 mod request;
+mod request_target;
 mod retry;
 mod room;
 mod routes;

@@ -9,7 +9,7 @@ use outrigger_api::overrides::{OverrideSpec, StatusRef};
 
 use crate::headers::Edits;
 use crate::request::Request;
-use crate::routes::template;
+use crate::request_target;
 
 /// What a body is that a profile says nothing of.
 const HTML: &str = "text/html; charset=utf-8";
@@ -81,7 +81,7 @@ impl Answers {
 
     /// What is done to the answer to this request. A call by gRPC has its status in the trailers, so overrides are not for it.
     pub(crate) fn to(&self, request: &Request<'_>, is_grpc: bool) -> Option<Rules> {
-        let path = template::path(request.target);
+        let path = request_target::path(request.target);
         let for_path = self.overrides.iter().filter(|entry| !is_grpc && entry.is_for(path));
         let overrides: Vec<_> =
             for_path.map(|entry| (Rc::clone(&entry.status), Rc::clone(&entry.change))).collect();

@@ -11,7 +11,7 @@ use crate::method::Method;
 pub(crate) struct Request<'a> {
     pub(crate) version: Version,
     pub(crate) method: Method,
-    /// Path and query as they came; of HTTP/1 it may be a whole URI, or `*`.
+    /// Path and query as they came; of HTTP/1 it may be a whole URI, or `*`. Of one of [the forms](crate::request_target) that are known.
     pub(crate) target: &'a [u8],
     /// Whom it is for, where that does not stand in `Host`.
     pub(crate) authority: Option<&'a [u8]>,
@@ -112,15 +112,6 @@ impl<'a> Request<'a> {
         match self.headers {
             Headers::Lines(head) => head.split(|byte| *byte == b' ').next().unwrap_or_default(),
             Headers::Map(_) => self.method.label().as_bytes(),
-        }
-    }
-
-    /// Path and query, also where the target is a whole URI.
-    pub(crate) fn origin_form(&self) -> &'a [u8] {
-        let after_scheme = memchr::memmem::find(self.target, b"://").map(|scheme| &self.target[scheme + 3..]);
-        match after_scheme.filter(|_| !self.target.starts_with(b"/")) {
-            None => self.target,
-            Some(rest) => memchr::memchr(b'/', rest).map_or(b"/", |slash| &rest[slash..]),
         }
     }
 

@@ -292,6 +292,31 @@ fn rules_say_what_a_credential_allows_and_exempt_paths_need_none() {
     assert_eq!(hits.get(), 4);
 }
 
+/// They were judged as `/healthz` and `/shop`, and reached the app, which makes other paths of them.
+#[test]
+fn a_target_that_is_judged_by_another_path_than_the_apps_never_passes() {
+    let issuer = Issuer::new();
+    let (proxy, hits, _secrets) = proxy("targets", &issuer, spec());
+    let user = issuer.token(&json!({"alg": "EdDSA"}), &claims(json!({"role": "user"})));
+    for target in [
+        "/healthz#/../admin",
+        "/shop#/../admin",
+        "admin/x://y/healthz",
+        "admin/x://y/shop",
+        "://x/healthz",
+        "http:///admin/healthz",
+        "http://y\\admin/healthz",
+        "healthz",
+    ] {
+        let answer = with_token(&proxy, &format!("GET {target}"), &user);
+        assert!(answer.status == 400 && answer.has("outrigger-reason: bad_request"), "{target}");
+        assert_eq!(ask(&proxy, &format!("GET {target}"), "").status, 400, "{target}");
+    }
+    assert_eq!(ask(&proxy, "GET http://shop?/healthz", "").status, 401);
+    assert_eq!(hits.get(), 0);
+    assert_eq!(ask(&proxy, "GET http://shop/healthz?full", "").status, 200);
+}
+
 #[test]
 fn keys_are_rotated_without_a_restart_and_bad_ones_change_nothing() {
     let (old, new) = (Issuer::new(), Issuer::new());
@@ -325,6 +350,13 @@ fn by_http2_and_grpc_it_is_the_same() {
         let client = connect(proxy.port).await;
         let (head, _) = client.get("/shop").await;
         assert_eq!((head.status.as_u16(), head.headers.contains_key("www-authenticate")), (401, true));
+        for path in ["?/healthz", "*"] {
+            let path = http::uri::PathAndQuery::from_static(path);
+            let uri = http::Uri::builder().scheme("http").authority("shop").path_and_query(path).build();
+            let request = http::Request::get(uri.unwrap()).body(()).unwrap();
+            let (answer, _) = client.send(request, true).await;
+            assert_eq!(answer.await.unwrap().status(), 400);
+        }
         let (answer, _) = client.send(call(), true).await;
         assert_eq!(&answer.await.unwrap().headers()["grpc-status"], "16");
         let mut forbidden = call();

@@ -9,7 +9,8 @@ use serde::{Serialize, Serializer};
 use crate::grpc::Code;
 use crate::labels::Labels;
 use crate::request::Request;
-use crate::routes::{Ended, template};
+use crate::request_target;
+use crate::routes::Ended;
 
 /// The most that is kept of what a client sent, in bytes: container runtimes cut lines at 16 KiB.
 const LONGEST: usize = 2048;
@@ -27,7 +28,7 @@ impl Noted {
     pub(crate) fn of(request: &Request<'_>) -> Self {
         // What follows the question mark is often a secret: a token, a signature, a name that is searched for. So is what stands
         // before the host of a whole URI: `http://user:password@host/`.
-        let path = template::path(request.target);
+        let path = request_target::path(request.target);
         let host = request.host().and_then(|host| host.rsplit(|byte| *byte == b'@').next());
         let header = |name: &str| request.headers.first(name).map(text);
         let trace =

@@ -25,6 +25,7 @@ use crate::headers::Edits;
 use crate::labels::Direction;
 use crate::reason::Reason;
 use crate::request::Request;
+use crate::request_target;
 use crate::target::{Name, Target};
 
 /// Idle connections that are kept for the next request.
@@ -197,6 +198,7 @@ async fn read(answer: Response<Incoming>) -> Result<(http::response::Parts, Byte
 /// The head of the question: that of the request.
 fn headers(request: &Request<'_>, came: Came, edits: &Edits) -> HeaderMap {
     let mut headers = request.headers.to_map();
+    let (path, query) = request_target::parts(request.target);
     let host = request.host().and_then(|host| HeaderValue::from_bytes(host).ok());
     for name in NOT_SENT {
         headers.remove(name);
@@ -209,7 +211,7 @@ fn headers(request: &Request<'_>, came: Came, edits: &Edits) -> HeaderMap {
     );
     told.set(
         "X-Forwarded-Uri",
-        HeaderValue::from_bytes(request.origin_form()).unwrap_or(HeaderValue::from_static("/")),
+        HeaderValue::from_bytes(&[path, query].concat()).unwrap_or(HeaderValue::from_static("/")),
     );
     told.set("X-Forwarded-Proto", HeaderValue::from_static(if came.is_tls { "https" } else { "http" }));
     match host {

@@ -25,7 +25,7 @@ use crate::answer::OwnAnswer;
 use crate::auth::external::External;
 use crate::headers::Edits;
 use crate::request::Request;
-use crate::routes::template;
+use crate::request_target;
 
 pub(crate) use external::Came;
 pub(crate) use keys::{Keys, KeysError};
@@ -150,7 +150,7 @@ impl Auth {
         came: Came,
         now: i64,
     ) -> Result<(Decision, Edits), Denied> {
-        let path = template::path(request.target);
+        let path = request_target::path(request.target);
         if self.spec.exempt_paths.iter().any(|exempt| exempt.as_bytes() == path) {
             return Ok((Decision::Exempt, self.strip.clone()));
         }

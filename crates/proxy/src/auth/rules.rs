@@ -34,7 +34,9 @@ fn is_plain(path: &[u8]) -> bool {
         plain &= !matches!(segment, b"." | b"..") && (!segment.is_empty() || segments.peek().is_none());
     }
     let escapes_of = |escape: &[u8]| {
-        [&b"%2e"[..], b"%2f", b"%5c", b"%00", b"%25"].iter().any(|bad| escape.eq_ignore_ascii_case(bad))
+        [&b"%2e"[..], b"%2f", b"%5c", b"%3b", b"%00", b"%25"]
+            .iter()
+            .any(|bad| escape.eq_ignore_ascii_case(bad))
     };
     plain && !path.windows(3).any(escapes_of)
 }
@@ -83,6 +85,8 @@ mod tests {
             (Method::Get, "/public/%2Fadmin", json!("user"), false),
             (Method::Get, "/public/..\\admin", json!("user"), false),
             (Method::Get, "/public;/../admin", json!("user"), false),
+            // A server that decodes it asks one that cuts at the semicolon.
+            (Method::Get, "/public/..%3B/admin", json!("user"), false),
             (Method::Get, "/public/%252e%252e/admin", json!("user"), false),
             (Method::Get, "public", json!("user"), false),
         ] {

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::http1::framing::Body;
 use crate::http1::head;
 use crate::method::Method;
+use crate::request_target;
 
 /// A request that came whole: method, target, content, and how many bytes it took.
 type Whole = (String, Vec<u8>, Vec<u8>, usize);
@@ -55,7 +56,7 @@ fn by_the_book(mut bytes: &[u8]) -> Option<Whole> {
     let visible = |byte: &u8| *byte > b' ' && *byte != 0x7f;
     // Beyond the RFC, which has ASCII only, apps get what browsers of old sent: UTF-8, and nothing that is not even that.
     let legible = !target.is_empty() && target.iter().all(visible) && std::str::from_utf8(target).is_ok();
-    if words.next().is_some() || !known || !is_token(method) || !legible {
+    if words.next().is_some() || !known || !is_token(method) || !legible || !is_of_a_form(method, target) {
         return None;
     }
     let fields = fields(&mut bytes)?;
@@ -82,6 +83,24 @@ fn by_the_book(mut bytes: &[u8]) -> Option<Whole> {
         _ => return None,
     }
     Some((String::from_utf8(method.to_vec()).ok()?, target.to_vec(), content, all - bytes.len()))
+}
+
+/// RFC 9112 3.2, with hosts by which nobody is mistaken about where a path begins.
+fn is_of_a_form(method: &[u8], target: &[u8]) -> bool {
+    let target = String::from_utf8_lossy(target);
+    let lower = target.to_ascii_lowercase();
+    let is_authority = |text: &str| {
+        let host = text.rsplit('@').next().unwrap_or_default();
+        let known = |c: char| c.is_ascii_alphanumeric() || "-._:[]@".contains(c);
+        !host.is_empty() && !host.starts_with(':') && text.chars().all(known)
+    };
+    if method == b"CONNECT" {
+        return is_authority(&target);
+    }
+    let whole = lower.strip_prefix("http://").or(lower.strip_prefix("https://"));
+    let is_whole = whole.and_then(|rest| rest.split(['/', '?']).next()).is_some_and(is_authority);
+    let is_form = target.starts_with('/') || is_whole || (method == b"OPTIONS" && target == "*");
+    is_form && !target.contains('#')
 }
 
 fn chunks(bytes: &mut &[u8]) -> Option<Vec<u8>> {
@@ -142,7 +161,7 @@ fn number(digits: &[u8], radix: u32) -> Option<usize> {
     usize::from_str_radix(number, radix).ok().filter(|_| digits.len() <= 16)
 }
 
-/// What an app on hyper gets of the first request: method, target and content, where it is whole.
+/// What an app on hyper gets of the first request: method, path with query, and content, where it is whole.
 fn by_hyper(bytes: &[u8]) -> Option<(String, String, Vec<u8>)> {
     let seen = Arc::new(Mutex::new(None));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -156,7 +175,9 @@ fn by_hyper(bytes: &[u8]) -> Option<(String, String, Vec<u8>)> {
             async move {
                 let (head, body) = request.into_parts();
                 let Ok(body) = body.collect().await else { return Ok(hyper::Response::new(Empty::new())) };
-                let request = (head.method.to_string(), head.uri.to_string(), body.to_bytes().to_vec());
+                let query = head.uri.query().map_or(String::new(), |query| format!("?{query}"));
+                let place = format!("{}{query}", head.uri.path());
+                let request = (head.method.to_string(), place, body.to_bytes().to_vec());
                 seen.lock().unwrap().get_or_insert(request);
                 Ok::<_, Infallible>(hyper::Response::new(Empty::<bytes::Bytes>::new()))
             }
@@ -245,18 +266,25 @@ const BODIES: [&str; 12] = [
     "0\r\n X: folded\r\n\r\n",
 ];
 /// Bytes that decide something.
-const TELLING: &[u8] = b"\r\n \t:;,0159afxGP/\0\x7f\x80\xff";
+const TELLING: &[u8] = b"\r\n \t:;,0159afxGP/?#*@\\\0\x7f\x80\xff";
 
 fn request() -> impl Strategy<Value = Vec<u8>> {
+    const STARTS: [&str; 7] = [
+        "GET / HTTP/1.1",
+        "POST /a?b HTTP/1.1",
+        "OPTIONS * HTTP/1.0",
+        "A / HTTP/1.2",
+        "GET http://a/b?c HTTP/1.1",
+        "GET a/http://b/c HTTP/1.1",
+        "GET /a#/b HTTP/1.1",
+    ];
     let line = (select(&NAMES[..]), select(&[": ", ":", " : ", ":\t"][..]), select(&VALUES[..]));
-    let start = select(&["GET / HTTP/1.1", "POST /a?b HTTP/1.1", "PUT * HTTP/1.0", "A / HTTP/1.2"][..]);
-    (start, vec(line, 0..4), select(&BODIES[..]), select(&["", "GET / HTTP/1.1\r\n"][..])).prop_map(
-        |(start, lines, body, next)| {
+    (select(&STARTS[..]), vec(line, 0..4), select(&BODIES[..]), select(&["", "GET / HTTP/1.1\r\n"][..]))
+        .prop_map(|(start, lines, body, next)| {
             let lines = lines.iter().flat_map(|(name, colon, value)| [*name, *colon, *value, "\r\n"]);
             let lines: String = lines.collect();
             format!("{start}\r\nHost: a\r\n{lines}\r\n{body}{next}").into_bytes()
-        },
-    )
+        })
 }
 
 fn answer() -> impl Strategy<Value = Vec<u8>> {
@@ -293,7 +321,10 @@ proptest! {
         prop_assert_eq!(&read, &by_the_book(&bytes), "{:?}", String::from_utf8_lossy(&bytes));
         // hyper refuses some targets that pass here, and takes framings that are refused here. What both take is the same.
         if let (Some((method, target, content, _)), Some(hypers)) = (read, by_hyper(&bytes)) {
-            prop_assert_eq!((method, String::from_utf8_lossy(&target).into_owned(), content), hypers);
+            // The path that is judged is the one that the app finds.
+            let (path, query) = request_target::parts(&target);
+            let place = String::from_utf8_lossy(&[path, query].concat()).into_owned();
+            prop_assert_eq!((method, place, content), hypers);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::http1::framing::Framing;
 use crate::limits::MAX_HEADERS;
 use crate::method::Method;
 use crate::request::{Headers, Request, Version};
+use crate::request_target;
 
 /// Headers that are read without an allocation.
 const FEW: usize = 64;
@@ -104,7 +105,11 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, HeadError> {
     let httparse::Status::Complete(length) = status.map_err(|error| refused_request(error, bytes))? else {
         return Ok(None);
     };
-    let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    let method = Method::of(request.method.unwrap_or_default());
+    let target = request.path.unwrap_or_default();
+    if !request_target::is_valid(method, target.as_bytes()) {
+        return Err(HeadError::Malformed("target of none of the forms of RFC 9112 3.2"));
+    }
     let version = version(request.version);
     let fields = Fields::read(&bytes[..length], request.headers)?;
     if fields.hosts > 1 {
@@ -121,7 +126,6 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, HeadError> {
         (_, None) => return Err(HeadError::Malformed("Transfer-Encoding other than chunked in HTTP/1.1")),
     };
     let target = position(bytes, target.as_bytes());
-    let method = Method::of(method);
     Ok(Some(RequestHead { length, method, target, version, framing, hop: fields.hop }))
 }
 

@@ -27,6 +27,7 @@ use crate::own_time::Clock;
 use crate::policy;
 use crate::reason::Reason;
 use crate::request::{self, Headers, Version};
+use crate::request_target;
 use crate::retry::{self, Tried};
 
 /// An app may take its time over a body, as over an answer.
@@ -123,8 +124,12 @@ async fn refusal(head: &Request<()>, stream: &Stream, exchange: &Exchange) -> Op
     if head.method() == http::Method::CONNECT {
         return Some(exchange.own(Reason::MethodRefused));
     }
+    let view = view(head);
+    if !request_target::is_valid(view.method, view.target) {
+        return Some(exchange.own(Reason::BadRequest));
+    }
     let is_tls = stream.client.is_tls;
-    policy::refusal_in_time(&view(head), is_tls, exchange).await
+    policy::refusal_in_time(&view, is_tls, exchange).await
 }
 
 fn view(head: &Request<()>) -> request::Request<'_> {

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 
 use crate::method::Method;
 use crate::request::Request;
+use crate::request_target;
 use crate::routes::route::{AllRoutes, Ended, Route};
 use crate::routes::template;
 
@@ -64,7 +65,7 @@ impl WorkersRoutes {
 
     /// Finds the place of a request.
     pub(crate) fn find(&self, request: &Request<'_>) -> Place {
-        let path = template::path(request.target);
+        let path = request_target::path(request.target);
         let hash = self.hash(request.method, path);
         #[expect(clippy::cast_possible_truncation, reason = "the lower bits are what is wanted")]
         let known = &self.paths[hash as usize % KNOWN_PATHS];
