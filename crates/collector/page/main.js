@@ -102,6 +102,10 @@ document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-action]");
   if (target?.dataset.action === "theme") {
     theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
+  } else if (target?.dataset.action === "skip") {
+    // A hash of its own would be taken for a place.
+    event.preventDefault();
+    main.focus();
   } else if (target?.dataset.action === "sort") {
     const { column } = target.dataset;
     sort.reversed = sort.column === column && !sort.reversed;

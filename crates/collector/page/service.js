@@ -53,7 +53,11 @@ function card(pod) {
 export function extras(pod) {
   return h("div", { class: "extras" },
     meter("CPU", pod.cpu, cores), meter("memory", pod.memory, memory),
-    pod.breakers.map((breaker) => h("span", { class: `chip ${breaker.state === "closed" ? "" : "elevated"}` }, `circuit to ${breaker.upstream}: ${breaker.state}`)),
+    pod.breakers.map((breaker) => {
+      const open = breaker.mode === "enforce" && breaker.state !== "closed";
+      const observed = breaker.mode === "observe" ? " (observed only)" : "";
+      return h("span", { class: `chip ${open ? "elevated" : ""}` }, `circuit to ${breaker.upstream}: ${breaker.state}${observed}`);
+    }),
     pod.logLagBytes === undefined ? null : h("span", { class: `chip ${pod.logLagBytes >= 2 ** 20 ? "elevated" : ""}` }, `logs lag ${bytes(pod.logLagBytes)}`),
     chips(pod.sync),
     pod.restarts ? h("span", { class: "chip" }, `${pod.restarts} ${pod.restarts === 1 ? "restart" : "restarts"}`) : null);

@@ -11,7 +11,7 @@ const LEN: u64 = 178;
 /// How many lasted how long, by bucket. Only those that are not empty, in order: most endpoints fill a dozen of 178.
 ///
 /// Written as bytes, a bucket's number and then its count in groups of seven bits, the lowest first, of which all but the last have
-/// the highest bit: three bytes a bucket in the place of eight, and this is most of what is kept of a pod.
+/// the highest bit: three bytes a bucket in the place of nine, and this is most of what is kept of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Histogram(Box<[u8]>);
 
@@ -19,22 +19,22 @@ impl Histogram {
     /// From `/stats`: upper bounds in microseconds with their counts. No document, however wrong, makes it larger than the
     /// proxy's own would be.
     pub(crate) fn of(buckets: &[(u64, u64)]) -> Self {
-        let mut counts = BTreeMap::<u8, u32>::new();
+        let mut counts = BTreeMap::<u8, u64>::new();
         for (upper_microseconds, count) in buckets {
             let counted = counts.entry(bucket(*upper_microseconds)).or_default();
-            *counted = counted.saturating_add(u32::try_from(*count).unwrap_or(u32::MAX));
+            *counted = counted.saturating_add(*count);
         }
         counts.into_iter().collect()
     }
 
     /// Each bucket that is not empty, in order, with how many are in it.
-    fn counts(&self) -> impl Iterator<Item = (u8, u32)> {
+    fn counts(&self) -> impl Iterator<Item = (u8, u64)> {
         let mut bytes = self.0.iter();
         std::iter::from_fn(move || {
             let bucket = *bytes.next()?;
             let (mut count, mut shift) = (0, 0);
             for byte in bytes.by_ref() {
-                count |= u32::from(byte & 0x7f) << shift;
+                count |= u64::from(byte & 0x7f) << shift;
                 shift += 7;
                 if byte & 0x80 == 0 {
                     break;
@@ -51,7 +51,7 @@ impl Histogram {
 
     /// How many are in it.
     pub(crate) fn count(&self) -> u64 {
-        self.counts().map(|(_, count)| u64::from(count)).sum()
+        self.counts().map(|(_, count)| count).fold(0, u64::saturating_add)
     }
 
     /// What came since `before`. Empty in each bucket that has fewer now, as after a restart.
@@ -67,7 +67,7 @@ impl Histogram {
 
     /// Both together.
     pub(crate) fn and(&self, other: &Self) -> Self {
-        let mut counts: BTreeMap<u8, u32> = self.counts().collect();
+        let mut counts: BTreeMap<u8, u64> = self.counts().collect();
         for (bucket, more) in other.counts() {
             let count = counts.entry(bucket).or_default();
             *count = count.saturating_add(more);
@@ -82,7 +82,7 @@ impl Histogram {
         let rank = quantile * self.count() as f64;
         let mut below = 0.0;
         for (bucket, count) in self.counts() {
-            let count = f64::from(count);
+            let count = count as f64;
             if below + count >= rank {
                 let (lower, upper) = (lower_bound(bucket) as f64, upper_bound(bucket) as f64);
                 return Some((lower + (upper - lower) * ((rank - below) / count)) / 1e6);
@@ -93,9 +93,9 @@ impl Histogram {
     }
 }
 
-impl FromIterator<(u8, u32)> for Histogram {
+impl FromIterator<(u8, u64)> for Histogram {
     /// In the order of the buckets.
-    fn from_iter<T: IntoIterator<Item = (u8, u32)>>(counts: T) -> Self {
+    fn from_iter<T: IntoIterator<Item = (u8, u64)>>(counts: T) -> Self {
         let mut bytes = Vec::new();
         for (bucket, mut count) in counts {
             bytes.push(bucket);
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn counts_of_any_size_are_kept() {
-        let counts = [0, 1, 127, 128, 16_383, 16_384, u32::MAX];
+        let counts = [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX) + 1, u64::MAX];
         let counts: Vec<_> = (0_u8..).zip(counts).collect();
         let histogram: Histogram = counts.iter().copied().collect();
         assert_eq!(histogram.counts().collect::<Vec<_>>(), counts);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::figures::Figures;
+use crate::stats::Breaker;
 use crate::sync::Synced;
 
 /// Requests in the window below which nothing is said of durations: two slow ones at the start are no news.
@@ -144,9 +145,9 @@ pub(crate) fn files(entry: &Synced) -> Option<Finding> {
 }
 
 /// Of a circuit breaker.
-pub(crate) fn breaker(upstream: &str, state: &str) -> Option<Finding> {
-    (!["", "closed"].contains(&state))
-        .then(|| Finding::new(State::Elevated, format!("the circuit to {upstream} is {state}")))
+pub(crate) fn breaker(upstream: &str, breaker: &Breaker) -> Option<Finding> {
+    let found = || Finding::new(State::Elevated, format!("the circuit to {upstream} is {}", breaker.state));
+    breaker.is_open().then(found)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

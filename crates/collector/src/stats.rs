@@ -45,6 +45,7 @@ struct PortDocument {
 #[serde(rename_all = "camelCase", default)]
 struct BreakerDocument {
     state: String,
+    mode: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -196,8 +197,24 @@ pub(crate) struct Outbound {
     pub(crate) upstream: Box<str>,
     /// What was asked of it.
     pub(crate) totals: Totals,
-    /// State of its circuit breaker, where it has one.
-    pub(crate) breaker: Option<Box<str>>,
+    /// Its circuit breaker, where it has one.
+    pub(crate) breaker: Option<Breaker>,
+}
+
+/// A circuit breaker.
+#[derive(Clone, Debug)]
+pub(crate) struct Breaker {
+    /// `closed`, `open` or `half-open`; whatever a pod says.
+    pub(crate) state: Box<str>,
+    /// Whether it keeps nothing from the upstream.
+    pub(crate) observes: bool,
+}
+
+impl Breaker {
+    /// Whether calls are kept from the upstream.
+    pub(crate) fn is_open(&self) -> bool {
+        &*self.state != "closed" && !self.observes
+    }
 }
 
 /// One snapshot of a proxy.
@@ -277,7 +294,9 @@ impl Stats {
             durations: Histogram::of(&http.duration.buckets),
         };
         if port.direction == "outbound" {
-            let breaker = port.breaker.map(|breaker| short(&breaker.state));
+            let breaker = port
+                .breaker
+                .map(|breaker| Breaker { state: short(&breaker.state), observes: breaker.mode == "observe" });
             self.call(short(port.upstream.as_ref().unwrap_or(&port.port)), totals, breaker);
             return;
         }
@@ -296,7 +315,7 @@ impl Stats {
     }
 
     /// One for each upstream: all that is no upstream of the profile has one name for many ports.
-    fn call(&mut self, upstream: Box<str>, totals: Totals, breaker: Option<Box<str>>) {
+    fn call(&mut self, upstream: Box<str>, totals: Totals, breaker: Option<Breaker>) {
         match self.outbound.iter_mut().find(|known| known.upstream == upstream) {
             Some(known) => {
                 known.totals = known.totals.and(&totals);
@@ -412,7 +431,7 @@ mod tests {
         assert_eq!((stats.inbound.bytes_in, stats.inbound.bytes_out, stats.open), (8, 17, 1));
         assert_eq!((stats.routes.len(), stats.routes[0].totals.errors), (1, 2));
         assert_eq!(&*stats.outbound[0].upstream, "api");
-        assert_eq!(stats.outbound[0].breaker.as_deref(), Some("open"));
+        assert!(stats.outbound[0].breaker.as_ref().is_some_and(Breaker::is_open));
         assert_eq!(stats.resources.memory.unwrap().limit_bytes, Some(64));
     }
 

@@ -12,7 +12,7 @@ use crate::figures::{Figures, History, POINTS};
 use crate::judge::{self, Finding, State, Usual, worst};
 use crate::mesh::Mesh;
 use crate::pod::Key;
-use crate::stats::{Failure, RouteName, Scope};
+use crate::stats::{Breaker, Failure, RouteName, Scope};
 use crate::sync::Synced;
 use crate::watched::{Usage, Watched};
 
@@ -71,7 +71,7 @@ pub(crate) struct PodCard {
     cpu: Option<UsageView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<UsageView>,
-    breakers: Vec<Breaker>,
+    breakers: Vec<BreakerView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_lag_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,9 +176,10 @@ pub(crate) struct Place {
 
 /// A circuit breaker.
 #[derive(Debug, Serialize)]
-pub(crate) struct Breaker {
+pub(crate) struct BreakerView {
     upstream: String,
     state: String,
+    mode: &'static str,
 }
 
 /// CPU in cores, memory in bytes.
@@ -202,7 +203,7 @@ pub(crate) fn mesh(mesh: &Mesh, now: Instant) -> MeshView {
         pods: mesh.pods().count(),
         pods_left_out: mesh.left_out,
         services,
-        edges: edges(mesh, |_| true),
+        edges: edges(mesh, now, |_| true),
     }
 }
 
@@ -213,9 +214,9 @@ pub(crate) fn service(mesh: &Mesh, key: &Key, now: Instant) -> Option<ServiceVie
     let mut pod_cards: Vec<_> = pods.iter().map(|pod| card(pod, usual, now)).collect();
     pod_cards.sort_by_key(|card| std::cmp::Reverse(card.state));
     let place = place(key);
-    let endpoints = endpoints(pods.iter().copied());
+    let endpoints = endpoints(pods.iter().copied(), now);
     let summary = summary(mesh, key, &pods, POINTS, now);
-    let edges = edges(mesh, |edge| edge.from == place || edge.to == place);
+    let edges = edges(mesh, now, |edge| edge.from == place || edge.to == place);
     Some(ServiceView { summary, pod_cards, endpoints, edges })
 }
 
@@ -236,7 +237,7 @@ pub(crate) fn pod(mesh: &Mesh, key: &Key, now: Instant) -> Option<PodView> {
         profile: pod.profile.clone(),
         address: pod.address,
         last_answer_seconds: watched.last_answer(now).map(|ago| ago.as_secs()),
-        endpoints: endpoints(std::iter::once(watched)),
+        endpoints: endpoints(std::iter::once(watched), now),
         last_errors: watched.stats().map(|stats| stats.failures.clone()).unwrap_or_default(),
         config: raw(&pod.config),
         report: raw(&pod.report),
@@ -290,9 +291,12 @@ fn usual(pods: &[&Watched], now: Instant) -> Option<Usual> {
 fn card(watched: &Watched, usual: Option<Usual>, now: Instant) -> PodCard {
     let findings = watched.findings(now, usual);
     let figures = watched.figures(now).unwrap_or_default();
-    let (in_flight, open) = watched.stats().map_or((0, 0), |stats| (stats.in_flight, stats.open));
-    let breakers = watched.outbound().filter_map(|(upstream, _, state)| {
-        Some(Breaker { upstream: upstream.to_owned(), state: state?.to_owned() })
+    let telling = watched.stats().filter(|_| !watched.is_silent(now));
+    let (in_flight, open) = telling.map_or((0, 0), |stats| (stats.in_flight, stats.open));
+    let breakers = watched.outbound().filter_map(|(upstream, _, breaker)| {
+        let Breaker { state, observes } = breaker?;
+        let mode = if *observes { "observe" } else { "enforce" };
+        Some(BreakerView { upstream: upstream.to_owned(), state: state.to_string(), mode })
     });
     PodCard {
         namespace: watched.pod.key.namespace.clone(),
@@ -311,10 +315,10 @@ fn card(watched: &Watched, usual: Option<Usual>, now: Instant) -> PodCard {
     }
 }
 
-fn endpoints<'a>(pods: impl Iterator<Item = &'a Watched>) -> Vec<Endpoint> {
+fn endpoints<'a>(pods: impl Iterator<Item = &'a Watched>, now: Instant) -> Vec<Endpoint> {
     let mut all = BTreeMap::<_, (u64, u64, Figures)>::new();
     for pod in pods {
-        for (route, figures) in pod.routes() {
+        for (route, figures) in pod.routes(now) {
             let known = all.entry(&*route.name).or_default();
             known.0 = known.0.saturating_add(route.totals.requests);
             known.1 = known.1.saturating_add(route.totals.errors);
@@ -350,14 +354,14 @@ fn endpoints<'a>(pods: impl Iterator<Item = &'a Watched>) -> Vec<Endpoint> {
     endpoints
 }
 
-fn edges(mesh: &Mesh, wanted: impl Fn(&Edge) -> bool) -> Vec<Edge> {
+fn edges(mesh: &Mesh, now: Instant, wanted: impl Fn(&Edge) -> bool) -> Vec<Edge> {
     let services: BTreeSet<_> = mesh.pods().map(|pod| pod.pod.service()).collect();
     let mut all = BTreeMap::<(Place, Place), (Figures, usize)>::new();
-    for pod in mesh.pods().filter(|pod| !pod.is_deleted()) {
+    for pod in mesh.pods().filter(|pod| !pod.is_deleted() && !pod.is_silent(now)) {
         for (upstream, figures, breaker) in pod.outbound() {
             let known = all.entry((place(&pod.pod.service()), target(&services, pod, upstream))).or_default();
             known.0 = known.0.and(&figures);
-            known.1 += usize::from(breaker.is_some_and(|state| state != "closed"));
+            known.1 += usize::from(breaker.is_some_and(Breaker::is_open));
         }
     }
     let edge = |((from, to), (figures, circuits_open)): (_, (Figures, usize))| {

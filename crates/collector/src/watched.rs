@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::figures::{Figures, History};
 use crate::judge::{self, Finding, State, Usual};
 use crate::pod::Pod;
-use crate::stats::{Route, Scope, Stats};
+use crate::stats::{Breaker, Route, Scope, Stats, Totals};
 use crate::sync::Synced;
 
 /// Earlier answers that are kept, one a step: the figures of now are those since the oldest, 10 to 15 s ago.
@@ -152,23 +152,29 @@ impl Watched {
         (!time.is_zero()).then(|| Figures::of(stats.inbound.since(&base.inbound), time))
     }
 
-    /// Each route with what came in the last minute or two, over how long, and its counts since the start.
-    pub(crate) fn routes(&self) -> impl Iterator<Item = (&Route, Figures)> {
+    /// Each route with what came in the last minute or two, over how long, and its counts since the start. While it does not answer nothing
+    /// comes, as far as anybody knows.
+    pub(crate) fn routes(&self, now: Instant) -> impl Iterator<Item = (&Route, Figures)> {
         let (last, stats) = self
             .latest
             .as_ref()
             .map_or((None, [].as_slice()), |(at, stats)| (Some(*at), stats.routes.as_slice()));
         let base = self.minutes.front();
+        let is_silent = self.is_silent(now);
         stats.iter().map(move |route| {
             let known = base.and_then(|(_, base)| base.routes.iter().find(|known| known.name == route.name));
-            let since = known.map_or_else(|| route.totals.clone(), |known| route.totals.since(&known.totals));
+            let since = match known {
+                _ if is_silent => Totals::default(),
+                None => route.totals.clone(),
+                Some(known) => route.totals.since(&known.totals),
+            };
             let time = base.zip(last).map_or(MINUTE, |((at, _), last)| last.duration_since(*at));
             (route, Figures::of(since, time.max(Duration::from_secs(1))))
         })
     }
 
-    /// What it asks of others, by the name of the upstream, and the state of that circuit.
-    pub(crate) fn outbound(&self) -> impl Iterator<Item = (&str, Figures, Option<&str>)> {
+    /// What it asks of others, by the name of the upstream, and that circuit.
+    pub(crate) fn outbound(&self) -> impl Iterator<Item = (&str, Figures, Option<&Breaker>)> {
         let base = self.bases.front();
         let latest = self.latest.iter();
         latest.flat_map(move |(last, stats)| {
@@ -179,7 +185,7 @@ impl Watched {
                 let time =
                     base.map_or(MINUTE, |(at, _)| last.duration_since(*at)).max(Duration::from_secs(1));
                 let totals = outbound.totals.since(known.map_or(&outbound.totals, |known| &known.totals));
-                (&*outbound.upstream, Figures::of(totals, time), outbound.breaker.as_deref())
+                (&*outbound.upstream, Figures::of(totals, time), outbound.breaker.as_ref())
             })
         })
     }
@@ -217,7 +223,7 @@ impl Watched {
         Some(Usage { used: memory.working_set_bytes as f64, limit, of: memory.of })
     }
 
-    fn is_silent(&self, now: Instant) -> bool {
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
         now.duration_since(self.heard()) >= SILENT
     }
 
@@ -258,7 +264,7 @@ impl Watched {
         let logs = self.log_lag.and_then(judge::logs);
         let files = self.synced.iter().flatten().filter_map(judge::files);
         let breakers =
-            self.outbound().filter_map(|(upstream, _, state)| judge::breaker(upstream, state.unwrap_or("")));
+            self.outbound().filter_map(|(upstream, _, breaker)| judge::breaker(upstream, breaker?));
         traffic.into_iter().chain(memory).chain(logs).chain(files).chain(breakers).collect()
     }
 }
@@ -273,6 +279,27 @@ fn keep(answers: &mut VecDeque<Answer>, most: usize) {
 mod tests {
     use super::*;
     use crate::pod::tests::object;
+
+    /// The last rates of a pod that hung stood on the edges and endpoints for as long as its object was there.
+    #[test]
+    fn a_pod_that_is_silent_serves_nothing_as_far_as_anybody_knows() {
+        let begin = Instant::now();
+        let pod = Pod::of(&object("shop", "api", 1, "10.0.0.7")).unwrap();
+        let mut watched = Watched::new(Arc::new(pod), begin);
+        for (seconds, requests) in [(0, 0), (10, 500)] {
+            let text = format!(
+                r#"{{"ports": [{{"port": "http", "direction": "inbound", "http": {{"requests": {requests},
+                    "routes": [{{"method": "GET", "path": "/", "requests": {requests}}}]}}}}]}}"#
+            );
+            watched.answered(Stats::parse(text.as_bytes()).unwrap(), begin + Duration::from_secs(seconds));
+        }
+        let told = |at: Duration| {
+            let (route, figures) = watched.routes(begin + at).next().unwrap();
+            (route.totals.requests, figures.rate)
+        };
+        assert_eq!(told(Duration::from_secs(10)), (500, 50.0));
+        assert_eq!(told(Duration::from_secs(10) + SILENT), (500, 0.0));
+    }
 
     /// From the beginning in seconds: when it last answered and was deleted, and how long it is shown then.
     #[test]

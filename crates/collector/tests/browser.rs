@@ -97,6 +97,12 @@ fn the_mesh_leads_to_the_pod_by_the_keyboard_in_both_themes_and_on_a_phone() {
     eventually("the pod is shown", || browser.texts("h1") == ["api-5d9f-2"]);
     let text = browser.texts("body").concat();
     assert!(text.contains("(hidden)") && !text.contains(support::TOKEN), "the token is shown to nobody");
+    browser.value("document.querySelector('.skip').click()");
+    assert_eq!(browser.value("document.activeElement.id"), "main", "the link to the content moves the focus");
+    assert!(
+        browser.value("location.hash").as_str().is_some_and(|hash| hash.starts_with("#/pods/")),
+        "and no more"
+    );
     browser.picture("pod-dark");
     browser.resize(360, 800);
     assert_eq!(browser.value("document.documentElement.scrollWidth"), 360);

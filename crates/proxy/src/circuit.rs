@@ -56,7 +56,7 @@ impl Circuit {
             max_concurrent: spec.half_open.max_concurrent,
             successes: spec.half_open.successes,
         };
-        metrics.circuit.breakers.add(1);
+        metrics.circuit.begun(spec.mode);
         Some(Self {
             breaker: RefCell::new(Breaker::new(settings, Instant::now())),
             spec,
@@ -189,6 +189,6 @@ impl Circuit {
 
 impl Drop for Circuit {
     fn drop(&mut self) {
-        self.metrics.circuit.gone(self.breaker.borrow().state());
+        self.metrics.circuit.gone(self.spec.mode, self.breaker.borrow().state());
     }
 }

@@ -201,7 +201,7 @@ impl Families<'_> {
     fn circuits(&mut self) -> Result<(), Error> {
         let help = "State of the circuit breaker: 0 closed, 1 open, 2 half-open; the worst of an upstream's addresses";
         self.gauge(("circuit_state", help), |port| {
-            let state = port.circuit.state().map(|state| (Vec::new(), state as u64));
+            let state = port.circuit.state().map(|state| (vec![("mode", port.circuit.mode())], state as u64));
             state.into_iter().collect()
         })?;
         self.counter(("circuit_transitions", "Changes of the circuit breaker's state"), |port| {

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use outrigger_api::circuit_breaker::CircuitMode;
+
 use crate::auth::Decision;
 use crate::breaker::{Cause, State};
 use crate::counter::Counter;
@@ -112,7 +114,9 @@ pub(crate) struct Relayed {
 /// Counts of circuit breakers: an upstream has one, or one for each of its addresses that calls were seen to.
 #[derive(Debug, Default)]
 pub(crate) struct Circuits {
-    pub(crate) breakers: Counter,
+    breakers: Counter,
+    /// Those among them that only observe.
+    observing: Counter,
     open: Counter,
     half_open: Counter,
     /// By [`Cause`].
@@ -124,6 +128,12 @@ pub(crate) struct Circuits {
 }
 
 impl Circuits {
+    /// A breaker comes.
+    pub(crate) fn begun(&self, mode: CircuitMode) {
+        self.breakers.add(1);
+        self.observing.add(u64::from(mode == CircuitMode::Observe));
+    }
+
     pub(crate) fn moved(&self, from: State, to: State, cause: Cause) {
         self.transitions[cause as usize].add(1);
         self.leave(from);
@@ -135,9 +145,15 @@ impl Circuits {
     }
 
     /// A breaker goes, with its upstream.
-    pub(crate) fn gone(&self, state: State) {
+    pub(crate) fn gone(&self, mode: CircuitMode, state: State) {
         self.breakers.subtract(1);
+        self.observing.subtract(u64::from(mode == CircuitMode::Observe));
         self.leave(state);
+    }
+
+    /// `observe` where they keep nothing from the upstream, else `enforce`.
+    pub(crate) fn mode(&self) -> &'static str {
+        if self.observing.get() > 0 { "observe" } else { "enforce" }
     }
 
     fn leave(&self, state: State) {

@@ -50,6 +50,8 @@ struct PortStats {
 struct BreakerStats {
     /// The worst of an upstream's addresses: `closed`, `open` or `half-open`.
     state: &'static str,
+    /// `enforce`, or `observe`: it keeps nothing from the upstream.
+    mode: &'static str,
     /// How often it opened.
     opened: u64,
     /// Requests that were kept from the upstream.
@@ -174,6 +176,7 @@ fn breaker_stats(circuit: &Circuits) -> Option<BreakerStats> {
     let opened = circuit.transitions().into_iter().filter(|(cause, _)| cause.leads_to() == "open");
     Some(BreakerStats {
         state,
+        mode: circuit.mode(),
         opened: opened.map(|(_, count)| count).sum(),
         rejected: circuit.rejected.get(),
         would_reject: circuit.observed.get(),

@@ -171,7 +171,7 @@ fn observing_it_reports_and_lets_everything_through() {
         assert_eq!(client.get("/").status, 500);
     }
     assert_eq!(hits.get(), 8);
-    assert_eq!(of_circuit(&proxy, "circuit_state", ""), 1);
+    assert_eq!(of_circuit(&proxy, "circuit_state", "observe"), 1);
     assert_eq!(of_circuit(&proxy, "circuit_rejected_total", "observe"), 3);
 }
 
