@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use outrigger_api::names::SYNC_TREE;
 
-use crate::state::{Offer, State};
+use crate::state::{Offer, State, fingerprint};
 
 const DATA: &str = "..data";
 const NEXT: &str = "..next";
@@ -126,11 +126,13 @@ impl Place {
     }
 }
 
-/// The name of a version's directory: by the commit, and for people by the tag.
-pub fn directory_of(offer: &Offer) -> String {
+/// The name of a version's directory: by the commit, for people by the tag, and by the directory of the repository that it is.
+/// So equal names have equal files.
+pub fn directory_of(offer: &Offer, part: Option<&str>) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
     let name: String = offer.name.chars().map(plain).take(64).collect();
-    format!("{}-{name}", offer.commit)
+    let part = part.map(|part| format!("-{}", fingerprint(part))).unwrap_or_default();
+    format!("{}-{name}{part}", offer.commit)
 }
 
 /// All names but our own, which begin with two dots and which no version has.

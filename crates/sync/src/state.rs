@@ -1,14 +1,18 @@
 //! Which versions there are: the one that is served, those before, and those that turned out bad. What is decided here touches no
 //! file and no clock.
 
+use std::fmt::Write;
+
+use outrigger_api::sync::SyncSpec;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Versions that stay on disk, the one that is served among them.
 pub const KEPT: usize = 3;
 /// Bad versions that are remembered. A repository that brings more of them in a row has other problems.
 const REMEMBERED: usize = 16;
 
-/// A version that the repository offers.
+/// A version that the repository offers, and the rules by which it is good. The same commit by other rules is another offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Offer {
@@ -16,6 +20,27 @@ pub struct Offer {
     pub name: String,
     /// The commit, in hexadecimal.
     pub commit: String,
+    /// The repository. Empty in what was written before this was kept.
+    pub url: String,
+    /// What stands for all of the spec that decides which files it has and whether they are good: see [`Offer::new`].
+    pub rules: String,
+}
+
+impl Offer {
+    /// A tag or branch that means this commit, for an entry that goes by `spec`.
+    pub fn new(name: String, commit: String, spec: &SyncSpec) -> Self {
+        let SyncSpec { git, limits, require_checksums, .. } = spec;
+        let rules = (&git.directory, &git.signed_by, require_checksums, limits.size.bytes(), limits.files);
+        Self { name, commit, url: git.url.clone(), rules: fingerprint(&format!("{rules:?}")) }
+    }
+}
+
+/// A short name for a text, of 64 bits: who writes profiles has no one to deceive with two that are alike.
+pub fn fingerprint(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// A version that is or was served.
@@ -89,13 +114,25 @@ impl State {
         }
         let known = self.current.iter().chain(&self.before).map(|version| &version.offer);
         let mut known = known.chain(self.bad.iter().map(|bad| &bad.offer));
-        if let Some(moved) = known.find(|known| known.name == offer.name && known.commit != offer.commit)
+        // Another repository's tag of that name is another tag.
+        let is_moved = |known: &&Offer| {
+            let is_same_tag = known.name == offer.name && (known.url.is_empty() || known.url == offer.url);
+            is_same_tag && known.commit != offer.commit
+        };
+        if let Some(moved) = known.find(is_moved)
             && !may_move
         {
             return Decision::Moved { from: moved.commit.clone() };
         }
         let before = self.before.iter().find(|version| version.offer == *offer);
         before.cloned().map_or(Decision::Fetch, Decision::Return)
+    }
+
+    /// Notes that what is served is good by other rules too.
+    pub fn confirm(&mut self, offer: Offer) {
+        if let Some(current) = &mut self.current {
+            current.offer = offer;
+        }
     }
 
     /// Notes what is about to be put in place.
@@ -158,7 +195,7 @@ mod tests {
     use super::*;
 
     fn offer(name: &str, commit: &str) -> Offer {
-        Offer { name: name.to_owned(), commit: commit.to_owned() }
+        Offer { name: name.to_owned(), commit: commit.to_owned(), ..Offer::default() }
     }
 
     fn version(offer: &Offer, since: i64) -> Version {
@@ -187,6 +224,42 @@ mod tests {
         assert_eq!(state.decide(&three, false), Decision::Fetch);
         assert!(matches!(state.decide(&offer("v2", "other"), false), Decision::Moved { .. }));
         assert_eq!(state.decide(&offer("v2", "other"), true), Decision::Fetch);
+    }
+
+    #[test]
+    fn what_was_made_by_other_rules_is_made_again_and_never_returned() {
+        let mut unsigned = SyncSpec::default();
+        unsigned.git.url = "https://a/b".to_owned();
+        let mut signed = unsigned.clone();
+        signed.git.signed_by = vec!["ssh-ed25519 AAAA".to_owned()];
+        let offer = |name: &str, spec| Offer::new(name.to_owned(), "a".to_owned(), spec);
+        let mut state = State::default();
+        put(&mut state, &offer("v1", &unsigned), 1);
+        put(&mut state, &offer("v2", &unsigned), 2);
+        assert!(matches!(state.decide(&offer("v1", &unsigned), false), Decision::Return(_)));
+        assert_eq!(state.decide(&offer("v1", &signed), false), Decision::Fetch);
+        assert_eq!(state.decide(&offer("v2", &signed), false), Decision::Fetch);
+        state.refuse(offer("v2", &signed), "not signed".to_owned(), 3);
+        assert!(matches!(state.decide(&offer("v2", &signed), false), Decision::Bad(_)));
+        assert_eq!(state.decide(&offer("v2", &unsigned), false), Decision::Keep);
+    }
+
+    #[test]
+    fn a_tag_of_another_repository_is_not_one_that_moved() {
+        let mut state = State::default();
+        let tag = |commit: &str, url: &str| Offer { url: url.to_owned(), ..offer("v1", commit) };
+        put(&mut state, &tag("a", "https://one/a"), 1);
+        assert_eq!(state.decide(&tag("b", "https://two/a"), false), Decision::Fetch);
+        assert!(matches!(state.decide(&tag("b", "https://one/a"), false), Decision::Moved { .. }));
+    }
+
+    #[test]
+    fn a_state_from_before_rules_were_kept_is_read_and_its_tags_still_do_not_move() {
+        let old = r#"{"current":{"name":"v1","commit":"a","directory":"a-v1","since":1}}"#;
+        let state: State = serde_json::from_str(old).unwrap();
+        let offer = |commit: &str| Offer::new("v1".to_owned(), commit.to_owned(), &SyncSpec::default());
+        assert_eq!(state.decide(&offer("a"), false), Decision::Fetch);
+        assert!(matches!(state.decide(&offer("b"), false), Decision::Moved { .. }));
     }
 
     #[test]

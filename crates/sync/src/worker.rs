@@ -91,11 +91,8 @@ impl Worker {
         }
     }
 
-    /// What was too large, or in no directory, may be right by another config.
-    fn take(&mut self, source: SyncSource) {
-        if self.source.spec.git != source.spec.git || self.source.spec.limits != source.spec.limits {
-            self.state.bad.clear();
-        }
+    /// Goes by another config from now on. What that means for the versions there are is decided in the next round.
+    pub fn take(&mut self, source: SyncSource) {
         self.source = source;
     }
 
@@ -112,7 +109,7 @@ impl Worker {
         let references = session.references(&wanted.ref_prefix())?;
         self.statuses.change(self.at, |entry| entry.answered = Some(Timestamp::now()));
         let reference = self.choose(&wanted, references, &secret)?;
-        let offer = Offer { name: reference.name.clone(), commit: reference.commit.to_string() };
+        let offer = Offer::new(reference.name.clone(), reference.commit.to_string(), &spec);
         let may_move = spec.git.allow_moved_tags || matches!(wanted, Wanted::Branch(_));
         match self.state.decide(&offer, may_move) {
             Decision::Keep => Ok(()),
@@ -125,9 +122,14 @@ impl Worker {
                     // Others of the pod may need the disk until the next round.
                     self.tidy();
                 })?;
-                let directory = directory_of(&offer);
+                let directory = directory_of(&offer, spec.git.directory.as_deref());
                 let published = self.place.publish(&made, &directory);
                 published.map_err(|error| Failure::Disk { what: "publish the version", error })?;
+                if self.state.current.as_ref().is_some_and(|current| current.directory == directory) {
+                    // The same files, good by other rules too: nothing that the app would have to know.
+                    self.state.confirm(offer);
+                    return self.save();
+                }
                 self.put(Version { offer, directory, since: now() })
             }
         }

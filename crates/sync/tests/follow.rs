@@ -363,6 +363,75 @@ fn tags_must_be_signed_by_an_allowed_key_for_their_own_name() {
     assert_eq!(followed.read("index.html").as_deref(), Some("v5"));
 }
 
+/// Only tag and commit told versions apart: a changed profile was followed with the next tag alone.
+#[test]
+fn another_directory_of_the_same_version_is_served() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    repository.tag("v1", &[("public/index.html", "public"), ("other/index.html", "other")]);
+    let by = |part: &str| {
+        let mut spec = spec(&repository.url(), "v*");
+        spec.git.directory = Some(part.to_owned());
+        source(&directory.0, spec)
+    };
+    let mut followed = Followed::of(by("public"));
+    followed.round().unwrap();
+    followed.worker.take(by("other"));
+    followed.round().unwrap();
+    assert_eq!(followed.read("index.html").as_deref(), Some("other"));
+    followed.worker.take(by("nowhere"));
+    assert_eq!(followed.fails().0, "BadTree");
+    assert_eq!(followed.read("index.html").as_deref(), Some("other"));
+    // By a sidecar that starts anew with it, too.
+    let mut followed = Followed::of(by("public"));
+    followed.round().unwrap();
+    assert_eq!((followed.read("index.html").as_deref(), followed.entry().switches), (Some("public"), 1));
+}
+
+/// Versions from before `signedBy` was set were kept, and put back, unchecked.
+#[test]
+fn stricter_rules_are_asked_of_the_versions_there_are() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    let lax = spec(&repository.url(), "v*");
+    let mut followed = Followed::new(&directory.0, lax.clone());
+    for tag in ["v1", "v2"] {
+        repository.tag(tag, &[("index.html", tag)]);
+        followed.round().unwrap();
+    }
+    let strict = SyncSpec { require_checksums: true, ..lax.clone() };
+    followed.worker.take(source(&directory.0, strict));
+    assert_eq!(followed.fails().0, "BadChecksum");
+    assert_eq!(followed.fails().0, "BadVersion", "it is not fetched again");
+    repository.git(&["tag", "--delete", "v2"]);
+    assert_eq!(followed.fails().0, "BadChecksum", "v1 is not put back unchecked");
+    assert_eq!(followed.read("index.html").as_deref(), Some("v2"), "what is served stays");
+    let mut roomy = lax;
+    roomy.limits.files += 1;
+    repository.git(&["tag", "v2"]);
+    followed.worker.take(source(&directory.0, roomy));
+    let switches = followed.entry().switches;
+    followed.round().unwrap();
+    assert_eq!(followed.entry().switches, switches, "the same files are no switch");
+    followed.round().unwrap();
+}
+
+/// A tag of the new repository was `MovedTag` for ever where the old one had another commit of that name.
+#[test]
+fn another_repository_is_followed_whatever_its_tags_are_called() {
+    let places = [Directory::new(), Directory::new()];
+    let [one, two] = places.each_ref().map(|place| {
+        let mut repository = Repository::new(&place.0, "sha1");
+        repository.tag("v1", &[("index.html", &place.0.display().to_string())]);
+        repository
+    });
+    let mut followed = Followed::new(&places[0].0, spec(&one.url(), "v*"));
+    followed.round().unwrap();
+    followed.worker.take(source(&places[0].0, spec(&two.url(), "v*")));
+    followed.round().unwrap();
+    assert_eq!(followed.read("index.html"), Some(places[1].0.display().to_string()));
+}
+
 #[test]
 fn the_fallback_is_there_at_once_and_goes_with_the_first_version() {
     let directory = Directory::new();
