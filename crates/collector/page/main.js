@@ -91,10 +91,25 @@ function connected(is) {
   link.textContent = is ? "live" : "connection lost, trying again";
 }
 
+// Where site data is blocked each of these is an error, and the page goes on without.
+function remember(name) {
+  try {
+    localStorage.setItem("theme", name);
+  } catch {}
+}
+
+function remembered() {
+  try {
+    return localStorage.getItem("theme");
+  } catch {
+    return null;
+  }
+}
+
 const THEMES = ["auto", "light", "dark"];
 function theme(name) {
   document.documentElement.dataset.theme = name;
-  localStorage.setItem("theme", name);
+  remember(name);
   document.getElementById("theme").textContent = `Theme: ${name}`;
 }
 
@@ -127,6 +142,6 @@ setInterval(() => {
   }
 }, 1000);
 
-const kept = localStorage.getItem("theme");
+const kept = remembered();
 theme(THEMES.includes(kept) ? kept : "auto");
 go();

@@ -12,7 +12,7 @@ export function mesh(view) {
     h("div", { class: "headline" },
       h("h1", {}, "Mesh"),
       h("p", { class: "quiet" }, `${count(view.services.length, "service", "services")}, ${count(view.pods, "pod", "pods")}: ${verdict}`)),
-    view.podsLeftOut > 0 ? h("p", { class: "note" }, `${view.podsLeftOut} more pods are not watched: one collector takes ${view.pods}.`) : null,
+    view.podsLeftOut > 0 ? h("p", { class: "note" }, `${view.podsLeftOut} more pods are not watched: there are more than one collector takes.`) : null,
     view.services.length === 0 ? empty() : null,
     graph(view),
     view.services.length ? h("h2", {}, "Services") : null,

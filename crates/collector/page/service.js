@@ -35,14 +35,16 @@ export function summary(figures) {
 
 function card(pod) {
   const { figures } = pod;
+  // Of a pod that says nothing nothing is known; that is not zero.
+  const known = (value) => (["gone", "waiting"].includes(pod.state) ? "–" : value);
   const worst = pod.findings[0];
   return h("li", { class: `pod ${pod.state}`, "data-key": pod.name },
     h("div", { class: "who" }, h("a", { href: podPath(pod.namespace, pod.name) }, pod.name), badge(pod.state)),
-    h("p", { class: "why" }, worst ? worst.text : "like its peers"),
+    h("p", { class: "why" }, worst ? worst.text : figures.rate > 0 || figures.connectionRate > 0 ? "nothing to look at" : "nobody asks it"),
     strip(figures),
     h("dl", { class: "figures" },
-      figure("rate", rate(figures.rate)),
-      figure("errors", percent(figures.errorShare), null, errorState(figures.errorShare)),
+      figure("rate", known(rate(figures.rate))),
+      figure("errors", known(percent(figures.errorShare)), null, errorState(figures.errorShare)),
       figure("p50", duration(figures.p50), null, durationState(figures.p50)),
       figure("p95", duration(figures.p95), null, durationState(figures.p95))),
     h("div", { class: "curves" },

@@ -24,7 +24,7 @@ use crate::pod::{Key, Pod};
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Pods watched at most: some 40 kB each.
+/// Pods watched at most: some 40 kB each with 8 routes, and 175 kB with 200.
 pub(crate) const MOST_PODS: usize = 5000;
 
 /// What has become of pods. One at a time where it can be: a rollout of thousands changes each of them several times.

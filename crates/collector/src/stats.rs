@@ -230,6 +230,8 @@ pub(crate) struct Stats {
     pub(crate) outbound: Vec<Outbound>,
     /// What came, by route.
     pub(crate) routes: Vec<Route>,
+    /// Whether there were more.
+    pub(crate) has_more_routes: bool,
     /// The newest first.
     pub(crate) failures: Vec<Failure>,
     /// CPU and memory.
@@ -328,6 +330,7 @@ impl Stats {
     /// Of a document with more routes than a proxy's, those with most requests; and durations as long as there is room.
     fn keep_the_busiest(&mut self) {
         self.routes.sort_by_key(|route| std::cmp::Reverse(route.totals.requests));
+        self.has_more_routes = self.routes.len() > MOST_ROUTES;
         self.routes.truncate(MOST_ROUTES);
         let mut buckets = 0;
         for route in &mut self.routes {

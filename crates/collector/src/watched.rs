@@ -165,6 +165,8 @@ impl Watched {
             let known = base.and_then(|(_, base)| base.routes.iter().find(|known| known.name == route.name));
             let since = match known {
                 _ if is_silent => Totals::default(),
+                // It was among those that were cut off: what came before that would be taken for what comes now.
+                None if base.is_some_and(|(_, base)| base.has_more_routes) => Totals::default(),
                 None => route.totals.clone(),
                 Some(known) => route.totals.since(&known.totals),
             };

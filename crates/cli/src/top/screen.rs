@@ -63,9 +63,13 @@ impl Screen {
     /// Draws as many lines of it as there is room for, and below them a note.
     pub(super) fn show(&self, text: &str, note: &str) -> anyhow::Result<()> {
         let (columns, rows) = self.size();
-        let note: String = printable(&format!("q: quit  {note}")).chars().take(columns).collect();
         // Each line to its end, and what was below: no flicker, as clearing first would make.
         let shown: Vec<_> = text.lines().take(rows.saturating_sub(2)).collect();
+        let more = match text.lines().count() - shown.len() {
+            0 => String::new(),
+            more => format!("{more} more lines  "),
+        };
+        let note: String = printable(&format!("q: quit  {more}{note}")).chars().take(columns).collect();
         let lines = shown.join("\x1b[K\n");
         write("\x1b[H")?;
         let mut out = AutoStream::auto(std::io::stdout());

@@ -95,7 +95,10 @@ pub(super) fn text(view: &Value, sort: Sort, columns: usize) -> String {
 
 fn cells(line: &Value, now: Timestamp) -> [String; 9] {
     let figures = &line["figures"];
-    let number = |name: &str| figures[name].as_f64();
+    // Of what says nothing nothing is known; that is not zero.
+    let says = !["gone", "waiting"].contains(&str_at(line, "/state"));
+    let number = |name: &str| figures[name].as_f64().filter(|_| says);
+    let told = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let milliseconds = |name: &str| match number(name) {
         None => "-".to_owned(),
         Some(ms) if ms >= 1000.0 => format!("{:.1} s", ms / 1000.0),
@@ -111,8 +114,8 @@ fn cells(line: &Value, now: Timestamp) -> [String; 9] {
     [
         str_at(line, "/state").to_owned(),
         name,
-        format!("{:.1}/s", number("rate").unwrap_or_default()),
-        format!("{:.1} %", number("errorShare").unwrap_or_default() * 100.0),
+        told(number("rate").map(|rate| format!("{rate:.1}/s"))),
+        told(number("errorShare").map(|share| format!("{:.1} %", share * 100.0))),
         milliseconds("p50"),
         milliseconds("p95"),
         milliseconds("p99"),
