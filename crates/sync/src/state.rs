@@ -81,6 +81,8 @@ pub struct State {
     pub before: Vec<Version>,
     /// Whether the app has yet to show that it can live with the current version.
     pub on_trial: bool,
+    /// Whether the app has yet to learn of the current version. It may learn of one twice, where that was cut off.
+    pub untold: bool,
     /// What is not taken again, the newest first.
     pub bad: Vec<Bad>,
 }
@@ -140,8 +142,9 @@ impl State {
         self.next = Some(version);
     }
 
-    /// Settles what a switch has come to: `linked` is the directory that the link leads to.
-    pub fn settle(&mut self, linked: Option<&str>, on_trial: bool) {
+    /// Settles what a switch has come to: `linked` is the directory that the link leads to. Where it is the next one, the other two
+    /// hold from then on.
+    pub fn settle(&mut self, linked: Option<&str>, on_trial: bool, untold: bool) {
         let Some(next) = self.next.take().filter(|next| linked == Some(next.directory.as_str())) else {
             return;
         };
@@ -150,7 +153,7 @@ impl State {
             self.before.insert(0, current);
         }
         self.before.truncate(KEPT - 1);
-        self.on_trial = on_trial;
+        (self.on_trial, self.untold) = (on_trial, untold);
     }
 
     /// Notes that an offer is bad, before or after it was put in place.
@@ -175,7 +178,7 @@ impl State {
     /// Settles a switch back: what was current is not kept.
     pub fn settle_back(&mut self, linked: Option<&str>) {
         let left = self.current.clone();
-        self.settle(linked, false);
+        self.settle(linked, false, true);
         if let Some(left) = left.filter(|left| self.bad.iter().any(|bad| bad.offer == left.offer)) {
             self.before.retain(|version| version.offer != left.offer);
         }
@@ -206,7 +209,7 @@ mod tests {
         let version = version(offer, since);
         let directory = version.directory.clone();
         state.prepare(version);
-        state.settle(Some(&directory), true);
+        state.settle(Some(&directory), true, true);
     }
 
     #[test]
@@ -275,10 +278,12 @@ mod tests {
         let mut state = State::default();
         put(&mut state, &offer("v1", "a"), 1);
         state.prepare(version(&offer("v2", "b"), 2));
+        state.untold = false;
         let mut before_rename = state.clone();
-        before_rename.settle(Some("v1-a"), true);
-        assert_eq!(before_rename.current.unwrap().offer.name, "v1");
-        state.settle(Some("v2-b"), true);
+        before_rename.settle(Some("v1-a"), true, true);
+        assert_eq!((before_rename.current.unwrap().offer.name.as_str(), before_rename.untold), ("v1", false));
+        state.settle(Some("v2-b"), true, true);
+        assert!(state.untold);
         assert_eq!(state.current.unwrap().offer.name, "v2");
         assert_eq!(state.before[0].offer.name, "v1");
     }
@@ -342,7 +347,7 @@ mod tests {
                     }
                     Step::KilledBeforeTheRename => {
                         state.prepare(version(&offer("v9", "9"), at));
-                        state.settle(linked.as_deref(), true);
+                        state.settle(linked.as_deref(), true, true);
                     }
                 }
                 prop_assert!(!had || state.current.is_some(), "content is never lost");

@@ -55,7 +55,8 @@ impl Worker {
         let linked = place.linked();
         let may_be_bad = source.spec.verify_for.is_some() && state.current.is_some();
         let on_trial = state.on_trial || (may_be_bad && state.next.is_some());
-        state.settle(linked.as_deref(), on_trial);
+        let had_content = state.current.is_some() || !source.spec.fallback.is_empty();
+        state.settle(linked.as_deref(), on_trial, had_content);
         if state.current.as_ref().map(|current| current.directory.as_str()) != linked.as_deref() {
             // The link is what the app sees; a state that says otherwise is of no use.
             state.current = None;
@@ -73,9 +74,8 @@ impl Worker {
     /// Works until there is nobody left who could give orders.
     pub fn run(mut self, orders: &Receiver<Order>) {
         let mut failures = 0;
-        let mut on_trial = self.state.on_trial;
         loop {
-            let result = if std::mem::take(&mut on_trial) { self.try_out() } else { self.round() };
+            let result = self.round();
             self.report(&result);
             let has_content = self.place.linked().is_some();
             // An app that has nothing to start with waits for whatever is missing, a tag perhaps.
@@ -96,8 +96,16 @@ impl Worker {
         self.source = source;
     }
 
-    /// Asks the repository once, and does what follows.
+    /// Ends what the last round could not, asks the repository once, and does what follows.
     pub fn round(&mut self) -> Result<(), Failure> {
+        let introduced = self.introduce();
+        // Perhaps a newer version, with which the app is told after all.
+        self.follow()?;
+        if self.state.untold { introduced } else { Ok(()) }
+    }
+
+    /// Asks the repository once, and puts what is new in place.
+    fn follow(&mut self) -> Result<(), Failure> {
         self.statuses.change(self.at, |entry| {
             entry.polls += 1;
             entry.asked = Some(Timestamp::now());
@@ -207,7 +215,7 @@ impl Worker {
         self.state.prepare(version);
         self.save()?;
         self.switch(&directory)?;
-        self.state.settle(self.place.linked().as_deref(), on_trial);
+        self.state.settle(self.place.linked().as_deref(), on_trial, !is_first);
         self.save()?;
         self.statuses.change(self.at, |entry| entry.switches += 1);
         self.tidy();
@@ -219,9 +227,23 @@ impl Worker {
             version = name,
             "another version is in place"
         );
-        let told = if is_first { Ok(()) } else { self.app.tell(&self.source.spec.on_change) };
+        self.introduce()
+    }
+
+    /// Tells the app of the version, and watches how it does, if either is still to be done.
+    fn introduce(&mut self) -> Result<(), Failure> {
+        let told = self.tell();
         self.try_out()?;
-        Ok(told?)
+        told
+    }
+
+    fn tell(&mut self) -> Result<(), Failure> {
+        if self.state.untold {
+            self.app.tell(&self.source.spec.on_change)?;
+            self.state.untold = false;
+            self.save()?;
+        }
+        Ok(())
     }
 
     /// Watches the app, if the version is on trial, and goes back to the one before where it does not become ready.
@@ -258,9 +280,11 @@ impl Worker {
             why = reason,
             "the version before is in place again"
         );
-        // One that can't be told is one that died, and reads the files when it starts.
-        if let Err(error) = self.app.tell(&self.source.spec.on_change) {
+        if let Err(error) = self.tell() {
             tracing::warn!(%error, "the app was not told of the way back");
+            // One that can't be ended has died, and reads the files when it starts: no reason to end it then.
+            self.state.untold = !self.source.spec.on_change.restart;
+            self.save()?;
         }
         Err(Failure::Bad { version: bad, reason })
     }

@@ -9,8 +9,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use outrigger_api::sync::{FallbackFile, GitSpec, OnChange, ReadyCheck, SyncLimits, SyncSpec};
+use outrigger_api::sync::{
+    FallbackFile, GitSpec, HttpCall, OnChange, ReadyCheck, SyncLimits, SyncSource, SyncSpec,
+};
+use outrigger_sync::place::{Place, directory_of};
 use outrigger_sync::source::{Secret, Session};
+use outrigger_sync::state::{Offer, Version};
 use support::http::Server;
 use support::{Directory, Followed, Repository, source, spec};
 
@@ -478,6 +482,67 @@ fn an_app_that_does_not_become_ready_gets_the_version_before() {
     followed.round().unwrap();
     assert_eq!(followed.read("index.html").as_deref(), Some("good three"));
     assert!(!followed.entry().on_trial);
+}
+
+/// It was told once; where that failed, the next round found all well again.
+#[test]
+fn an_app_that_could_not_be_told_is_told_in_each_round_until_it_knows() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    let well = directory.0.join("well");
+    let source = told_by_http(&directory.0, &repository, app_that_reads(&well));
+    let mut followed = Followed::of(source.clone());
+    repository.tag("v1", &[("index.html", "one")]);
+    followed.round().unwrap();
+    repository.tag("v2", &[("index.html", "two")]);
+    assert_eq!(followed.fails().0, "AppNotTold");
+    assert_eq!(followed.fails().0, "AppNotTold", "it still does not know");
+    let away = directory.0.join("away");
+    fs::rename(&repository.path, &away).unwrap();
+    assert_eq!(followed.fails().0, "Unreachable");
+    fs::rename(away, &repository.path).unwrap();
+    let mut followed = Followed::of(source);
+    assert_eq!(followed.fails().0, "AppNotTold", "nor by a sidecar that starts anew");
+    fs::write(&well, "good").unwrap();
+    followed.round().unwrap();
+    fs::remove_file(&well).unwrap();
+    followed.round().unwrap();
+}
+
+/// Nobody told the app of a version whose sidecar was killed after the switch.
+#[test]
+fn a_switch_that_was_cut_off_is_told_at_the_next_start() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    let well = directory.0.join("well");
+    let source = told_by_http(&directory.0, &repository, app_that_reads(&well));
+    repository.tag("v1", &[("index.html", "one")]);
+    Followed::of(source.clone()).round().unwrap();
+    repository.tag("v2", &[("index.html", "two")]);
+    // As far as a sidecar comes that is killed right after the rename.
+    let place = Place::open(Path::new(&source.directory)).unwrap();
+    let commit = repository.git(&["rev-parse", "v2"]);
+    let offer = Offer::new("v2".to_owned(), commit, &source.spec);
+    let version = Version { directory: directory_of(&offer, None), offer, since: 2 };
+    let made = place.clear_work().unwrap().join("tree");
+    fs::create_dir(&made).unwrap();
+    fs::write(made.join("index.html"), "two").unwrap();
+    place.publish(&made, &version.directory).unwrap();
+    let mut state = place.load();
+    state.prepare(version.clone());
+    place.save(&state).unwrap();
+    place.switch(&version.directory).unwrap();
+    let mut followed = Followed::of(source);
+    assert_eq!(followed.version().as_deref(), Some("v2"));
+    assert_eq!(followed.fails().0, "AppNotTold");
+    fs::write(&well, "good").unwrap();
+    followed.round().unwrap();
+}
+
+fn told_by_http(directory: &Path, repository: &Repository, port: u16) -> SyncSource {
+    let http = Some(HttpCall { port, path: "/reload".to_owned() });
+    let on_change = OnChange { http, ..OnChange::default() };
+    source(directory, SyncSpec { on_change, ..spec(&repository.url(), "v*") })
 }
 
 /// Answers 200 while the file says good.
