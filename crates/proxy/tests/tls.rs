@@ -202,10 +202,16 @@ fn clients_must_show_a_certificate_and_the_app_is_told_whose() {
     let mut client = known.connect(proxy.port, "shop");
     let asked = client.try_get("/", "x-client-subject: CN=admin\r\nX_Client_Subject: CN=admin\r\n").unwrap();
     assert!(asked.contains("X-Client-Subject: CN=cart\r\n") && !asked.contains("admin"), "{asked}");
-    // Sessions that are resumed keep their subject.
+    // A session that was resumed brought its certificate with it, also one that had ended meanwhile.
     drop(client);
-    let again = known.connect(proxy.port, "shop").get("/");
-    assert!(again.contains("X-Client-Subject: CN=cart\r\n"), "{again}");
+    for version in both {
+        let known = Trust::with(&authority, Some(&authority.sign("cart")), &[version]);
+        for _ in 0..2 {
+            let again = known.connect(proxy.port, "shop").get("/");
+            assert!(again.contains("X-Client-Subject: CN=cart\r\n"), "{again}");
+        }
+    }
+    assert_eq!((handshakes(&proxy, "full"), handshakes(&proxy, "resumed")), (5, 0));
 
     let stranger = Authority::new("stranger").sign("cart");
     for (number, shows) in [None, Some(&stranger)].into_iter().enumerate() {
@@ -217,7 +223,7 @@ fn clients_must_show_a_certificate_and_the_app_is_told_whose() {
             handshakes(&proxy, "client_certificate") == 2 * (number as u64 + 1)
         });
     }
-    assert_eq!(proxy.requests("GET", "200", ""), 2, "the app saw no other");
+    assert_eq!(proxy.requests("GET", "200", ""), 5, "the app saw no other");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::ServerName;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, ParsedCertificate, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, ServerSessionMemoryCache,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, client};
@@ -35,7 +36,6 @@ pub(crate) struct Terminator {
     http: bool,
     secrets: PathBuf,
     fingerprint: u64,
-    of_authorities: u64,
 }
 
 impl Held for Terminator {
@@ -53,14 +53,12 @@ impl Held for Terminator {
         }
         let renewed = Self::read(self.spec.clone(), self.http, &self.secrets);
         Some(renewed.map(|mut renewed| {
-            // Clients go on with the sessions that they have, unless who they are was judged by other authorities.
-            if renewed.of_authorities == self.of_authorities {
-                let mut config = ServerConfig::clone(&renewed.config);
-                config.ticketer = Arc::clone(&self.config.ticketer);
-                config.session_storage = Arc::clone(&self.config.session_storage);
-                renewed.http1 = without_http2(&config);
-                renewed.config = Arc::new(config);
-            }
+            // Clients go on with the sessions that they have.
+            let mut config = ServerConfig::clone(&renewed.config);
+            config.ticketer = Arc::clone(&self.config.ticketer);
+            config.session_storage = Arc::clone(&self.config.session_storage);
+            renewed.http1 = without_http2(&config);
+            renewed.config = Arc::new(config);
             renewed
         }))
     }
@@ -93,14 +91,20 @@ impl Terminator {
         // All that are offered are good; scanners ask for an order of the server's own all the same, and ours begins with what its CPU does
         // in hardware.
         config.ignore_client_order = true;
-        // The library sends two, for clients that use each once and connect twice at a time. One with each connection is enough for as many
-        // as end, and what it costs to make and to send is no small part of a handshake.
-        config.send_tls13_tickets = 1;
-        config.ticketer = Ticketer::new().map_err(TlsError::Setup)?;
-        config.session_storage = ServerSessionMemoryCache::new(KEPT_SESSIONS);
-        let of_authorities = of_authorities(&spec, secrets);
+        if spec.client_certificates.is_some() {
+            // The library does not look at a client's certificate again when its session is resumed, and each brings another ticket: one that
+            // has ended would be good for ever. To end the connection after such a handshake would shut out who has a new one and an old ticket.
+            config.send_tls13_tickets = 0;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        } else {
+            // The library sends two, for clients that use each once and connect twice at a time. One with each connection is enough for as
+            // many as end, and what it costs to make and to send is no small part of a handshake.
+            config.send_tls13_tickets = 1;
+            config.ticketer = Ticketer::new().map_err(TlsError::Setup)?;
+            config.session_storage = ServerSessionMemoryCache::new(KEPT_SESSIONS);
+        }
         let (http1, config, secrets) = (without_http2(&config), Arc::new(config), secrets.to_owned());
-        Ok(Self { config, http1, not_after, spec, http, secrets, fingerprint, of_authorities })
+        Ok(Self { config, http1, not_after, spec, http, secrets, fingerprint })
     }
 
     /// What a handshake goes by, before an app that speaks HTTP/2 or one that does not.
@@ -128,11 +132,6 @@ fn without_http2(config: &ServerConfig) -> Arc<ServerConfig> {
 fn fingerprint(spec: &TlsSpec, secrets: &Path) -> u64 {
     let directories: Vec<_> = spec.secrets().map(|name| secrets.join(name)).collect();
     secret::fingerprint(directories.iter().map(PathBuf::as_path))
-}
-
-fn of_authorities(spec: &TlsSpec, secrets: &Path) -> u64 {
-    let directory = spec.client_certificates.as_ref().map(|clients| secrets.join(&clients.secret_name));
-    secret::fingerprint(directory.iter().map(PathBuf::as_path))
 }
 
 fn verifier(spec: &TlsSpec, secrets: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
