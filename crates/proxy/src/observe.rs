@@ -61,6 +61,8 @@ pub(crate) struct Exchange {
     pub(crate) rules: Option<Rules>,
     /// That of the circuit breaker, which is told how it ended.
     pub(crate) permit: Cell<Option<Permit>>,
+    /// How long its last try took until it was answered. Only known where there is a circuit breaker.
+    until_answer: Cell<Option<Duration>>,
     /// What the app is told of who asks.
     pub(crate) identity: RefCell<Option<Box<Edits>>>,
 }
@@ -127,6 +129,7 @@ impl Exchange {
             noted: None,
             rules: None,
             permit: Cell::new(None),
+            until_answer: Cell::new(None),
             identity: RefCell::default(),
         }
     }
@@ -146,6 +149,30 @@ impl Exchange {
     pub(crate) fn passed(&self, bytes: usize) {
         self.port.metrics.response_body_bytes.add(bytes as u64);
         self.response_body_bytes.set(self.response_body_bytes.get() + bytes as u64);
+        if self.is_grpc && self.until_answer.get().is_none() {
+            self.answer_passes();
+        }
+    }
+
+    /// An answer begins to pass: its head, or the first message of a call by gRPC, which has its status at the end. A request that tries
+    /// whether the upstream has recovered has found out by that: its answer may be a stream that goes on for hours.
+    pub(crate) fn answer_passes(&self) {
+        let Some(circuit) = &self.port.circuit else { return };
+        let now = Instant::now();
+        self.until_answer.set(Some(now.saturating_duration_since(self.tried())));
+        if !circuit.is_closed() {
+            self.report(Reason::None, self.is_grpc.then_some(Code::OK), now);
+        }
+    }
+
+    /// Tells the circuit breaker, unless it has been told.
+    fn report(&self, reason: Reason, grpc: Option<Code>, now: Instant) {
+        if let (Some(circuit), Some(permit)) = (&self.port.circuit, self.permit.take()) {
+            let took = self.until_answer.get();
+            let took = took.unwrap_or_else(|| now.saturating_duration_since(self.tried()));
+            let rest = self.further.get().and_then(|further| further.rest.get());
+            circuit.report(permit, circuit::Ended { reason, status: self.code.get(), grpc, rest }, took);
+        }
     }
 
     /// The request is sent once more.
@@ -160,6 +187,7 @@ impl Exchange {
         let allowed = circuit.is_none_or(|circuit| circuit.allows_another(&self.permit, ended, took));
         if allowed {
             self.retried();
+            self.until_answer.set(None);
             let further = self.further();
             further.tries.set(further.tries.get() + 1);
             further.pause.set(pause);
@@ -190,8 +218,9 @@ impl Exchange {
         })
     }
 
-    /// Looks whether an answer with these headers asks the circuit breaker to leave the upstream alone.
-    pub(crate) fn look_for_rest(&self, status: u16, headers: Headers<'_>) {
+    /// The app has answered with this status, and with headers that may ask the circuit breaker to leave it alone.
+    pub(crate) fn app_answered(&self, status: u16, headers: Headers<'_>) {
+        self.answered(status);
         if self.port.circuit.is_none() || !Circuit::is_asking_for_rest(status) {
             return;
         }
@@ -258,6 +287,11 @@ impl Exchange {
         Some(change)
     }
 
+    /// Whether it is a call by gRPC.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
     /// The answer's `grpc-status` is known.
     pub(crate) fn grpc(&self, code: Code) {
         self.grpc.set(Some(code));
@@ -307,12 +341,7 @@ impl Exchange {
             metrics.grpc.add(self.grpc_code());
         }
         let Ended { code, reason, duration, .. } = ended;
-        if let (Some(circuit), Some(permit)) = (&self.port.circuit, self.permit.take()) {
-            let grpc = self.is_grpc.then(|| self.grpc_code());
-            let took = now.saturating_duration_since(self.tried());
-            let rest = self.further.get().and_then(|further| further.rest.get());
-            circuit.report(permit, circuit::Ended { reason, status: code, grpc, rest }, took);
-        }
+        self.report(reason, self.is_grpc.then(|| self.grpc_code()), now);
         let key = RequestKey { version: self.version, method: self.method, code, reason };
         self.port.series.observe(&metrics.requests, key, duration);
         let number = self.port.routes.observe(&metrics.routes, self.method, &self.place, &ended);

@@ -233,6 +233,40 @@ fn connections_that_are_no_http_are_reset_while_it_is_open() {
     assert_eq!(of_circuit(&proxy, "tcp_connections_closed_total", "connect_refused"), 5);
 }
 
+/// The stream kept the only place of those that try for as long as it went on, and everything else from an upstream that worked.
+#[test]
+fn a_stream_that_has_begun_is_a_trial_that_succeeded() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let failing = Arc::clone(&fails);
+    let app = serve(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if failing.load(Ordering::SeqCst) {
+                connection.send(FAILED);
+            } else if head.contains("/stream") {
+                connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n");
+                return connection.wait_for_close();
+            } else {
+                connection.send(OK);
+            }
+        }
+    });
+    let proxy = calling(app);
+    (0..5).for_each(|_| assert_eq!(proxy.connect().get("/").status, 500));
+    assert!(is_canned(&proxy.connect().get("/")));
+    fails.store(false, Ordering::SeqCst);
+    let mut stream = None;
+    wait_until("one may try", || {
+        let mut client = proxy.connect();
+        client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+        let begins = client.head().0.starts_with("HTTP/1.1 200");
+        stream = begins.then_some(client);
+        begins
+    });
+    assert_eq!(proxy.connect().get("/").status, 200);
+    wait_until("it has closed", || of_circuit(&proxy, "circuit_state", "") == 0);
+    drop(stream);
+}
+
 #[test]
 fn calls_by_grpc_count_by_their_status_and_get_one() {
     let app = support::http2::serve(async |mut call| {

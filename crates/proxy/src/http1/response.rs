@@ -132,13 +132,13 @@ pub(crate) async fn pass(
         None => head.await?,
         Some(limit) => within(limit, head).await?,
     };
-    exchange.answered(head.status);
-    exchange.look_for_rest(head.status, Headers::Lines(&message[..head.length]));
+    exchange.app_answered(head.status, Headers::Lines(&message[..head.length]));
     if asked.may_resend && retry::again(exchange, Tried::Answered(head.status, None), Reason::None) {
         asked.stage.set(Stage::Unwanted);
         // The rest of it is not waited for, so its connection is of no use any more.
         return Err(Reason::Reset);
     }
+    exchange.answer_passes();
     if head.status == 101 {
         return Box::pin(switch(client, message, head, asked, stalled)).await;
     }

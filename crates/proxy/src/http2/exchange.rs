@@ -315,8 +315,7 @@ async fn pass_answer(
     };
     client.watch.answered();
     let (mut head, mut from_app) = answer.into_parts();
-    exchange.answered(head.status.as_u16());
-    exchange.look_for_rest(head.status.as_u16(), Headers::Map(&head.headers));
+    exchange.app_answered(head.status.as_u16(), Headers::Map(&head.headers));
     let whole = from_app.is_end_stream();
     let code = whole.then(|| Code::told(&head.headers)).flatten();
     if may_resend() {
@@ -324,6 +323,9 @@ async fn pass_answer(
         if retry::again(exchange, tried, Reason::None) {
             return Err(Unpassed::App(Failed::unwanted(tried)));
         }
+    }
+    if !exchange.is_grpc() {
+        exchange.answer_passes();
     }
     if let Some(change) = exchange.change(head.status.as_u16()) {
         change.headers.apply(&mut head.headers);
