@@ -20,7 +20,7 @@ use crate::cluster::{self, DEPLOYMENTS, Deployment, RELEASE, SHOP};
 use crate::commands::{self, Command};
 use crate::http;
 use crate::kubelet::Pod;
-use crate::process::{Process, stop_all};
+use crate::process::{self, Process, stop_all};
 use crate::service::{self, Endpoints};
 use crate::{Args, say};
 
@@ -129,7 +129,7 @@ impl Demo {
         });
         fs::write(self.kubeconfig(), kubeconfig.to_string())?;
         let image = format!("--sidecar-image=outrigger/sidecar:{}", env!("CARGO_PKG_VERSION"));
-        let mut command = self.outrigger();
+        let mut command = self.outrigger()?;
         command.args(["webhook", "--namespace", RELEASE, &image, "--live-reload", "--audit-interval=5s"]);
         command
             .args(["--shutdown-delay=0s", "--log-format=text"])
@@ -176,10 +176,10 @@ impl Demo {
     }
 
     fn start_visitors(&mut self, dashboard: SocketAddr) -> anyhow::Result<()> {
-        let mut visitors = Program::new(self.programs.join("outrigger-demo"));
+        let mut visitors = process::command(&self.programs.join("outrigger-demo"))?;
         visitors.arg("visit").arg(format!("http://{}", self.addresses.service("frontend")));
         self.servers.push(Process::start("visitors", visitors, &self.room)?);
-        let mut collector = self.outrigger();
+        let mut collector = self.outrigger()?;
         collector.args(["collector", "--log-format=text", "--listen", &dashboard.to_string()]);
         self.servers.push(Process::start("collector", collector, &self.room)?);
         Ok(())
@@ -320,10 +320,10 @@ Type:
         )
     }
 
-    fn outrigger(&self) -> Program {
-        let mut command = Program::new(self.programs.join("outrigger"));
-        command.env_clear().env("KUBECONFIG", self.kubeconfig());
-        command
+    fn outrigger(&self) -> anyhow::Result<Program> {
+        let mut command = process::command(&self.programs.join("outrigger"))?;
+        command.env("KUBECONFIG", self.kubeconfig());
+        Ok(command)
     }
 
     fn kubeconfig(&self) -> PathBuf {

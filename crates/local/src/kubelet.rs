@@ -18,7 +18,7 @@ use outrigger_runtime::bind::LISTEN_ADDRESS;
 use serde_json::Value;
 
 use crate::http;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// How long a container may take to be ready. The startup probe of the proxy gives it a minute.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -101,8 +101,8 @@ impl Pod {
             .chain(&texts("args"))
             .map(|text| self.local(container, &expand(text, &environment)))
             .collect::<Vec<_>>();
-        let mut command = Command::new(programs.join(program));
-        command.args(arguments).env_clear().envs(environment).env(LISTEN_ADDRESS, self.address.to_string());
+        let mut command = process::command(&programs.join(program))?;
+        command.args(arguments).envs(environment).env(LISTEN_ADDRESS, self.address.to_string());
         Ok(command)
     }
 

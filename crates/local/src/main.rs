@@ -14,6 +14,7 @@ mod kubelet;
 mod process;
 mod service;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -36,19 +37,27 @@ struct Args {
     /// End by itself after so many seconds. Default: when told to.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
+    /// How it starts its processes: see [`process::command`].
+    #[arg(long, hide = true, num_args = 2.., allow_hyphen_values = true)]
+    child: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if !args.child.is_empty() {
+        return failed(&process::become_child(&args.child));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(demo::run(&args)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(2)
 }
 
 /// A line for whoever reads. That nobody does any more (`| head`) ends nothing: `println!` would panic, and leave the processes behind.

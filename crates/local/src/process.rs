@@ -1,15 +1,43 @@
 //! Processes that belong to the demo: started, watched, and ended with it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, anyhow, bail};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 /// How long a process may take to end when it is told to.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts a program with no variables, which the kernel kills when this process ends, also where that was killed itself and could
+/// end nobody: its pods would keep their ports from the next demo.
+///
+/// By way of this same program, which becomes it in [`become_child`]: between the fork and the program only unsafe code could ask the kernel.
+pub(crate) fn command(program: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
+    command.env_clear().arg("--child").arg(std::process::id().to_string()).arg(program);
+    Ok(command)
+}
+
+/// What [`command`] started becomes the program that it is to run. `words` are the process that started it, the program and its arguments.
+pub(crate) fn become_child(words: &[OsString]) -> anyhow::Error {
+    let [parent, program, arguments @ ..] = words else {
+        return anyhow!("--child takes a process and a program");
+    };
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return anyhow!("failed to ask for the end of {} with the demo: {error}", program.display());
+    }
+    // It may have ended before the kernel was asked.
+    if getppid().is_none_or(|pid| parent.to_str() != Some(&pid.to_string())) {
+        return anyhow!("the demo has ended");
+    }
+    let error = Command::new(program).args(arguments).exec();
+    anyhow!("failed to start {}: {error}", program.display())
+}
 
 /// One of them.
 pub(crate) struct Process {
@@ -24,8 +52,7 @@ impl Process {
         let log = logs.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let program = command.get_program().to_string_lossy().into_owned();
-        let child = command.spawn().with_context(|| format!("failed to start {program}"))?;
+        let child = command.spawn().with_context(|| format!("failed to start {name}"))?;
         Ok(Self { name: name.to_owned(), child, log })
     }
 

@@ -162,3 +162,19 @@ fn a_demo_whose_reader_and_terminal_have_gone_lives_on_and_ends_clean() {
     assert!(demo.process.wait().unwrap().success());
     assert!(TcpStream::connect(&demo.dashboard).is_err(), "the dashboard has ended too");
 }
+
+/// Once its 13 processes stayed and kept their ports, and the next demo could not start.
+#[test]
+fn what_a_demo_has_started_ends_with_it_even_where_it_was_killed() {
+    let mut demo = Demo::start();
+    within(30, "the dashboard is there", || demo.told("/mesh")["pods"] == 6);
+    let block = block();
+    let pods = ["10.1", "11.1", "11.2", "11.3", "11.4", "12.1"].map(|pod| format!("127.{block}.{pod}:15190"));
+    let all: Vec<_> =
+        pods.into_iter().chain([format!("127.{block}.90.1:10250"), demo.dashboard.clone()]).collect();
+    let answer = || all.iter().filter(|address| TcpStream::connect(address).is_ok()).count();
+    assert_eq!(answer(), all.len());
+    demo.process.kill().unwrap();
+    demo.process.wait().unwrap();
+    within(5, "all have ended", || answer() == 0);
+}
