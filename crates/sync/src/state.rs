@@ -143,17 +143,19 @@ impl State {
     }
 
     /// Settles what a switch has come to: `linked` is the directory that the link leads to. Where it is the next one, the other two
-    /// hold from then on.
+    /// hold from then on. What turned out bad is left for good, and what it is left for has been tried already.
     pub fn settle(&mut self, linked: Option<&str>, on_trial: bool, untold: bool) {
         let Some(next) = self.next.take().filter(|next| linked == Some(next.directory.as_str())) else {
             return;
         };
+        let was_served = self.before.iter().any(|version| version.directory == next.directory);
         self.before.retain(|version| version.directory != next.directory);
-        if let Some(current) = self.current.replace(next) {
-            self.before.insert(0, current);
-        }
+        let left = self.current.replace(next);
+        let is_bad = |left: &Version| self.bad.iter().any(|bad| bad.offer == left.offer);
+        let left_bad = left.as_ref().is_some_and(is_bad);
+        self.before.splice(..0, left.filter(|_| !left_bad));
         self.before.truncate(KEPT - 1);
-        (self.on_trial, self.untold) = (on_trial, untold);
+        (self.on_trial, self.untold) = (on_trial && !(left_bad && was_served), untold);
     }
 
     /// Notes that an offer is bad, before or after it was put in place.
@@ -164,24 +166,22 @@ impl State {
         self.bad.truncate(REMEMBERED);
     }
 
-    /// Notes that the current version is bad, and says what to go back to. Without a version before it stays: something is
-    /// better than nothing.
-    pub fn go_back(&mut self, reason: String, at: i64) -> Option<Version> {
+    /// Notes that the app can live with the current version, whatever an earlier trial came to.
+    pub fn pass(&mut self) {
         self.on_trial = false;
-        let current = self.current.clone().filter(|_| !self.before.is_empty())?;
-        let before = self.before.first().cloned()?;
+        self.bad.retain(|bad| self.current.as_ref().is_none_or(|current| current.offer != bad.offer));
+    }
+
+    /// Notes that the current version is bad, and says what to go back to. Without a version before it stays: something is
+    /// better than nothing. The trial ends with the switch, so that one that is cut off is tried again.
+    pub fn go_back(&mut self, reason: String, at: i64) -> Option<Version> {
+        let (Some(current), Some(before)) = (self.current.clone(), self.before.first().cloned()) else {
+            self.on_trial = false;
+            return None;
+        };
         self.next = Some(Version { since: at, ..before.clone() });
         self.refuse(current.offer, reason, at);
         Some(before)
-    }
-
-    /// Settles a switch back: what was current is not kept.
-    pub fn settle_back(&mut self, linked: Option<&str>) {
-        let left = self.current.clone();
-        self.settle(linked, false, true);
-        if let Some(left) = left.filter(|left| self.bad.iter().any(|bad| bad.offer == left.offer)) {
-            self.before.retain(|version| version.offer != left.offer);
-        }
     }
 
     /// The directories that must stay.
@@ -220,7 +220,7 @@ mod tests {
         put(&mut state, &two, 2);
         let back = state.go_back("the app did not become ready".to_owned(), 3).unwrap();
         assert_eq!(back.offer, one);
-        state.settle_back(Some("v1-a"));
+        state.settle(Some("v1-a"), true, true);
         assert_eq!(state.current.as_ref().unwrap().offer, one);
         assert!(state.before.is_empty() && !state.on_trial);
         assert!(matches!(state.decide(&two, false), Decision::Bad(_)));
@@ -293,6 +293,7 @@ mod tests {
         Offered { name: u8, commit: u8, may_move: bool },
         FoundBroken,
         NotReady,
+        KilledOnTheWayBack,
         KilledBeforeTheRename,
     }
 
@@ -306,6 +307,7 @@ mod tests {
             4 => offered,
             1 => Just(Step::FoundBroken),
             2 => Just(Step::NotReady),
+            1 => Just(Step::KilledOnTheWayBack),
             1 => Just(Step::KilledBeforeTheRename),
         ];
         prop::collection::vec(step, 0..60)
@@ -341,8 +343,15 @@ mod tests {
                     Step::NotReady => {
                         if let Some(back) = state.go_back("not ready".to_owned(), at) {
                             linked = Some(back.directory);
-                            state.settle_back(linked.as_deref());
+                            state.settle(linked.as_deref(), false, true);
                             prop_assert_eq!(&state.current.as_ref().unwrap().offer, &back.offer);
+                        }
+                    }
+                    Step::KilledOnTheWayBack => {
+                        let was_on_trial = state.on_trial;
+                        if state.go_back("not ready".to_owned(), at).is_some() {
+                            state.settle(linked.as_deref(), was_on_trial, true);
+                            prop_assert_eq!(state.on_trial, was_on_trial, "it is tried again");
                         }
                     }
                     Step::KilledBeforeTheRename => {
@@ -354,6 +363,8 @@ mod tests {
                 prop_assert_eq!(state.current.as_ref().map(|c| c.directory.clone()), linked.clone());
                 prop_assert!(state.directories().count() <= KEPT && state.next.is_none());
                 prop_assert!(state.bad.len() <= REMEMBERED);
+                let is_bad = |version: &Version| state.bad.iter().any(|bad| bad.offer == version.offer);
+                prop_assert!(!state.before.iter().any(is_bad));
             }
         }
     }

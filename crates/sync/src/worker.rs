@@ -99,9 +99,9 @@ impl Worker {
     /// Ends what the last round could not, asks the repository once, and does what follows.
     pub fn round(&mut self) -> Result<(), Failure> {
         let introduced = self.introduce();
-        // Perhaps a newer version, with which the app is told after all.
+        // Perhaps a newer version, with which all is well after all.
         self.follow()?;
-        if self.state.untold { introduced } else { Ok(()) }
+        if self.state.untold || self.state.on_trial { introduced } else { Ok(()) }
     }
 
     /// Asks the repository once, and puts what is new in place.
@@ -256,7 +256,7 @@ impl Worker {
         }
         let ready = self.source.ready.as_ref();
         if ready.is_none_or(|ready| self.app.stays_ready(ready, length.length())) {
-            self.state.on_trial = false;
+            self.state.pass();
             self.save()?;
             self.show();
             return Ok(());
@@ -266,7 +266,7 @@ impl Worker {
         let Some(before) = self.state.go_back(reason.clone(), now()) else { return self.save() };
         self.save()?;
         self.switch(&before.directory)?;
-        self.state.settle_back(self.place.linked().as_deref());
+        self.state.settle(self.place.linked().as_deref(), false, true);
         self.save()?;
         self.statuses.change(self.at, |entry| entry.rollbacks += 1);
         self.tidy();

@@ -484,6 +484,37 @@ fn an_app_that_does_not_become_ready_gets_the_version_before() {
     assert!(!followed.entry().on_trial);
 }
 
+/// The trial ended before the switch back: a sidecar that was killed between the two took the bad version for good.
+#[test]
+fn a_way_back_that_was_cut_off_is_gone_at_the_next_start() {
+    for is_switched in [false, true] {
+        let directory = Directory::new();
+        let mut repository = Repository::new(&directory.0, "sha1");
+        let port = app_that_reads(&directory.0.join("entry/tree/index.html"));
+        let mut source = source(&directory.0, spec(&repository.url(), "v*"));
+        let mut followed = Followed::of(source.clone());
+        for (tag, text) in [("v1", "good one"), ("v2", "bad two")] {
+            repository.tag(tag, &[("index.html", text)]);
+            followed.round().unwrap();
+        }
+        source.spec.verify_for = Some("300ms".parse().unwrap());
+        source.ready = Some(ReadyCheck { port, path: Some("/ready".to_owned()) });
+        let place = Place::open(Path::new(&source.directory)).unwrap();
+        let mut state = place.load();
+        state.on_trial = true;
+        let before = state.go_back("not ready".to_owned(), 3).unwrap();
+        place.save(&state).unwrap();
+        if is_switched {
+            place.switch(&before.directory).unwrap();
+        }
+        let mut followed = Followed::of(source);
+        assert_eq!(followed.fails().0, "BadVersion");
+        assert_eq!(followed.read("index.html").as_deref(), Some("good one"));
+        assert_eq!((followed.version().as_deref(), followed.versions()), (Some("v1"), 1));
+        assert!(!followed.entry().on_trial);
+    }
+}
+
 /// It was told once; where that failed, the next round found all well again.
 #[test]
 fn an_app_that_could_not_be_told_is_told_in_each_round_until_it_knows() {
