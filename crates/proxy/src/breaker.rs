@@ -170,7 +170,7 @@ impl Breaker {
         now: Instant,
         chance: f64,
     ) {
-        if permit.epoch != self.epoch {
+        if !self.is_current(permit) {
             return;
         }
         let slow = self.settings.slow.is_some_and(|(threshold, _)| took > threshold);
@@ -208,6 +208,11 @@ impl Breaker {
             // None is let through while it is open.
             Phase::Open { .. } => {}
         }
+    }
+
+    /// Whether its outcome says something of the state that it is in now.
+    pub(crate) fn is_current(&self, permit: Permit) -> bool {
+        permit.epoch == self.epoch
     }
 
     /// The upstream asks to be left alone for so long. Open, it stays so, but no longer than it may at the most: who answers could

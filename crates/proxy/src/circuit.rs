@@ -93,8 +93,12 @@ impl Circuit {
         let (outcome, chance) = (self.outcome(ended), self.chance.next());
         let now = Instant::now();
         self.watched(|breaker| {
+            // Asked before, as this very answer may be what opens it. What began in an earlier state must not keep it open.
+            let says = breaker.is_current(permit);
             breaker.report(permit, outcome, took, now, chance);
-            breaker.rest(ended.rest.unwrap_or_default(), now);
+            if let Some(rest) = ended.rest.filter(|_| says) {
+                breaker.rest(rest, now);
+            }
         });
     }
 

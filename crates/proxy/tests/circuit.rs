@@ -323,6 +323,34 @@ fn an_upstream_says_for_how_long_it_wants_to_be_left_alone() {
     assert!(is_canned(&canned) && canned.has("Retry-After: 40"), "{}", canned.head);
 }
 
+/// An answer to what began before the breaker opened kept an upstream that had recovered shut.
+#[test]
+fn what_began_before_it_opened_does_not_ask_for_rest() {
+    let (is_asked, ends) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (asked, end) = (Arc::clone(&is_asked), Arc::clone(&ends));
+    let app = serve(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/late") {
+                asked.store(true, Ordering::SeqCst);
+                wait_until("it may end", || end.load(Ordering::SeqCst));
+                connection.send("HTTP/1.1 503 Busy\r\nRetry-After: 40\r\nContent-Length: 0\r\n\r\n");
+            } else {
+                connection.send(if end.load(Ordering::SeqCst) { OK } else { FAILED });
+            }
+        }
+    });
+    let proxy = calling(app);
+    let mut late = proxy.connect();
+    late.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("it is under way", || is_asked.load(Ordering::SeqCst));
+    let mut client = proxy.connect();
+    (0..5).for_each(|_| assert_eq!(client.get("/").status, 500));
+    assert!(is_canned(&client.get("/")));
+    ends.store(true, Ordering::SeqCst);
+    assert!(late.head().0.starts_with("HTTP/1.1 503 Busy"));
+    wait_until("one may try, soon", || client.get("/").status == 200);
+}
+
 #[test]
 fn a_page_of_a_config_map_is_answered_with_and_changes_with_it() {
     let secrets = Secrets::new("page");
