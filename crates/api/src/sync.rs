@@ -451,6 +451,12 @@ fn check_url(url: &str) -> Result<(), String> {
                     "a name or password in a URL is there for all to read: it takes secretName".to_owned()
                 );
             }
+            if rest.contains(['?', '#']) {
+                return Err(
+                    "a query may be a credential, which is there for all to read: it takes secretName"
+                        .to_owned(),
+                );
+            }
             !host.is_empty() && user != Some("") && !path.is_empty()
         }
         Some(_) => false,
@@ -544,6 +550,8 @@ mod tests {
             "https://h",
             "https://u@h/p",
             "https://u:p@h/p",
+            "https://h/p?private_token=t",
+            "https://h/p#t",
             "ssh://u:p@h/p",
             "git://h/p",
             "ext::sh -c x",
