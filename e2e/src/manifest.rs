@@ -65,7 +65,18 @@ pub fn service(name: &str) -> Value {
 /// A Job that asks `url` this many times, and fails if any answer is not a 200.
 pub fn fetch_job(name: &str, url: &str, count: u32) -> Value {
     let count = count.to_string();
-    let fetch = demo_container(&["fetch", url, "--count", &count, "--concurrency", "4", "--expect", "200"]);
+    let fetch = demo_container(&[
+        "fetch",
+        url,
+        "--count",
+        &count,
+        "--concurrency",
+        "4",
+        "--expect",
+        "200",
+        "--wait",
+        "30",
+    ]);
     let fetch = with(fetch, json!({"name": "fetch"}));
     json!({
         "metadata": {"name": name},
