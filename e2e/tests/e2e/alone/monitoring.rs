@@ -55,7 +55,7 @@ async fn prometheus_reads_each_request_and_alerts_as_long_as_they_fail() {
         let of = format!("namespace=\"{}\", workload=\"web\"", ns.name);
         eventually_is(&ns, &format!("count(up{{{of}, container=\"outrigger-proxy\"}} == 1)"), 2.0).await;
 
-        ns.create::<Job>(fetch("good", "http://web/", 90, 200, &[])).await.unwrap();
+        ns.create::<Job>(fetch("good", "http://web/", 90, 200, &["--wait=30"])).await.unwrap();
         ns.create::<Job>(fetch("bad", "http://web/status/500", 10, 500, &[])).await.unwrap();
         ns.job_completed("good").await;
         ns.job_completed("bad").await;

@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use outrigger_api::names::SYNC_ADMIN_PORT;
-use outrigger_e2e::manifest::{demo_container, service, with};
+use outrigger_e2e::manifest::{demo_container, fetch_job, service, with};
 use outrigger_e2e::namespace::DEADLINE;
 use outrigger_e2e::{Namespace, eventually};
 use serde_json::{Value, json};
@@ -121,6 +121,11 @@ async fn start_server(ns: &Namespace) {
     .unwrap();
     ns.create::<Service>(service("git")).await.unwrap();
     ns.pod_ready("git").await;
+    // git does not try again where the node's kube-proxy has not heard of its server yet.
+    let outside =
+        json!({"spec": {"template": {"metadata": {"labels": {"outrigger.dev/inject": "disabled"}}}}});
+    ns.create::<Job>(with(fetch_job("reach", "http://git/", 0), outside)).await.unwrap();
+    ns.job_completed("reach").await;
 }
 
 /// By git itself, from within the cluster.
