@@ -95,6 +95,8 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Permit {
     epoch: u64,
+    /// Those of one state that were given at the same time are one as good as the other.
+    given: Instant,
 }
 
 #[derive(Debug)]
@@ -117,8 +119,9 @@ enum Phase {
         until: Instant,
         times: u32,
     },
+    /// `trying`: when each of those that have a place began.
     HalfOpen {
-        trying: u32,
+        trying: Vec<Instant>,
         succeeded: u32,
         times: u32,
     },
@@ -149,15 +152,18 @@ impl Breaker {
             if now < until {
                 return Err(until - now);
             }
-            self.enter(Phase::HalfOpen { trying: 0, succeeded: 0, times }, Cause::Elapsed);
+            self.enter(Phase::HalfOpen { trying: Vec::new(), succeeded: 0, times }, Cause::Elapsed);
         }
         if let Phase::HalfOpen { trying, .. } = &mut self.phase {
-            if *trying >= self.settings.max_concurrent {
+            // One that hangs would otherwise keep its place for ever where requests have no time limit, and an upstream that has recovered
+            // stay shut. It is no failure: nothing says that it is late. Its outcome counts if it comes while this state lasts.
+            trying.retain(|began| now.saturating_duration_since(*began) < self.settings.open_for);
+            if trying.len() >= self.settings.max_concurrent as usize {
                 return Err(Duration::from_secs(1));
             }
-            *trying += 1;
+            trying.push(now);
         }
-        Ok(Permit { epoch: self.epoch })
+        Ok(Permit { epoch: self.epoch, given: now })
     }
 
     /// A request that was let through has ended, after this time. `chance`, from 0 to 1, makes the time for which it opens shorter or
@@ -189,9 +195,13 @@ impl Breaker {
                 }
             }
             Phase::HalfOpen { trying, succeeded, times } => {
-                *trying -= 1;
+                // Unless it has been given away meanwhile.
+                if let Some(place) = trying.iter().position(|began| *began == permit.given) {
+                    trying.swap_remove(place);
+                }
                 match outcome {
-                    Outcome::Nothing => {}
+                    // Who answers that it is asked for too much is there, and says nothing of whether it works.
+                    Outcome::Nothing | Outcome::Throttled => {}
                     Outcome::Success if !slow => {
                         *succeeded += 1;
                         if *succeeded >= self.settings.successes {

@@ -105,6 +105,37 @@ fn a_trial_that_is_cancelled_gives_its_place_back() {
     }
 }
 
+/// A trial that was answered 429 opened it for twice as long, though a 429 is no failure.
+#[test]
+fn a_trial_that_is_throttled_gives_its_place_back_and_opens_nothing() {
+    let now = Instant::now();
+    let mut breaker = opened(now);
+    let later = now + 5 * SECOND;
+    one(&mut breaker, Outcome::Throttled, later);
+    assert_eq!(breaker.state(), State::HalfOpen);
+    (0..2).for_each(|_| one(&mut breaker, Outcome::Success, later));
+    assert_eq!((breaker.state(), breaker.cause()), (State::Closed, Cause::Recovered));
+}
+
+/// Without `timeouts.request`, one that hung kept a recovered upstream shut for ever.
+#[test]
+fn a_trial_that_is_never_answered_leaves_its_place_after_a_while() {
+    let now = Instant::now();
+    let mut breaker = opened(now);
+    let later = now + 5 * SECOND;
+    let hangs = breaker.ask(later).unwrap();
+    assert!(breaker.ask(later + 4 * SECOND).is_err(), "one at a time");
+    let after = later + 5 * SECOND;
+    one(&mut breaker, Outcome::Success, after);
+    assert_eq!(breaker.state(), State::HalfOpen);
+    // Its place is another's by now, and is not given back twice.
+    let other = breaker.ask(after).unwrap();
+    breaker.report(hangs, Outcome::Nothing, QUICK, after, NO_JITTER);
+    assert!(breaker.ask(after).is_err(), "the other one's place");
+    breaker.report(other, Outcome::Success, QUICK, after, NO_JITTER);
+    assert_eq!((breaker.state(), breaker.cause()), (State::Closed, Cause::Recovered));
+}
+
 #[test]
 fn each_failed_trial_doubles_the_time_up_to_the_longest() {
     let mut now = Instant::now();
@@ -149,13 +180,14 @@ fn what_began_before_it_opened_says_nothing_afterwards() {
 #[derive(Debug)]
 struct Model {
     settings: Settings,
-    /// The outcomes in this state, each with the tenth of the window in which it came.
-    ended: Vec<(u128, Outcome)>,
+    /// The outcomes in this state, each with the tenth of the window in which it came, and whether it was slow.
+    ended: Vec<(u128, Outcome, bool)>,
     began: Instant,
     /// Since when, and how often in a row, it has opened.
     open: Option<(Instant, u32)>,
     half_open: bool,
-    trying: usize,
+    /// When those began that are trying, and that have not ended.
+    trying: Vec<Instant>,
 }
 
 impl Model {
@@ -165,7 +197,7 @@ impl Model {
 
     fn change(&mut self, now: Instant, open: Option<(Instant, u32)>, half_open: bool) {
         (self.ended, self.began) = (Vec::new(), now);
-        (self.open, self.half_open, self.trying) = (open, half_open, 0);
+        (self.open, self.half_open, self.trying) = (open, half_open, Vec::new());
     }
 
     fn length(&self, times: u32) -> Duration {
@@ -179,20 +211,26 @@ impl Model {
             }
             self.change(now, self.open, true);
         }
-        let free = !self.half_open || self.trying < self.settings.max_concurrent as usize;
-        self.trying += usize::from(free);
+        let young = |began: &&Instant| **began + self.settings.open_for > now;
+        let free = !self.half_open
+            || self.trying.iter().filter(young).count() < self.settings.max_concurrent as usize;
+        if free {
+            self.trying.push(now);
+        }
         free
     }
 
-    fn ends(&mut self, outcome: Outcome, now: Instant) {
-        self.trying -= 1;
-        self.ended.push((self.tenth(now), outcome));
-        let tail = self.ended.iter().rev().map(|(_, outcome)| *outcome);
+    fn ends(&mut self, began: Instant, outcome: Outcome, slow: bool, now: Instant) {
+        let place = self.trying.iter().position(|trying| *trying == began).expect("it was let through");
+        self.trying.remove(place);
+        self.ended.push((self.tenth(now), outcome, slow));
+        let tail = self.ended.iter().rev().map(|(_, outcome, _)| *outcome);
         if self.half_open {
             let times = self.open.map_or(0, |(_, times)| times);
             let successes = tail.filter(|outcome| *outcome == Outcome::Success).count();
+            let failed = outcome == Outcome::Failure || slow && outcome == Outcome::Success;
             match outcome {
-                Outcome::Failure | Outcome::Throttled => self.change(now, Some((now, times + 1)), false),
+                _ if failed => self.change(now, Some((now, times + 1)), false),
                 _ if successes >= self.settings.successes as usize => self.change(now, None, false),
                 _ => {}
             }
@@ -207,13 +245,22 @@ impl Model {
             .take_while(|outcome| *outcome == Outcome::Failure)
             .count();
         let oldest = self.tenth(now).saturating_sub(9);
-        let recent =
-            || self.ended.iter().filter(|(at, outcome)| *at >= oldest && *outcome != Outcome::Nothing);
-        let (all, good) =
-            (recent().count(), recent().filter(|(_, outcome)| *outcome == Outcome::Success).count());
-        let share = all >= self.settings.min_requests as usize
-            && (all - good) * 1000 >= all * usize::from(self.settings.failure_ratio);
-        if in_a_row >= self.settings.consecutive_failures as usize || share {
+        let recent: Vec<_> = self
+            .ended
+            .iter()
+            .filter(|(at, outcome, _)| *at >= oldest && *outcome != Outcome::Nothing)
+            .collect();
+        let exceeds = |part: usize, ratio: u16| {
+            recent.len() >= self.settings.min_requests as usize
+                && part * 1000 >= recent.len() * usize::from(ratio)
+        };
+        let bad = recent.iter().filter(|(_, outcome, _)| *outcome != Outcome::Success).count();
+        let slow = recent.iter().filter(|(_, _, slow)| *slow).count();
+        let too_many_slow = self.settings.slow.is_some_and(|(_, ratio)| exceeds(slow, ratio));
+        if in_a_row >= self.settings.consecutive_failures as usize
+            || exceeds(bad, self.settings.failure_ratio)
+            || too_many_slow
+        {
             self.change(now, Some((now, 1)), false);
         }
     }
@@ -230,7 +277,7 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Step {
     Ask,
-    End(usize, Outcome),
+    End(usize, Outcome, bool),
     Wait(u64),
 }
 
@@ -243,7 +290,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         5 => Just(Step::Ask),
-        5 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Step::End(which, outcome)),
+        5 => (any::<usize>(), outcome, proptest::bool::weighted(0.3))
+            .prop_map(|(which, outcome, slow)| Step::End(which, outcome, slow)),
         2 => (1_u64..4000).prop_map(Step::Wait),
     ];
     proptest::collection::vec(step, 1..300)
@@ -258,15 +306,17 @@ proptest! {
         min_requests in 1_u32..12,
         max_concurrent in 1_u32..4,
         successes in 1_u32..4,
+        slow_ratio in proptest::option::of(300_u16..1000),
     ) {
         let settings = Settings {
             consecutive_failures, failure_ratio, min_requests, max_concurrent, successes,
-            window: 2 * SECOND, open_for: SECOND, max_open_for: 4 * SECOND, slow: None,
+            window: 2 * SECOND, open_for: SECOND, max_open_for: 4 * SECOND,
+            slow: slow_ratio.map(|ratio| (SECOND, ratio)),
         };
         let mut now = Instant::now();
         let mut breaker = Breaker::new(settings.clone(), now);
         let mut model =
-            Model { settings, ended: Vec::new(), began: now, open: None, half_open: false, trying: 0 };
+            Model { settings, ended: Vec::new(), began: now, open: None, half_open: false, trying: Vec::new() };
         let mut under_way = Vec::new();
         for step in steps {
             match step {
@@ -275,12 +325,13 @@ proptest! {
                     prop_assert_eq!(permit.is_ok(), model.lets_through(now));
                     under_way.extend(permit.ok());
                 }
-                Step::End(which, outcome) if !under_way.is_empty() => {
+                Step::End(which, outcome, slow) if !under_way.is_empty() => {
                     let permit: Permit = under_way.swap_remove(which % under_way.len());
                     if permit.epoch == breaker.epoch {
-                        model.ends(outcome, now);
+                        model.ends(permit.given, outcome, slow && slow_ratio.is_some(), now);
                     }
-                    breaker.report(permit, outcome, QUICK, now, NO_JITTER);
+                    let took = if slow { 2 * SECOND } else { QUICK };
+                    breaker.report(permit, outcome, took, now, NO_JITTER);
                 }
                 Step::End(..) => {}
                 Step::Wait(millis) => now += Duration::from_millis(millis),
