@@ -64,6 +64,9 @@ pub(crate) struct Port {
     subject_header: Option<String>,
     /// What the config does to the headers of each request.
     request_headers: Option<Edits>,
+    /// Whether requests go on without their trailers: servers that put these among the headers would take a client's word for what is
+    /// taken out of its headers.
+    pub(crate) keeps_trailers_back: bool,
     /// What it does to answers.
     answers: Option<Box<Answers>>,
     /// What keeps requests from it.
@@ -185,10 +188,15 @@ impl Port {
         let Gate { guard, circuit, retries, warned } = gate;
         let outbound = metrics.labels.direction == Direction::Outbound;
         let limits = spec.limits(if outbound { shared.limits.outbound() } else { shared.limits });
+        let request_headers = spec.inbound().and_then(|inbound| Edits::of(&inbound.request_headers));
+        let subject_header = subject_header(&spec);
+        let auth = spec.inbound().and_then(|inbound| inbound.auth.as_ref());
+        let auth = auth.map(|auth| Box::new(Auth::new(auth)));
         Self {
             local_host: LocalHost::of(&spec),
-            subject_header: subject_header(&spec),
-            request_headers: spec.inbound().and_then(|inbound| Edits::of(&inbound.request_headers)),
+            keeps_trailers_back: auth.is_some() || subject_header.is_some() || request_headers.is_some(),
+            subject_header,
+            request_headers,
             guard,
             circuit,
             retries,
@@ -197,10 +205,7 @@ impl Port {
             offer: Offer::default(),
             place: spec.place(),
             originates: spec.upstream().is_some_and(|upstream| upstream.tls.is_some()),
-            auth: spec
-                .inbound()
-                .and_then(|inbound| inbound.auth.as_ref())
-                .map(|auth| Box::new(Auth::new(auth))),
+            auth,
             target,
             spec,
             limits,

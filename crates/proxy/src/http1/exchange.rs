@@ -198,10 +198,14 @@ fn begin_body(
     exchange: &Exchange,
 ) -> Result<Body, BadFraming> {
     let (mut body, mut data) = (Body::new(head.framing), 0);
-    let taken = body.take(&message[head.length..], |content| data += content.len())?;
+    let keeps_trailers_back = exchange.port.keeps_trailers_back;
+    let come = &message[head.length..];
+    let (taken, passed, end) =
+        request_body::take(&mut body, come, keeps_trailers_back, |content| data += content)?;
     exchange.received(data);
-    client.unread.extend_from_slice(&message[head.length + taken..]);
-    message.truncate(head.length + taken);
+    client.unread.extend_from_slice(&come[taken..]);
+    message.truncate(head.length + passed);
+    message.extend_from_slice(end);
     Ok(body)
 }
 

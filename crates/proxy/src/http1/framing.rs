@@ -34,6 +34,13 @@ pub(crate) struct Body {
     overhead: usize,
 }
 
+/// What of some bytes belongs to a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) all: usize,
+    pub(crate) before_trailers: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Ended,
@@ -113,13 +120,37 @@ impl Body {
 
     /// How many of these bytes, which follow those of the last call, belong to the body. `data` gets each piece of them
     /// that is content rather than framing.
-    pub(crate) fn take(
+    pub(crate) fn take(&mut self, bytes: &[u8], data: impl FnMut(Range<usize>)) -> Result<usize, BadFraming> {
+        self.take_until(bytes, State::Ended, data)
+    }
+
+    /// As [`Self::take`], and how many of them come before the trailers and the empty line that ends them.
+    pub(crate) fn take_apart(
         &mut self,
         bytes: &[u8],
+        data: impl FnMut(Range<usize>),
+    ) -> Result<Taken, BadFraming> {
+        let before =
+            if self.is_in_trailers() { 0 } else { self.take_until(bytes, State::TrailerStart, data)? };
+        let all = before + self.take_until(&bytes[before..], State::Ended, |_| {})?;
+        Ok(Taken { all, before_trailers: before })
+    }
+
+    fn is_in_trailers(&self) -> bool {
+        matches!(
+            self.state,
+            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf | State::EndLf
+        )
+    }
+
+    fn take_until(
+        &mut self,
+        bytes: &[u8],
+        end: State,
         mut data: impl FnMut(Range<usize>),
     ) -> Result<usize, BadFraming> {
         let mut at = 0;
-        while at < bytes.len() && self.state != State::Ended {
+        while at < bytes.len() && self.state != State::Ended && self.state != end {
             let rest = bytes.len() - at;
             let whole = match &mut self.state {
                 State::UntilClose => rest,

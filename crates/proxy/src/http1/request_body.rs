@@ -1,12 +1,13 @@
 //! The rest of a request's body, on its way to the app.
 
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{self, SIZE};
-use crate::http1::framing::Body;
+use crate::http1::framing::{BadFraming, Body};
 use crate::http1::response::Asked;
 use crate::observe::Exchange;
 use crate::pipe::Pipe;
@@ -21,6 +22,25 @@ pub(crate) enum Unsent {
     Client(Reason),
     /// The app takes no more. It may still answer, or have answered, as servers do whose limit is exceeded.
     App,
+}
+
+/// Takes from these bytes what belongs to the body, without its trailers where the port keeps those back. Returns how many bytes are the
+/// body's, how many of them go on, and what follows these in the place of trailers. `data` is told how much content there is.
+pub(crate) fn take(
+    body: &mut Body,
+    bytes: &[u8],
+    keeps_trailers_back: bool,
+    mut data: impl FnMut(usize),
+) -> Result<(usize, usize, &'static [u8]), BadFraming> {
+    let data = |content: Range<usize>| data(content.len());
+    if !keeps_trailers_back {
+        let all = body.take(bytes, data)?;
+        return Ok((all, all, b""));
+    }
+    let taken = body.take_apart(bytes, data)?;
+    // The empty line that ends a body with or without trailers is among what is kept back.
+    let ends_in_trailers = body.is_ended() && taken.all > taken.before_trailers;
+    Ok((taken.all, taken.before_trailers, if ends_in_trailers { b"\r\n" } else { b"" }))
 }
 
 /// Passes on what is left of the body. What the client sent beyond it goes to `unread`.
@@ -62,10 +82,13 @@ pub(crate) async fn pass(
         }
         in_bulk = piece.is_full();
         let mut data = 0;
-        let taken = body.take(&piece, |content| data += content.len());
-        let taken = taken.map_err(|_| Unsent::Client(Reason::BadRequest))?;
+        let taken = take(body, &piece, exchange.port.keeps_trailers_back, |content| data += content);
+        let (taken, passed, end) = taken.map_err(|_| Unsent::Client(Reason::BadRequest))?;
         exchange.received(data);
-        app.write_all(&piece[..taken]).await.map_err(|_| Unsent::App)?;
+        app.write_all(&piece[..passed]).await.map_err(|_| Unsent::App)?;
+        if !end.is_empty() {
+            app.write_all(end).await.map_err(|_| Unsent::App)?;
+        }
         // What TLS has kept back would wait for the next piece.
         app.flush().await.map_err(|_| Unsent::App)?;
         unread.extend_from_slice(&piece[taken..]);

@@ -28,7 +28,7 @@ pub(crate) enum End {
     Trailers(Option<Code>),
 }
 
-/// Passes on what comes until the end, trailers with it. `seen` gets each piece. Returns how it
+/// Passes on what comes until the end, trailers with it unless they are kept back. `seen` gets each piece. Returns how what was passed on
 /// ended.
 ///
 /// Room for more is given to the sender only for what the receiver had room for: between the two there is never more than
@@ -37,6 +37,7 @@ pub(crate) async fn pass(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
     stalled: Duration,
+    keeps_trailers_back: bool,
     mut seen: impl FnMut(&Bytes),
 ) -> Result<End, Broken> {
     while let Some(piece) = next(from, to).await? {
@@ -48,7 +49,7 @@ pub(crate) async fn pass(
         }
     }
     let trailers = from.trailers().await.map_err(Broken::Sender)?;
-    let Some(trailers) = trailers else {
+    let Some(trailers) = trailers.filter(|_| !keeps_trailers_back) else {
         to.send_data(Bytes::new(), true).map_err(Broken::Receiver)?;
         return Ok(End::Data);
     };

@@ -253,7 +253,8 @@ async fn pass(sent: Sent, passing: Passing<'_>, exchange: &Exchange, client: &Cl
             exchange.received(piece.len());
             kept.keep(piece);
         };
-        let mut upload = pin!(body::pass(from_client, &mut to_app, NO_LIMIT, received));
+        let keeps_back = exchange.port.keeps_trailers_back;
+        let mut upload = pin!(body::pass(from_client, &mut to_app, NO_LIMIT, keeps_back, received));
         let mut answer = pin!(pass_answer(answer, respond, exchange, client, &may_resend));
         while gone.is_none() {
             tokio::select! {
@@ -345,7 +346,8 @@ async fn pass_answer(
         return Ok(());
     }
     let stalled = exchange.port.limits.body;
-    match body::pass(&mut from_app, &mut to_client, stalled, |piece| exchange.passed(piece.len())).await {
+    let passed = |piece: &Bytes| exchange.passed(piece.len());
+    match body::pass(&mut from_app, &mut to_client, stalled, false, passed).await {
         Ok(end) => {
             if let End::Trailers(Some(code)) = end {
                 exchange.grpc(code);
