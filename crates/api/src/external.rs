@@ -41,6 +41,10 @@ pub struct ExternalSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "crd", schemars(schema_with = "header_names"))]
     pub headers_to_app: Vec<String>,
+    /// Headers of an answer of 2xx that the client is told beside those of its own: `Set-Cookie`, by which such servers renew sessions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "header_names"))]
+    pub headers_to_client: Vec<String>,
 }
 
 /// A URL's parts.
@@ -58,7 +62,13 @@ pub struct Place<'a> {
 
 impl Default for ExternalSpec {
     fn default() -> Self {
-        Self { url: String::new(), timeout: span("1s"), fail_open: false, headers_to_app: Vec::new() }
+        Self {
+            url: String::new(),
+            timeout: span("1s"),
+            fail_open: false,
+            headers_to_app: Vec::new(),
+            headers_to_client: Vec::new(),
+        }
     }
 }
 
@@ -88,12 +98,15 @@ impl ExternalSpec {
             let message = format!("{:?} is no URL as http://login.shop.svc:8080/check", self.url);
             faults.push(Fault::new(format!("{at}.url"), message));
         }
-        if self.headers_to_app.len() > MAX_HEADERS {
-            let message = format!("{} entries: at most {MAX_HEADERS}", self.headers_to_app.len());
-            faults.push(Fault::new(format!("{at}.headersToApp"), message));
-        }
-        for (i, name) in self.headers_to_app.iter().enumerate().filter(|(_, name)| !is_header_name(name)) {
-            faults.push(Fault::new(format!("{at}.headersToApp[{i}]"), header_name_fault(name)));
+        let lists = [("headersToApp", &self.headers_to_app), ("headersToClient", &self.headers_to_client)];
+        for (field, names) in lists {
+            if names.len() > MAX_HEADERS {
+                let message = format!("{} entries: at most {MAX_HEADERS}", names.len());
+                faults.push(Fault::new(format!("{at}.{field}"), message));
+            }
+            for (i, name) in names.iter().enumerate().filter(|(_, name)| !is_header_name(name)) {
+                faults.push(Fault::new(format!("{at}.{field}[{i}]"), header_name_fault(name)));
+            }
         }
         faults
     }

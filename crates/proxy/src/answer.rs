@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 
+use crate::headers::Edits;
 use crate::labels::Direction;
 use crate::reason::Reason;
 use crate::request::Request;
@@ -55,6 +56,12 @@ impl OwnAnswer {
     pub(crate) fn with(mut self, name: &'static str, value: HeaderValue) -> Self {
         self.headers.push((name.into(), value));
         self
+    }
+
+    /// With further headers for the client.
+    pub(crate) fn tell(&mut self, headers: Option<&Edits>) {
+        let told = headers.into_iter().flat_map(Edits::added);
+        self.headers.extend(told.map(|(name, value)| (name.clone().into(), value.clone())));
     }
 
     /// To a client that spoke plain HTTP where TLS is spoken: the same place with `https`. `None` where its request does not

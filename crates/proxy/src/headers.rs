@@ -60,6 +60,11 @@ impl Edits {
         self.add.push((name.to_owned(), value));
     }
 
+    /// What is put in.
+    pub(crate) fn added(&self) -> &[(String, HeaderValue)] {
+        &self.add
+    }
+
     /// The lines of a head of HTTP/1 that go, in their order.
     pub(crate) fn lines_to_remove(&self, head: &[u8]) -> Vec<Range<usize>> {
         let goes = |line: &Range<usize>| self.remove.iter().any(|name| is_header(&head[line.clone()], name));

@@ -177,7 +177,7 @@ fn credentials(encoder: &mut DescriptorEncoder, served: &[Credentials]) -> Resul
         "1 if the keys that a port's Secrets hold are in force, 0 if they were refused",
     );
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for Credentials { port, refused } in served {
+    for Credentials { port, refused, .. } in served {
         let labels = [("direction", "inbound"), ("port", port)];
         ConstGauge::new(u64::from(refused.is_none())).encode(family.encode_family(&labels)?)?;
     }

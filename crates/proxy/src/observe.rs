@@ -65,6 +65,15 @@ pub(crate) struct Exchange {
     until_answer: Cell<Option<Duration>>,
     /// What the app is told of who asks.
     pub(crate) identity: RefCell<Option<Box<Edits>>>,
+    /// What the client is told beside the answer, which few are.
+    to_client: OnceCell<Box<ToClient>>,
+}
+
+/// Headers for the client, and what becomes of the app's answer with them.
+#[derive(Debug)]
+struct ToClient {
+    headers: Edits,
+    change: OnceCell<Change>,
 }
 
 /// Of a request that waited, is sent again, or whose upstream asks to be left alone. Apart, so that the others have no room for it.
@@ -131,6 +140,7 @@ impl Exchange {
             permit: Cell::new(None),
             until_answer: Cell::new(None),
             identity: RefCell::default(),
+            to_client: OnceCell::new(),
         }
     }
 
@@ -273,6 +283,16 @@ impl Exchange {
         self.started
     }
 
+    /// Whoever judged it has these headers for the client, whatever the answer will be.
+    pub(crate) fn tell_client(&self, headers: Edits) {
+        let _ = self.to_client.set(Box::new(ToClient { headers, change: OnceCell::new() }));
+    }
+
+    /// The headers for the client beside those of an answer that goes past [`Self::change`].
+    pub(crate) fn to_client(&self) -> Option<&Edits> {
+        self.to_client.get().map(|told| &told.headers)
+    }
+
     /// Our answer to it, for this reason.
     pub(crate) fn own(&self, reason: Reason) -> OwnAnswer {
         OwnAnswer::of(reason, self.port.direction())
@@ -280,11 +300,14 @@ impl Exchange {
 
     /// What becomes of the app's answer with this status; `None` where it stays as it is.
     pub(crate) fn change(&self, status: u16) -> Option<&Change> {
-        let change = self.rules.as_ref()?.change(status)?;
-        if change.is_override {
+        let change = self.rules.as_ref().and_then(|rules| rules.change(status));
+        if change.is_some_and(|change| change.is_override) {
             self.port.metrics.overridden.add(1);
         }
-        Some(change)
+        match self.to_client.get() {
+            None => change,
+            Some(told) => Some(told.change.get_or_init(|| Change::with(change, &told.headers))),
+        }
     }
 
     /// Whether it is a call by gRPC.

@@ -125,6 +125,21 @@ impl Override {
     }
 }
 
+impl Change {
+    /// The same with further headers; those alone where there is none.
+    pub(crate) fn with(change: Option<&Self>, headers: &Edits) -> Self {
+        match change {
+            None => Self { status: None, headers: headers.clone(), body: None, is_override: false },
+            Some(change) => Self {
+                status: change.status,
+                headers: change.headers.then(headers),
+                body: change.body.clone(),
+                is_override: change.is_override,
+            },
+        }
+    }
+}
+
 impl Rules {
     /// What is done to an answer of this status: by the first override that is for it.
     pub(crate) fn change(&self, status: u16) -> Option<&Change> {

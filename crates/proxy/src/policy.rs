@@ -79,8 +79,11 @@ async fn authenticate(
     };
     exchange.port.metrics.auth[Decision::of(&judged) as usize].add(1);
     match judged {
-        Ok((_, edits)) => {
-            exchange.identity.replace(Some(Box::new(edits)));
+        Ok(allowed) => {
+            exchange.identity.replace(Some(Box::new(allowed.to_app)));
+            if let Some(headers) = allowed.to_client {
+                exchange.tell_client(headers);
+            }
             None
         }
         Err(Denied::Forbidden) => Some(exchange.own(Reason::Forbidden)),

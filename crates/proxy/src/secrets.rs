@@ -156,9 +156,13 @@ pub(crate) struct FallbackPage {
 
 /// What credentials are judged by on a port.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Credentials {
     /// Name of the port.
     pub(crate) port: String,
+    /// Which keys of the issuer can't be used, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left_out: Vec<String>,
     /// Why what the port's Secrets hold now is not in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,
@@ -228,10 +232,11 @@ impl Secrets {
                 not_after: *not_after,
                 refused: self.tls.refused.get(&place).cloned(),
             }));
-            if self.keys.in_force.contains_key(&place) {
-                let refused = self.keys.refused.get(&place).cloned();
-                served.credentials.push(Credentials { port: port.clone(), refused });
-            }
+            served.credentials.extend(self.keys.in_force.get(&place).map(|keys| Credentials {
+                port: port.clone(),
+                left_out: keys.left_out().to_vec(),
+                refused: self.keys.refused.get(&place).cloned(),
+            }));
         }
         served
     }

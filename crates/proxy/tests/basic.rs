@@ -4,17 +4,21 @@
 
 mod support;
 
+use std::io::BufReader;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outrigger_api::auth::{AuthSpec, BasicSpec};
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 use support::app::Count;
-use support::guarded::{ask, guarded};
+use support::client::Client;
+use support::guarded::{ask, decisions, guarded};
 use support::http2::{connect, run};
 use support::tls::Secrets;
-use support::{Running, wait_until};
+use support::{PATIENCE, Running, wait_until};
 
 /// Of `secret`, by the C library's `crypt`, at the lowest cost.
 const ADA: &str = "ada:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
@@ -144,6 +148,34 @@ fn a_changed_file_counts_at_once_also_for_who_was_good_before() {
     secrets.write("users", &[("htpasswd", BOB)]);
     wait_until("it is taken", || ask(&proxy, "GET /shop", &with("bob:password")).status == 200);
     assert_eq!(ask(&proxy, "GET /shop", &with("ada:secret")).status, 401);
+}
+
+/// A client at this address.
+fn from(address: [u8; 4], port: u16) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+    Client { reader: BufReader::new(socket.into()) }
+}
+
+/// Wrong passwords of one client turned away everybody whose own was not remembered.
+#[test]
+fn guesses_of_one_client_turn_away_nobody_else() {
+    let _alone = alone();
+    let (proxy, _, _secrets) = proxy("share", &ADA.replace("$04$", "$07$"));
+    let guesses: Vec<_> = (0..40)
+        .map(|n| {
+            let mut client = proxy.connect();
+            client.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{}\r\n", with(&format!("ada:{n}"))));
+            client
+        })
+        .collect();
+    wait_until("its places are taken", || decisions(&proxy, "busy") >= 7);
+    let mut other = from([127, 0, 0, 2], proxy.port);
+    other.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{}\r\n", with("ada:secret")));
+    assert_eq!(other.answer().status, 401, "in its turn: the hash is of another cost than the password's");
+    drop(guesses);
 }
 
 /// A hash takes long on purpose; on the worker's thread it would hold up every other request.

@@ -7,18 +7,21 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use outrigger_api::auth::{AuthSpec, ExternalSpec};
+use outrigger_api::config::Protocol;
+use outrigger_proxy::limits::Limits;
 use serde_json::json;
-use support::Running;
 use support::app::{Count, serve};
-use support::client::request;
+use support::client::{Answer, request};
 use support::guarded::{ask, decisions, guarded};
-use support::http2::{call, connect, run};
+use support::http2::{self, call, connect, run};
 use support::tls::Secrets;
+use support::{Running, closed_port, config, start_by, wait_until};
 
 fn spec(authoriser: u16) -> AuthSpec {
     let external = ExternalSpec {
         url: format!("http://localhost:{authoriser}/check"),
         headers_to_app: vec!["X-Team".to_owned()],
+        headers_to_client: vec!["Set-Cookie".to_owned()],
         ..ExternalSpec::default()
     };
     AuthSpec {
@@ -53,6 +56,7 @@ fn authoriser() -> (u16, Arc<Mutex<Vec<String>>>) {
                     connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
                     return;
                 }
+                "/renewed" | "/renewed/404" => connection.send("HTTP/1.1 202 Accepted\r\nSet-Cookie: session=2; Path=/\r\nSet-Cookie: csrf=3\r\nX-Other: 1\r\nContent-Length: 0\r\n\r\n"),
                 "/silent" => {
                     // Until the proxy gives up.
                     let _ = connection.request();
@@ -141,6 +145,110 @@ fn what_is_denied_is_answered_by_the_authoriser_and_the_app_sees_none_of_a_thous
         }
     }
     assert_eq!((hits.get(), decisions(&proxy, "denied")), (0, 1000));
+}
+
+/// The app answers with a cookie of its own, with a 404 where the path says so, and switches to another protocol where it is asked to.
+fn app() -> u16 {
+    serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("Upgrade: chat") {
+                connection
+                    .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n");
+                return;
+            }
+            let status = if head.contains("/404") { "404 Not Found" } else { "200 OK" };
+            connection.send(format!("HTTP/1.1 {status}\r\nSet-Cookie: app=1\r\nContent-Length: 0\r\n\r\n"));
+        }
+    })
+}
+
+fn cookies(answer: &Answer) -> Vec<&str> {
+    answer.head.lines().filter_map(|line| line.strip_prefix("Set-Cookie: ")).collect()
+}
+
+/// oauth2-proxy renews a session with the answer by which it allows a request. The cookie was lost, and with it, in time, the session.
+#[test]
+fn what_the_authoriser_has_for_the_client_comes_with_whatever_answer_there_is() {
+    let secrets = Secrets::new("external-renewed");
+    let (port, _) = authoriser();
+    let inbound = |target| {
+        move |listen| {
+            let mut config = config(Protocol::Auto, listen, target);
+            let page = json!([{"status": [404], "pathPrefixes": ["/renewed"], "body": "lost?"}]);
+            config.inbound[0].overrides = serde_json::from_value(page).unwrap();
+            config.inbound[0].auth = Some(spec(port));
+            config
+        }
+    };
+    let renewed = ["session=2; Path=/", "csrf=3"];
+    let proxy = start_by(inbound(app()), &secrets.0, Limits::default());
+    let answer = ask(&proxy, "GET /renewed", "");
+    assert_eq!((answer.status, cookies(&answer)), (200, [&["app=1"], &renewed[..]].concat()));
+    assert!(!answer.head.contains("X-Other"));
+    let overridden = ask(&proxy, "GET /renewed/404", "");
+    assert_eq!(
+        (overridden.text(), cookies(&overridden)),
+        ("lost?".to_owned(), [&["app=1"], &renewed[..]].concat())
+    );
+    let upgrade = "GET /renewed HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n";
+    let switched = request(proxy.port, upgrade);
+    assert_eq!((switched.status, cookies(&switched)), (101, renewed.to_vec()));
+    assert_eq!(cookies(&ask(&proxy, "GET /other", "")), ["app=1"]);
+    // The session is renewed, whatever became of the request then.
+    let unreachable = start_by(inbound(closed_port()), &secrets.0, Limits::default());
+    let answer = ask(&unreachable, "GET /renewed", "");
+    assert_eq!((answer.status, cookies(&answer)), (502, renewed.to_vec()));
+}
+
+#[test]
+fn by_http2_the_client_is_told_too() {
+    let secrets = Secrets::new("external-renewed-http2");
+    let (port, _) = authoriser();
+    let app = http2::serve(|call| async { call.answer("ok") });
+    let inbound = |target| {
+        move |listen| {
+            let mut config = config(Protocol::Auto, listen, target);
+            config.inbound[0].auth = Some(spec(port));
+            config
+        }
+    };
+    for (target, status) in [(app, 200), (closed_port(), 502)] {
+        let proxy = start_by(inbound(target), &secrets.0, Limits::default());
+        run(async {
+            let (head, _) = connect(proxy.port).await.get("/renewed").await;
+            let cookies: Vec<_> = head.headers.get_all("set-cookie").iter().collect();
+            assert_eq!(head.status.as_u16(), status);
+            assert_eq!(cookies, ["session=2; Path=/", "csrf=3"]);
+        });
+    }
+}
+
+/// Each request made a connection, as many as there were requests.
+#[test]
+fn questions_under_way_are_bounded_and_none_goes_on_for_want_of_a_turn() {
+    const AT_A_TIME: usize = 128;
+    let asked = Count::default();
+    let counted = asked.clone();
+    let silent = serve(move |mut connection| {
+        counted.add();
+        connection.wait_for_close();
+    });
+    let mut auth = spec(silent);
+    let external = auth.external.as_mut().unwrap();
+    (external.fail_open, external.timeout) = (true, "1s".parse().unwrap());
+    let (proxy, hits) = proxy("bounded", auth);
+    let request = |_| {
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client
+    };
+    // The second so many get the turns of the first, which are silent until their time is over; then it is over for the last.
+    let asking: Vec<_> = (0..2 * AT_A_TIME + 12).map(request).collect();
+    wait_until("the last are refused", || decisions(&proxy, "busy") == 12);
+    assert!(asked.get() <= 2 * AT_A_TIME, "{} questions", asked.get());
+    let answers: Vec<_> = asking.into_iter().map(|mut client| client.answer()).collect();
+    let refused = answers.iter().filter(|answer| answer.has("outrigger-reason: too_many_requests")).count();
+    assert_eq!((refused, hits.get()), (12, 2 * AT_A_TIME));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use support::app::Count;
 use support::guarded::{ask, guarded};
 use support::tls::Secrets;
-use support::{Running, wait_until};
+use support::{Running, client, wait_until};
 
 const SECRET: [u8; 64] = [7; 64];
 
@@ -243,4 +243,33 @@ fn a_key_that_names_an_algorithm_is_for_no_other_and_keys_overlap_while_they_rot
     secrets.write("keys", &[("jwks.json", &new.jwks().to_string())]);
     wait_until("the old one is forgotten", || by(&old) == 401);
     assert_eq!(by(&new), 200);
+}
+
+/// One bad key had the whole set refused, and one that could never verify was taken for good.
+#[test]
+fn a_bad_key_is_left_out_and_told_and_the_others_count() {
+    let issuer = Keys::new();
+    let mut jwks = issuer.jwks();
+    let keys = jwks["keys"].as_array_mut().unwrap();
+    // A zero in front, as some issuers write it, changes no number.
+    let rsa = keys.iter_mut().find(|key| key["kid"] == "rsa").unwrap();
+    let n = URL_SAFE_NO_PAD.decode(rsa["n"].as_str().unwrap()).unwrap();
+    rsa["n"] = encode([&[0][..], &n].concat()).into();
+    let point =
+        json!({"kty": "EC", "crv": "P-256", "kid": "nowhere", "x": encode([1; 32]), "y": encode([1; 32])});
+    keys.insert(0, point);
+    keys.insert(0, json!({"kty": "oct", "kid": "short", "k": encode("secret")}));
+    let (proxy, _, _secrets) = proxy("left-out", &jwks);
+    for alg in ["RS256", "ES256", "HS256"] {
+        assert_eq!(status(&proxy, &issuer.token(&json!({"alg": alg}), alg)), 200, "{alg}");
+    }
+    let config: Value = serde_json::from_str(&client::get(proxy.admin, "/config").text()).unwrap();
+    let told = config.pointer("/secrets/credentials/0/leftOut").or(config.pointer("/credentials/0/leftOut"));
+    assert_eq!(
+        *told.unwrap_or(&config),
+        json!([
+            r#"key 1 ("short") is a secret for HMAC of less than 32 bytes"#,
+            r#"key 2 ("nowhere") has a point that is not on its curve"#,
+        ])
+    );
 }

@@ -4,8 +4,7 @@
 //! was found good is remembered by a hash of another kind, whose key this process drew: no password is held, and none can be guessed
 //! from what is.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -14,32 +13,25 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
+use crate::auth::Denied;
 use crate::auth::keys::Keys;
-use crate::auth::{Denied, KNOWN};
+use crate::auth::line::{Client, Line};
+use crate::auth::remembered::{Remembered, Tag};
 
 /// One at a time: argon2 takes megabytes each time, and the cores are the app's.
 static TURN: Semaphore = Semaphore::const_new(1);
-/// Requests that wait for their turn. Who comes beyond that is refused: an attacker's guesses take no more than a core.
-const MOST_WAITING: usize = 32;
 /// The longest credential that is looked at, in bytes.
 const LONGEST: usize = 1024;
-
-/// What was verified, by these keys.
-#[derive(Default)]
-struct Good {
-    keys: Option<Arc<Keys>>,
-    credentials: HashSet<[u8; 32]>,
-}
 
 /// Verifies names and passwords of one port.
 pub(super) struct Verifier {
     key: hmac::Key,
-    good: RefCell<Good>,
-    waiting: Cell<usize>,
+    good: RefCell<Remembered>,
+    line: RefCell<Line>,
 }
 
 /// A request that waits, until this is dropped.
-struct Waiting<'a>(&'a Cell<usize>);
+struct Waiting<'a>(&'a RefCell<Line>, Client);
 
 impl Verifier {
     pub(super) fn new() -> Self {
@@ -47,23 +39,27 @@ impl Verifier {
         Self {
             key: key.expect("the kernel has random numbers"),
             good: RefCell::default(),
-            waiting: Cell::new(0),
+            line: RefCell::default(),
         }
     }
 
-    /// The name in a credential that is good.
-    pub(super) async fn verify(&self, keys: &Arc<Keys>, encoded: &[u8]) -> Result<String, Denied> {
+    /// The name in a credential that is good, and came from this client.
+    pub(super) async fn verify(
+        &self,
+        keys: &Arc<Keys>,
+        encoded: &[u8],
+        client: Client,
+    ) -> Result<String, Denied> {
         let credential = decode(encoded).ok_or(Denied::Invalid("no credential"))?;
         let (name, password) = credential.split_once(':').ok_or(Denied::Invalid("no credential"))?;
-        let tag = hmac::sign(&self.key, credential.as_bytes());
-        let tag: [u8; 32] = tag.as_ref().try_into().expect("SHA-256 has 32 bytes");
-        if self.is_good(keys, &tag) {
+        let tag = self.tag(keys, name, &credential);
+        if self.good.borrow_mut().has(&tag) {
             return Ok(name.to_owned());
         }
-        let _waiting = self.wait().ok_or(Denied::Busy)?;
+        let _waiting = self.wait(client).ok_or(Denied::Busy)?;
         let turn = TURN.acquire().await.map_err(|_| Denied::Busy)?;
         // Somebody else may have come with it meanwhile.
-        if self.is_good(keys, &tag) {
+        if self.good.borrow_mut().has(&tag) {
             return Ok(name.to_owned());
         }
         let (judge, asked, password) = (Arc::clone(keys), name.to_owned(), password.to_owned());
@@ -75,36 +71,29 @@ impl Verifier {
         if !judged.await.unwrap_or(false) {
             return Err(Denied::Invalid("no such user and password"));
         }
-        self.remember(keys, tag);
+        self.good.borrow_mut().insert(tag);
         Ok(name.to_owned())
     }
 
-    fn is_good(&self, keys: &Arc<Keys>, tag: &[u8; 32]) -> bool {
-        let good = self.good.borrow();
-        good.keys.as_ref().is_some_and(|known| Arc::ptr_eq(known, keys)) && good.credentials.contains(tag)
+    /// What stands for a credential as these keys judge it: with another hash in the file it is another, and a line of somebody else's that
+    /// changes makes nobody wait for a hash again.
+    fn tag(&self, keys: &Keys, name: &str, credential: &str) -> Tag {
+        let mut tag = hmac::Context::with_key(&self.key);
+        // Neither has a NUL.
+        for part in [keys.users.hash(name).unwrap_or_default(), "\0", credential] {
+            tag.update(part.as_bytes());
+        }
+        tag.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
-    fn remember(&self, keys: &Arc<Keys>, tag: [u8; 32]) {
-        let mut good = self.good.borrow_mut();
-        let others = !good.keys.as_ref().is_some_and(|known| Arc::ptr_eq(known, keys));
-        if others || good.credentials.len() >= KNOWN {
-            *good = Good { keys: Some(Arc::clone(keys)), credentials: HashSet::new() };
-        }
-        good.credentials.insert(tag);
-    }
-
-    fn wait(&self) -> Option<Waiting<'_>> {
-        if self.waiting.get() >= MOST_WAITING {
-            return None;
-        }
-        self.waiting.set(self.waiting.get() + 1);
-        Some(Waiting(&self.waiting))
+    fn wait(&self, client: Client) -> Option<Waiting<'_>> {
+        self.line.borrow_mut().enter(client).then(|| Waiting(&self.line, client))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.borrow_mut().leave(self.1);
     }
 }
 
@@ -116,4 +105,38 @@ fn decode(encoded: &[u8]) -> Option<String> {
     }
     let credential = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     (!credential.contains(char::is_control)).then_some(credential)
+}
+
+#[cfg(test)]
+mod tests {
+    use outrigger_api::auth::AuthSpec;
+
+    use super::*;
+
+    /// Any change of the file had everybody wait for a hash again.
+    #[tokio::test]
+    async fn who_was_good_is_remembered_as_long_as_the_own_line_is_the_same() {
+        const FILE: &str = include_str!("users.htpasswd");
+        let spec: AuthSpec =
+            serde_json::from_value(serde_json::json!({"basic": {"secretName": "s"}})).unwrap();
+        let secrets = std::env::temp_dir().join(format!("outrigger-basic-{}", std::process::id()));
+        std::fs::create_dir_all(secrets.join("s")).unwrap();
+        let keys = |file: &str| {
+            std::fs::write(secrets.join("s").join("htpasswd"), file).unwrap();
+            Arc::new(Keys::read(&spec, &secrets).unwrap())
+        };
+        let (before, verifier) = (keys(FILE), Verifier::new());
+        let encoded = STANDARD.encode("ada:secret");
+        verifier.verify(&before, encoded.as_bytes(), None).await.unwrap();
+        for (file, wanted) in [
+            (FILE.replace("bob", "cid"), true),
+            (FILE.replace("IrW", "IrX"), false),
+            (FILE.replace("ada", "eve"), false),
+            (FILE.to_owned(), true),
+        ] {
+            let tag = verifier.tag(&keys(&file), "ada", "ada:secret");
+            assert_eq!(verifier.good.borrow_mut().has(&tag), wanted, "{file}");
+        }
+        std::fs::remove_dir_all(secrets).unwrap();
+    }
 }

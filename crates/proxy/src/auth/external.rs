@@ -16,10 +16,11 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use outrigger_api::auth::ExternalSpec;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::answer::OwnAnswer;
-use crate::auth::{Decision, Denied};
+use crate::auth::{Allowed, Decision, Denied};
 use crate::connect;
 use crate::headers::Edits;
 use crate::labels::Direction;
@@ -30,6 +31,8 @@ use crate::target::{Name, Target};
 
 /// Idle connections that are kept for the next request.
 const KEPT: usize = 32;
+/// Questions under way: each holds a connection, and whoever makes requests that nobody has judged yet would else choose how many.
+const MOST_ASKED: usize = 128;
 /// The longest body of an answer that is passed on, in bytes.
 const LONGEST: usize = 64 * 1024;
 /// Between two warnings.
@@ -68,6 +71,7 @@ pub(super) struct External {
     authority: HeaderValue,
     path: String,
     idle: RefCell<Vec<SendRequest<Empty<Bytes>>>>,
+    free: Semaphore,
     warned: Cell<Option<Instant>>,
 }
 
@@ -96,33 +100,39 @@ impl External {
             authority: HeaderValue::from_str(place.authority).ok()?,
             path: place.path.to_owned(),
             idle: RefCell::default(),
+            free: Semaphore::new(MOST_ASKED),
             warned: Cell::new(None),
         })
     }
 
-    /// Asks about a request, which is told with these edits; those that its answer brings are put to them.
+    /// Asks about a request, which is told with these edits; those that its answer brings are put to them. Where as many questions are under way
+    /// as may be, it waits for its turn, and is refused where that does not come in time: not the server's failure, so never let through for it.
     pub(super) async fn judge(
         &self,
         request: &Request<'_>,
         came: Came,
-        mut edits: Edits,
-    ) -> Result<(Decision, Edits), Denied> {
+        mut to_app: Edits,
+    ) -> Result<Allowed, Denied> {
         if request.headers.first(QUESTION).is_some() {
             return Err(Denied::Loop);
         }
-        let question = headers(request, came, &edits);
-        let asked = timeout(self.spec.timeout.length(), self.ask(&question)).await;
+        let question = headers(request, came, &to_app);
+        let patience = self.spec.timeout.length();
+        let Ok(Ok(_turn)) = timeout(patience, self.free.acquire()).await else { return Err(Denied::Busy) };
+        let asked = timeout(patience, self.ask(&question)).await;
         match asked.unwrap_or(Err(NoAnswer::Late)) {
             Ok((head, _)) if head.status.is_success() => {
-                for name in &self.spec.headers_to_app {
-                    head.headers.get_all(name).iter().for_each(|value| edits.add(name, value.clone()));
-                }
-                Ok((Decision::Allowed, edits))
+                put(&mut to_app, &self.spec.headers_to_app, &head.headers);
+                let mut to_client = Edits::default();
+                put(&mut to_client, &self.spec.headers_to_client, &head.headers);
+                let to_client = Some(to_client).filter(|edits| !edits.lines_to_add().is_empty());
+                Ok(Allowed { by: Decision::Allowed, to_app, to_client })
             }
             Ok((head, body)) => Err(Denied::Answered(Box::new(answer(&head, body)))),
             Err(error) => {
                 self.warn(&error);
-                if self.spec.fail_open { Ok((Decision::Unchecked, edits)) } else { Err(Denied::Unavailable) }
+                let unchecked = Allowed { by: Decision::Unchecked, to_app, to_client: None };
+                self.spec.fail_open.then_some(unchecked).ok_or(Denied::Unavailable)
             }
         }
     }
@@ -186,6 +196,13 @@ impl External {
         self.warned.set(Some(now));
         let (url, open) = (&self.spec.url, self.spec.fail_open);
         tracing::warn!(%error, url, fail_open = open, "no answer of the authoriser");
+    }
+}
+
+/// Puts the headers of these names to the others.
+fn put(edits: &mut Edits, names: &[String], headers: &HeaderMap) {
+    for name in names {
+        headers.get_all(name).iter().for_each(|value| edits.add(name, value.clone()));
     }
 }
 

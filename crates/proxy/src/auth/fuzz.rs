@@ -130,7 +130,7 @@ async fn no_strange_password_is_a_good_one() {
     let (keys, secrets) = keys("basic", &spec, "htpasswd", file);
     let verifier = basic::Verifier::new();
     let good = STANDARD.encode("ada:secret");
-    assert_eq!(verifier.verify(&keys, good.as_bytes()).await.unwrap(), "ada");
+    assert_eq!(verifier.verify(&keys, good.as_bytes(), None).await.unwrap(), "ada");
     // A hash is slow by design.
     for seed in seeds(100) {
         let dice = Dice::new(seed);
@@ -138,7 +138,7 @@ async fn no_strange_password_is_a_good_one() {
             0 => dice.changed(good.as_bytes(), &PIECES),
             _ => STANDARD.encode(dice.changed(b"ada:secret", &PIECES)).into_bytes(),
         };
-        if verifier.verify(&keys, &strange).await.is_ok() {
+        if verifier.verify(&keys, &strange, None).await.is_ok() {
             assert_eq!(strange, good.as_bytes(), "seed {seed}: {}", String::from_utf8_lossy(&strange));
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn verify(token: &[u8], keys: &Keys) -> Result<Claims, &'static str> 
     if header.crit.is_some() {
         return Err("an extension that is not known");
     }
-    keys.verify(&header.alg, header.kid.as_deref(), signed, &decode(signature)?)?;
+    keys.issuer.verify(&header.alg, header.kid.as_deref(), signed, &decode(signature)?)?;
     serde_json::from_slice(&decode(payload)?).map_err(|_| MALFORMED)
 }
 

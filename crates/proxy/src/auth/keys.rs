@@ -1,4 +1,4 @@
-//! What credentials are judged by, read from Secrets: an issuer's keys (RFC 7517), users, and the hashes of API keys.
+//! What credentials are judged by, read from Secrets: an issuer's keys, users, and the hashes of API keys.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,14 +6,11 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use outrigger_api::auth::AuthSpec;
 use outrigger_api::config::Inbound;
-use ring::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
-use ring::{digest, hmac, signature};
-use serde::Deserialize;
+use ring::digest;
 
+use crate::auth::jwks::Issuer;
 use crate::auth::users::{BadLine, Users};
 use crate::secrets::Held;
 
@@ -37,7 +34,7 @@ pub enum KeysError {
         /// The file.
         path: PathBuf,
         /// Why.
-        why: &'static str,
+        why: String,
     },
     /// It has a line that is no user.
     #[error("{} can't be used: {error}", path.display())]
@@ -51,7 +48,7 @@ pub enum KeysError {
 
 /// The keys of one port.
 pub(crate) struct Keys {
-    issuer: Vec<Key>,
+    pub(super) issuer: Issuer,
     /// Names of clients, by the SHA-256 of their keys.
     clients: HashMap<[u8; 32], String>,
     pub(super) users: Users,
@@ -65,47 +62,6 @@ impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keys").field("spec", &self.spec).finish_non_exhaustive()
     }
-}
-
-/// One key of an issuer.
-struct Key {
-    kid: Option<String>,
-    /// The one algorithm that it is for, where it says so.
-    alg: Option<String>,
-    material: Material,
-}
-
-enum Material {
-    Rsa {
-        n: Vec<u8>,
-        e: Vec<u8>,
-    },
-    /// A point, as X9.62 writes it.
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    Ed25519(Vec<u8>),
-    Secret(Vec<u8>),
-}
-
-/// As a set has it; fields that are for other kinds of keys are not there.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    purpose: Option<String>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    k: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Set {
-    keys: Vec<Jwk>,
 }
 
 impl Held for Keys {
@@ -148,69 +104,9 @@ impl Keys {
         self.clients.get(&sha256(key)).map(String::as_str)
     }
 
-    /// Whether one of the issuer's keys has signed this. The algorithm is the token's word, so it counts only for keys of its kind: a
-    /// public key is no secret for HMAC.
-    pub(super) fn verify(
-        &self,
-        alg: &str,
-        kid: Option<&str>,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<(), &'static str> {
-        if !ALGORITHMS.contains(&alg) {
-            return Err("an algorithm that is not taken");
-        }
-        let named = |key: &&Key| kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid;
-        let for_it = |key: &&Key| key.alg.as_deref().is_none_or(|own| own == alg);
-        let mut candidates = self.issuer.iter().filter(named).filter(for_it);
-        let good = candidates.any(|key| key.material.has_signed(alg, signed, signature));
-        if good { Ok(()) } else { Err("not signed by the issuer") }
-    }
-}
-
-const ALGORITHMS: [&str; 12] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384",
-    "HS512",
-];
-
-impl Material {
-    fn has_signed(&self, alg: &str, signed: &[u8], signature: &[u8]) -> bool {
-        match self {
-            Self::Rsa { n, e } => {
-                let parameters = match alg {
-                    "RS256" => &signature::RSA_PKCS1_2048_8192_SHA256,
-                    "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
-                    "RS512" => &signature::RSA_PKCS1_2048_8192_SHA512,
-                    "PS256" => &signature::RSA_PSS_2048_8192_SHA256,
-                    "PS384" => &signature::RSA_PSS_2048_8192_SHA384,
-                    "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
-                    _ => return false,
-                };
-                RsaPublicKeyComponents { n, e }.verify(parameters, signed, signature).is_ok()
-            }
-            Self::P256(point) if alg == "ES256" => {
-                let key = UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point);
-                key.verify(signed, signature).is_ok()
-            }
-            Self::P384(point) if alg == "ES384" => {
-                let key = UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point);
-                key.verify(signed, signature).is_ok()
-            }
-            Self::Ed25519(point) if alg == "EdDSA" => {
-                UnparsedPublicKey::new(&signature::ED25519, point).verify(signed, signature).is_ok()
-            }
-            Self::Secret(secret) => {
-                let algorithm = match alg {
-                    "HS256" => hmac::HMAC_SHA256,
-                    "HS384" => hmac::HMAC_SHA384,
-                    "HS512" => hmac::HMAC_SHA512,
-                    _ => return false,
-                };
-                // In constant time.
-                hmac::verify(&hmac::Key::new(algorithm, secret), signed, signature).is_ok()
-            }
-            _ => false,
-        }
+    /// Which of the issuer's keys can't be used, and why.
+    pub(crate) fn left_out(&self) -> &[String] {
+        &self.issuer.left_out
     }
 }
 
@@ -219,46 +115,13 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-fn issuer(path: &Path) -> Result<Vec<Key>, KeysError> {
-    let bad = |why| KeysError::Content { path: path.to_owned(), why };
+fn issuer(path: &Path) -> Result<Issuer, KeysError> {
     let bytes = fs::read(path).map_err(|error| KeysError::Read { path: path.to_owned(), error })?;
-    let set: Set = serde_json::from_slice(&bytes).map_err(|_| bad("it is no JWK set"))?;
-    let mut keys = Vec::new();
-    // Keys of kinds that are not known, and those to encrypt with, are for others (RFC 7517 5).
-    for jwk in set.keys.iter().filter(|jwk| jwk.purpose.as_deref().is_none_or(|purpose| purpose == "sig")) {
-        if let Some(material) = material(jwk).map_err(bad)? {
-            keys.push(Key { kid: jwk.kid.clone(), alg: jwk.alg.clone(), material });
-        }
+    let issuer = Issuer::parse(&bytes).map_err(|why| KeysError::Content { path: path.to_owned(), why })?;
+    for left_out in &issuer.left_out {
+        tracing::warn!(path = %path.display(), "a key of the issuer is left out: {left_out}");
     }
-    if keys.is_empty() { Err(bad("it has no key that can be used")) } else { Ok(keys) }
-}
-
-/// RFC 7518 6 and RFC 8037 2.
-fn material(jwk: &Jwk) -> Result<Option<Material>, &'static str> {
-    let part = |value: &Option<String>| {
-        let value = value.as_ref().ok_or("a key lacks a part")?;
-        URL_SAFE_NO_PAD.decode(value).map_err(|_| "a part of a key is no base64url")
-    };
-    let point = |length: usize| {
-        let (x, y) = (part(&jwk.x)?, part(&jwk.y)?);
-        let right = x.len() == length && y.len() == length;
-        if right { Ok([&[4], &x[..], &y].concat()) } else { Err("a point of a key has another length") }
-    };
-    Ok(match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => Some(Material::Rsa { n: part(&jwk.n)?, e: part(&jwk.e)? }),
-        ("EC", Some("P-256")) => Some(Material::P256(point(32)?)),
-        ("EC", Some("P-384")) => Some(Material::P384(point(48)?)),
-        ("OKP", Some("Ed25519")) => Some(Material::Ed25519(part(&jwk.x)?)),
-        ("oct", _) => {
-            let secret = part(&jwk.k)?;
-            // RFC 7518 3.2: what is shorter can be guessed.
-            if secret.len() < 32 {
-                return Err("a secret for HMAC is shorter than 32 bytes");
-            }
-            Some(Material::Secret(secret))
-        }
-        _ => None,
-    })
+    Ok(issuer)
 }
 
 fn users(path: &Path) -> Result<Users, KeysError> {
@@ -273,7 +136,7 @@ fn clients(directory: &Path) -> Result<HashMap<[u8; 32], String>, KeysError> {
     for (name, path) in entries {
         let bytes = fs::read(&path).map_err(|error| KeysError::Read { path: path.clone(), error })?;
         let hash = unhex(bytes.trim_ascii())
-            .ok_or(KeysError::Content { path, why: "it is no SHA-256 in hexadecimal" })?;
+            .ok_or(KeysError::Content { path, why: "it is no SHA-256 in hexadecimal".to_owned() })?;
         clients.insert(hash, name);
     }
     Ok(clients)

@@ -1,19 +1,23 @@
 //! Who may ask what. Decisions: time is an argument, and keys come as they were read.
 //!
-//! `jwt` takes tokens apart, `keys` holds what credentials are judged by, `users` names and hashes of passwords, which `basic` has
-//! compared beside the worker; `rules` says what the credential allows, and `external` asks a server.
+//! `jwt` takes tokens apart, `keys` holds what credentials are judged by: `jwks` an issuer's, `users` names and hashes of passwords, which
+//! `basic` has compared beside the worker, those that `line` lets wait; `rules` says what the credential allows, and `external` asks a server.
 
 mod basic;
 mod external;
 #[cfg(test)]
 mod fuzz;
+mod jwks;
 mod jwt;
 mod keys;
+mod line;
+mod remembered;
 mod rules;
 mod users;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -79,6 +83,16 @@ pub(crate) enum Denied {
     Loop,
 }
 
+/// A request that may go on.
+#[derive(Clone, Debug)]
+pub(crate) struct Allowed {
+    pub(crate) by: Decision,
+    /// What is done to its headers.
+    pub(crate) to_app: Edits,
+    /// What the client is told beside the headers of its answer; `None` where that is nothing.
+    pub(crate) to_client: Option<Edits>,
+}
+
 /// How requests were judged: the `result` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -110,9 +124,9 @@ impl Decision {
         (Self::Unchecked, "unchecked"),
     ];
 
-    pub(crate) fn of(judged: &Result<(Self, Edits), Denied>) -> Self {
+    pub(crate) fn of(judged: &Result<Allowed, Denied>) -> Self {
         match judged {
-            Ok((decision, _)) => *decision,
+            Ok(allowed) => allowed.by,
             Err(Denied::Missing) => Self::Missing,
             Err(Denied::Invalid(_)) => Self::Invalid,
             Err(Denied::Forbidden) => Self::Forbidden,
@@ -142,25 +156,26 @@ impl Auth {
         }
     }
 
-    /// Judges a request, at this time in seconds since the Unix epoch. One that may go on does so with these headers.
+    /// Judges a request, at this time in seconds since the Unix epoch.
     pub(crate) async fn judge(
         &self,
         keys: &Arc<Keys>,
         request: &Request<'_>,
         came: Came,
         now: i64,
-    ) -> Result<(Decision, Edits), Denied> {
+    ) -> Result<Allowed, Denied> {
+        let go_on = |by, to_app| Ok(Allowed { by, to_app, to_client: None });
         let path = request_target::path(request.target);
         if self.spec.exempt_paths.iter().any(|exempt| exempt.as_bytes() == path) {
-            return Ok((Decision::Exempt, self.strip.clone()));
+            return go_on(Decision::Exempt, self.strip.clone());
         }
-        let (claims, edits) = self.authenticate(keys, request, now).await?;
+        let (claims, edits) = self.authenticate(keys, request, came.client, now).await?;
         if !rules::allow(&self.spec.rules, request.method, path, &claims) {
             return Err(Denied::Forbidden);
         }
         match (&self.external, &self.spec.external) {
             (Some(external), _) => external.judge(request, came, edits).await,
-            (None, None) => Ok((Decision::Allowed, edits)),
+            (None, None) => go_on(Decision::Allowed, edits),
             // Not the server that was asked for, so nobody's word.
             (None, Some(_)) => Err(Denied::Unavailable),
         }
@@ -170,6 +185,7 @@ impl Auth {
         &self,
         keys: &Arc<Keys>,
         request: &Request<'_>,
+        client: Option<IpAddr>,
         now: i64,
     ) -> Result<(Rc<Claims>, Edits), Denied> {
         let mut edits = self.strip.clone();
@@ -190,7 +206,7 @@ impl Auth {
         if let Some(spec) = &self.spec.basic
             && let Some(credential) = authorization(request, b"Basic ")?
         {
-            let name = self.passwords.verify(keys, credential).await?;
+            let name = self.passwords.verify(keys, credential, client).await?;
             // The password is nothing for the app.
             edits.remove("Authorization");
             return Ok((named(&name, spec.name_header.as_deref(), &mut edits), edits));

@@ -268,7 +268,7 @@ fn own_answer(
     exchange: Exchange,
     method: Method,
     keep: bool,
-    answer: OwnAnswer,
+    mut answer: OwnAnswer,
 ) -> Pin<Box<impl Future<Output = Next>>> {
     Box::pin(async move {
         // A client that is gone gets no answer: leave the status that says so.
@@ -278,6 +278,7 @@ fn own_answer(
         }
         exchange.answered(answer.status.as_u16());
         exchange.end(answer.reason);
+        answer.tell(exchange.to_client());
         let bytes = answer::of(&answer, method != Method::Head, !keep);
         match (stall::write(&client.stream.split().1, &bytes, exchange.port.limits.body).await, keep) {
             (Err(_), _) => Next::Close,

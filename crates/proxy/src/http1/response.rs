@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, Interest};
 
 use crate::buffer::{self, Buffer, SIZE};
+use crate::headers::Edits;
 use crate::http1::edit;
 use crate::http1::framing::{Body, Framing};
 use crate::http1::head::{self, RequestHead, ResponseHead};
@@ -140,11 +141,11 @@ pub(crate) async fn pass(
     }
     exchange.answer_passes();
     if head.status == 101 {
-        return Box::pin(switch(client, message, head, asked, stalled)).await;
+        return Box::pin(switch(client, message, head, asked, exchange)).await;
     }
     let change = exchange.change(head.status);
-    if let Some(Change { body: Some(body), .. }) = change {
-        return Box::pin(instead(client, message, head, asked, keep, exchange, body)).await;
+    if let Some(change @ Change { body: Some(_), .. }) = change {
+        return Box::pin(instead(client, message, head, asked, keep, stalled, change)).await;
     }
     let Plan { mut body, unchunk, stage, keep_app, keep_client } = Plan::of(&head, asked, keep);
     let mut end = head.length;
@@ -410,7 +411,7 @@ async fn switch(
     mut message: Buffer,
     head: ResponseHead,
     asked: &Asked,
-    stalled: Duration,
+    exchange: &Exchange,
 ) -> Result<Answered, Reason> {
     if !(asked.upgrade && head.hop.upgrade) {
         // A switch that nobody asked for.
@@ -418,9 +419,11 @@ async fn switch(
     }
     let from_app = message[head.length..].to_vec();
     message.truncate(head.length);
-    let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, &[b"Connection: Upgrade\r\n"]);
+    let told = exchange.to_client().map_or(&[][..], Edits::lines_to_add);
+    let add = [b"Connection: Upgrade\r\n", told];
+    let start = edit::rewrite(&mut message, 0, head.length, &head.hop.remove, &add);
     asked.stage.set(Stage::Body);
-    stall::write(&client, &message[start..], stalled).await?;
+    stall::write(&client, &message[start..], exchange.port.limits.body).await?;
     Ok(Answered::Switched { from_app })
 }
 
@@ -432,8 +435,8 @@ async fn instead(
     head: ResponseHead,
     asked: &Asked,
     keep: &dyn Fn() -> bool,
-    exchange: &Exchange,
-    instead: &[u8],
+    stalled: Duration,
+    change: &Change,
 ) -> Result<Answered, Reason> {
     let mut body = Body::new(head.framing);
     let taken = body.take(&message[head.length..], |_| {}).map_err(|_| Reason::ProtocolError)?;
@@ -441,13 +444,12 @@ async fn instead(
     let keep_app = whole && head.framing != Framing::UntilClose && head.hop.persists(head.version);
     let keep_client = asked.upload.get() == Upload::Done && keep();
     message.truncate(head.length);
-    let (mut end, change) =
-        (head.length, exchange.rules.as_ref().and_then(|rules| rules.change(head.status)));
-    let start = edit_head(&mut message, head, asked, false, keep_client, change, &mut end);
+    let mut end = head.length;
+    let start = edit_head(&mut message, head, asked, false, keep_client, Some(change), &mut end);
     if asked.method != Method::Head {
-        message.extend_from_slice(instead);
+        message.extend_from_slice(change.body.as_deref().unwrap_or_default());
     }
     asked.stage.set(Stage::Body);
-    stall::write(&client, &message[start..], exchange.port.limits.body).await?;
+    stall::write(&client, &message[start..], stalled).await?;
     Ok(Answered::Whole { app: keep_app, client: keep_client })
 }

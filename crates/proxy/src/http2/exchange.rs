@@ -54,7 +54,7 @@ pub(crate) async fn exchange(
     let exchange = Exchange::start(&port, clock, &view);
     let asked = Asked::by(&view);
     if let Some(answer) = refusal(&head, stream, &exchange).await {
-        return own_answer(&mut respond, &exchange, asked, &answer);
+        return own_answer(&mut respond, &exchange, asked, answer);
     }
     if let Some(edits) = exchange.request_edits(client.subject.as_ref()) {
         edits.apply(head.headers_mut());
@@ -76,7 +76,7 @@ pub(crate) async fn exchange(
                     continue;
                 }
                 let answer = OwnAnswer::of(reason, port.direction());
-                return own_answer(&mut respond, &exchange, asked, &answer);
+                return own_answer(&mut respond, &exchange, asked, answer);
             }
         };
         if kept.is_whole() {
@@ -143,9 +143,10 @@ fn view(head: &Request<()>) -> request::Request<'_> {
 }
 
 /// Answers in the app's place.
-fn own_answer(respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked, answer: &OwnAnswer) {
+fn own_answer(respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked, mut answer: OwnAnswer) {
     let reason = answer.reason;
-    match answer::send(respond, asked, answer) {
+    answer.tell(exchange.to_client());
+    match answer::send(respond, asked, &answer) {
         Ok((status, code)) => {
             exchange.answered(status.as_u16());
             if let Some(code) = code {
@@ -182,7 +183,7 @@ impl Failed {
     fn end(self, respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked) {
         let Some(reset) = self.reset else {
             let answer = OwnAnswer::of(self.reason, exchange.port.direction());
-            return own_answer(respond, exchange, asked, &answer);
+            return own_answer(respond, exchange, asked, answer);
         };
         respond.send_reset(reset);
         exchange.was_reset(Code::of_reset(reset));
