@@ -15,6 +15,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+/// How long one look for a server may take. What a node sends to a pod that has just gone gets no answer at all, and it goes on sending
+/// what is sent again there: the system's own patience is two minutes, and a new connection is led elsewhere at once.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Sends requests.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -33,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200)]
     expect: u16,
     /// Seconds that one request may take, connecting included.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 30)]
     timeout: u64,
     /// Seconds to wait, before the first request, for somebody to accept connections: a Service that has just got its
     /// pods refuses for a moment, until the node's kube-proxy has heard of them.
@@ -76,13 +80,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn wait_for_server(args: &Args) -> anyhow::Result<()> {
     let address = (args.url.host().unwrap_or_default(), args.url.port_u16().unwrap_or(80));
     let deadline = Instant::now() + Duration::from_secs(args.wait);
-    while let Err(error) = TcpStream::connect(address).await {
-        if Instant::now() >= deadline {
-            return Err(error).context("waited in vain for the server");
+    loop {
+        let connected = tokio::time::timeout(LOOK, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error).context("waited in vain for the server");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    Ok(())
 }
 
 /// Sends every request whose number belongs to this connection. A failed request is counted and not sent again: the
