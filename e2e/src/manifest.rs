@@ -19,7 +19,9 @@ pub fn server_pod(name: &str) -> Value {
 }
 
 fn server_spec() -> Value {
-    let ready = json!({"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1});
+    // A busy machine may take more than the second that a probe has by default; a pod that is unready for it would be called by nobody.
+    let ready =
+        json!({"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10});
     let serve = with(
         demo_container(&["serve", "--port", "8080"]),
         json!({"name": "app", "ports": [{"name": "http", "containerPort": 8080}], "readinessProbe": ready}),
@@ -75,7 +77,7 @@ pub fn fetch_job(name: &str, url: &str, count: u32) -> Value {
         "--expect",
         "200",
         "--wait",
-        "30",
+        "120",
     ]);
     let fetch = with(fetch, json!({"name": "fetch"}));
     json!({

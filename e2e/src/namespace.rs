@@ -1,5 +1,6 @@
 //! Namespaces that last as long as a test.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use futures::FutureExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Event, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
 };
@@ -19,10 +21,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::manifest::{fetch_job, with};
 use crate::{cluster, eventually, release};
 
-/// Long enough for a machine with two cores that builds something else meanwhile.
-pub const DEADLINE: Duration = Duration::from_mins(1);
+/// Far longer than anything takes, also on a slow machine that builds something else meanwhile: it is spent by failures alone.
+pub const DEADLINE: Duration = Duration::from_mins(5);
 
 /// A namespace and what tests do in it.
 #[derive(Clone)]
@@ -204,6 +207,42 @@ impl Namespace {
         .await
     }
 
+    /// Waits until the node leads calls of this Service to its pods of now, and to no other. Its kube-proxy hears of pods later than
+    /// those do who ask the API server, and what is sent to a pod that has gone gets no answer.
+    ///
+    /// What kube-proxy hears, it hears in order: when a Service that came after is reached, it knows all that was before.
+    pub async fn leads_to_its_pods(&self, service: &str) {
+        let service = self.api::<Service>().get(service).await.expect("the Service is there");
+        let (name, spec) = (service.name_any(), service.spec.unwrap_or_default());
+        eventually(&format!("service {name} to have its pods"), DEADLINE, || async {
+            let selector = spec.selector.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+            let pods = self.pods(&selector.collect::<Vec<_>>().join(",")).await?;
+            let ready: BTreeSet<_> = pods.iter().filter(|pod| is_ready(pod)).filter_map(address).collect();
+            let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+            let slices = self.api::<EndpointSlice>().list(&of_service).await?.items;
+            let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints);
+            let led = endpoints.filter(|endpoint| {
+                endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true))
+            });
+            let led: BTreeSet<_> = led.flat_map(|endpoint| endpoint.addresses).collect();
+            ensure!(!led.is_empty() && led == ready, "it leads to {led:?}, and {ready:?} are ready");
+            Ok(())
+        })
+        .await;
+        let ports = spec.ports.iter().flatten().take(1);
+        let ports = ports.map(|port| json!({"port": 80, "targetPort": port.target_port})).collect::<Vec<_>>();
+        let after = json!({"metadata": {"generateName": format!("{name}-")}, "spec": {"selector": spec.selector, "ports": ports}});
+        let after = self.create::<Service>(after).await.expect("a Service like it").name_any();
+        let outside =
+            json!({"spec": {"template": {"metadata": {"labels": {"outrigger.dev/inject": "disabled"}}}}});
+        let reach = with(fetch_job(&after, &format!("http://{after}/"), 0), outside);
+        self.create::<Job>(reach).await.expect("a Job");
+        self.job_completed(&after).await;
+        let gone = DeleteParams::background();
+        self.api::<Service>().delete(&after, &gone).await.expect("it is there");
+        self.api::<Job>().delete(&after, &gone).await.expect("it is there");
+    }
+
     /// Waits until the Job has completed; fails at once if it failed.
     pub async fn job_completed(&self, name: &str) {
         eventually(&format!("job {name} to complete"), DEADLINE, || async {
@@ -222,7 +261,7 @@ impl Namespace {
         let mut logs = String::new();
         for pod in self.pods(selector).await.unwrap_or_default() {
             let app = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|app| app.name.clone());
-            let params = LogParams { container: app, tail_lines: Some(20), ..LogParams::default() };
+            let params = LogParams { container: app, tail_lines: Some(200), ..LogParams::default() };
             let text = self.api::<Pod>().logs(&pod.name_any(), &params).await;
             logs.push_str(&text.unwrap_or_else(|error| error.to_string()));
         }
@@ -261,6 +300,10 @@ pub fn is_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none()
         && conditions
             .is_some_and(|conditions| conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+fn address(pod: &Pod) -> Option<String> {
+    pod.status.as_ref()?.pod_ip.clone()
 }
 
 /// A pod's state in one line.

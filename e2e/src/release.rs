@@ -114,7 +114,7 @@ pub fn uninstall() {
 }
 
 fn helm_uninstall() {
-    helm(&["uninstall", NAME, "--wait", "--ignore-not-found", "--timeout", "2m"]);
+    helm(&["uninstall", NAME, "--wait", "--ignore-not-found", "--timeout", "5m"]);
 }
 
 /// Blocks, which is right here: all tests that want the release wait for it too.
@@ -135,7 +135,7 @@ fn install_or_upgrade(values: &[&str]) {
         "sidecar.image.pullPolicy=Never",
     ];
     let mut args =
-        vec!["upgrade", "--install", NAME, CHART, "--create-namespace", "--wait", "--timeout", "2m"];
+        vec!["upgrade", "--install", NAME, CHART, "--create-namespace", "--wait", "--timeout", "5m"];
     args.extend(images.iter().flat_map(|image| ["--set", image]));
     args.extend(values);
     helm(&args);

@@ -1,7 +1,6 @@
 //! What a real Prometheus makes of the sidecars: counts to the request, alerts that begin and end, and every query of the dashboards.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -21,6 +20,8 @@ use crate::ENABLED;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/outrigger");
 const POD: &str = "prometheus";
+/// Requests of a Job that is deleted long before it has sent them all.
+const FOR_LONG: u32 = 100_000;
 
 /// Sends requests that each must get this status.
 fn fetch(name: &str, url: &str, count: u32, expect: u16, more: &[&str]) -> Value {
@@ -34,6 +35,7 @@ async fn web(ns: &Namespace) {
     ns.create::<Deployment>(server_deployment("web", 2)).await.unwrap();
     ns.create::<Service>(service("web")).await.unwrap();
     ns.rolled_out("web").await;
+    ns.leads_to_its_pods("web").await;
 }
 
 async fn eventually_is(ns: &Namespace, expression: &str, wanted: f64) {
@@ -55,7 +57,7 @@ async fn prometheus_reads_each_request_and_alerts_as_long_as_they_fail() {
         let of = format!("namespace=\"{}\", workload=\"web\"", ns.name);
         eventually_is(&ns, &format!("count(up{{{of}, container=\"outrigger-proxy\"}} == 1)"), 2.0).await;
 
-        ns.create::<Job>(fetch("good", "http://web/", 90, 200, &["--wait=30"])).await.unwrap();
+        ns.create::<Job>(fetch("good", "http://web/", 90, 200, &[])).await.unwrap();
         ns.create::<Job>(fetch("bad", "http://web/status/500", 10, 500, &[])).await.unwrap();
         ns.job_completed("good").await;
         ns.job_completed("bad").await;
@@ -66,13 +68,15 @@ async fn prometheus_reads_each_request_and_alerts_as_long_as_they_fail() {
         }
 
         let firing = format!("ALERTS{{alertname=\"OutriggerErrorRatio\", alertstate=\"firing\", {of}}}");
-        ns.create::<Job>(fetch("worse", "http://web/status/500", 300, 500, &["--rate=20"])).await.unwrap();
+        ns.create::<Job>(fetch("worse", "http://web/status/500", FOR_LONG, 500, &["--rate=20"]))
+            .await
+            .unwrap();
         eventually("the alert fires", DEADLINE, || async {
             ensure!(query(&ns, POD, &firing).await?.len() == 1, "it does not");
             Ok(())
         })
         .await;
-        ns.job_completed("worse").await;
+        ns.api::<Job>().delete("worse", &DeleteParams::background()).await.unwrap();
         eventually("the alert has ended", DEADLINE, || async {
             ensure!(query(&ns, POD, &firing).await?.is_empty(), "it fires");
             Ok(())
@@ -149,9 +153,9 @@ async fn some_of_everything(ns: &Namespace) {
         ns.client.request_text(http::Request::put(uri).body(Vec::new()).unwrap()).await.unwrap();
     }
     let long = ["--rate=10"];
-    ns.create::<Job>(fetch("page", "http://web/shop/1", 3000, 502, &long)).await.unwrap();
-    ns.create::<Job>(fetch("start", "http://web/", 3000, 200, &long)).await.unwrap();
-    ns.create::<Job>(fetch("nobody", "http://deaf/", 3000, 502, &long)).await.unwrap();
+    ns.create::<Job>(fetch("page", "http://web/shop/1", FOR_LONG, 502, &long)).await.unwrap();
+    ns.create::<Job>(fetch("start", "http://web/", FOR_LONG, 200, &long)).await.unwrap();
+    ns.create::<Job>(fetch("nobody", "http://deaf/", FOR_LONG, 502, &long)).await.unwrap();
 }
 
 /// A dashboard's title, and a panel's, with each of its queries.
@@ -214,7 +218,7 @@ async fn every_query_of_the_dashboards_finds_something() {
             ];
             variables.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value))
         };
-        eventually("each query finds something", Duration::from_secs(90), || {
+        eventually("each query finds something", DEADLINE * 2, || {
             let (ns, pods, asked) = (&ns, &pods, left.clone());
             async move {
                 let mut empty = Vec::new();

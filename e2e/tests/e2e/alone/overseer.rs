@@ -103,7 +103,11 @@ async fn each_decision_is_told_with_its_reason() {
             let kind = if result == "injected" { "Normal" } else { "Warning" };
             assert_eq!(event.type_.as_deref(), Some(kind), "{message}");
             assert!(counted(&release, &admissions(result, reason, false)).await > before, "{reason}");
-            assert!(logged(&release, &ns, result, reason).await > 0, "{reason}");
+            eventually(&format!("a log line of {reason}"), DEADLINE, || async {
+                ensure!(logged(&release, &ns, result, reason).await > 0, "there is none");
+                Ok(())
+            })
+            .await;
         }
     })
     .await;

@@ -177,15 +177,16 @@ async fn observing_a_breaker_only_reports() {
         let shop = Shop::open(ns, "redirect", "observe").await;
         shop.set_errors(100).await;
         let before = shop.asked().await.expect("metrics");
-        let mut pages = 0;
-        for _ in 0..15 {
+        let (mut pages, mut kept) = (0, 0);
+        // As many as it takes to open, and to have something that an open one keeps.
+        while kept == 0 && pages < 1000 {
             let (status, page) = shop.page().await.expect("a page");
             assert!(status == 502 && page.contains("products said 500"), "{status}: {page}");
             pages += 1;
+            let series = r#"outrigger_circuit_rejected_total{mode="observe"}"#;
+            kept = shop.of_frontend(series).await.expect("metrics");
         }
-        assert_eq!(shop.of_frontend(STATE).await.expect("metrics"), 1);
-        let kept = shop.of_frontend(r#"outrigger_circuit_rejected_total{mode="observe"}"#).await;
-        assert!(kept.expect("metrics") > 0, "it would have kept some");
+        assert!(kept > 0, "it would have kept none of {pages} pages");
         eventually("all of them to have come", DEADLINE, || async {
             let asked = shop.asked().await? - before;
             ensure!(asked == 3 * pages, "{asked}");

@@ -80,7 +80,7 @@ async fn a_changed_log_level_reaches_the_running_proxy() {
         assert_eq!(running_config(&ns, &before).await.unwrap()["logLevel"], "info");
 
         // By itself it waits until the sidecar says that it runs by what was written.
-        let (done, code) = outrigger_json(&[&reconfigure[..], &["--wait", "60s"]].concat());
+        let (done, code) = outrigger_json(&[&reconfigure[..], &["--wait", "5m"]].concat());
         assert_eq!((&done["pods"][0]["result"], code), (&json!("reconfigured"), Some(0)), "{done}");
         assert!(done["notes"].is_null(), "{done}");
         assert_eq!(running_config(&ns, &before).await.unwrap()["logLevel"], "debug");

@@ -20,6 +20,7 @@ async fn the_collector_shows_the_pods_that_were_injected_and_counts_each_request
         ns.create::<Deployment>(server_deployment("web", 2)).await.unwrap();
         ns.create::<Service>(service("web")).await.unwrap();
         ns.rolled_out("web").await;
+        ns.leads_to_its_pods("web").await;
         ns.create::<Job>(fetch_job("load", "http://web/", 400)).await.unwrap();
         ns.job_completed("load").await;
         let name = format!("{}/web", ns.name);
@@ -49,12 +50,13 @@ async fn live_requests_are_shown_once_the_profile_allows_it() {
         ns.create::<Deployment>(deployment).await.unwrap();
         ns.create::<Service>(service("web")).await.unwrap();
         ns.rolled_out("web").await;
+        ns.leads_to_its_pods("web").await;
         let refused = outrigger(&["tap", "deploy/web", "-n", &ns.name]);
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(refused.status.code() == Some(2) && said.contains("does not allow it"), "{said}");
 
         ns.change_profile("own", json!({"proxy": {"tap": {"enabled": true}}})).await;
-        let reconfigured = outrigger(&["reconfigure", "deploy/web", "-n", &ns.name, "--wait", "60s"]);
+        let reconfigured = outrigger(&["reconfigure", "deploy/web", "-n", &ns.name, "--wait", "5m"]);
         assert!(reconfigured.status.success(), "{}", String::from_utf8_lossy(&reconfigured.stderr));
         let count = WANTED.to_string();
         let mut tap =

@@ -20,9 +20,6 @@ use tokio::net::TcpListener;
 
 use super::in_namespace;
 
-/// Long enough for the kubelet to bring a changed Secret into a pod: its period and its cache, each up to a minute.
-const CHANGED: std::time::Duration = std::time::Duration::from_mins(3);
-
 async fn write(ns: &Namespace, name: &str, files: Value) {
     let manifest =
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": files});
@@ -67,7 +64,7 @@ async fn says(program: &'static str, arguments: Vec<String>) -> (bool, String) {
 }
 
 async fn curl(arguments: &[&str]) -> (bool, String) {
-    let quiet = ["-sS", "-k", "--max-time", "20"];
+    let quiet = ["-sS", "-k", "--max-time", "60"];
     says("curl", quiet.iter().chain(arguments).map(|text| (*text).to_owned()).collect()).await
 }
 
@@ -110,7 +107,7 @@ async fn a_certificate_is_rotated_under_load_without_a_failed_request() {
             }
         });
         write(&ns, "web-tls", certificate("second")).await;
-        eventually("the second certificate", CHANGED, || async {
+        eventually("the second certificate", DEADLINE, || async {
             let said = shown().await;
             ensure!(said.contains("CN = second") || said.contains("CN=second"), "{said}");
             Ok(())
@@ -167,18 +164,24 @@ async fn a_thousand_bad_requests_stay_outside_and_keys_are_rotated() {
         for credential in
             [&["-u", "ada:wrong"][..], &["-H", &bearer(new)], &["-H", "Authorization: Bearer a.b.c"], &[]]
         {
-            let (_, said) = curl(&[&codes[..], credential, &["--max-time", "120", &many]].concat()).await;
+            let (_, said) = curl(&[&codes[..], credential, &["--max-time", "300", &many]].concat()).await;
             assert_eq!(said.lines().filter(|line| *line == "401").count(), 250, "{credential:?}: {said}");
         }
         let counted = async |of: &str| {
             let series = format!(r#"outrigger_http_requests_total{{direction="inbound",{of}}}"#);
-            metrics::sum_over(&ns.client, std::slice::from_ref(&pod), &series).await.unwrap()
+            metrics::sum_over(&ns.client, std::slice::from_ref(&pod), &series).await
         };
-        assert_eq!(counted(r#"reason="unauthenticated""#).await, 1000);
-        assert_eq!(counted(r#"direction="inbound""#).await, 1002, "the app has seen the two good ones");
+        // The app has seen the two good ones. The last is counted a moment after its answer.
+        eventually("a thousand to be refused, and two not", DEADLINE, || async {
+            let (refused, all) =
+                (counted(r#"reason="unauthenticated""#).await?, counted(r#"direction="inbound""#).await?);
+            ensure!((refused, all) == (1000, 1002), "{refused} of {all}");
+            Ok(())
+        })
+        .await;
 
         write(&ns, "keys", jwks(new)).await;
-        eventually("the new key", CHANGED, || async {
+        eventually("the new key", DEADLINE, || async {
             ensure!(curl(&["-f", "-H", &bearer(new), &url]).await.0);
             Ok(())
         })

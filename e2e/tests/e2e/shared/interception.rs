@@ -33,7 +33,7 @@ fn service_by_number(name: &str, pods: &str) -> Value {
 /// A pod that calls this URL so often (not one with the pod's own name, which is its hostname), beside a server that stays, so that its proxy can be asked what it has counted.
 fn calling_pod(name: &str, url: &str, count: u32) -> Value {
     let count = count.to_string();
-    let call = demo_container(&["fetch", url, "--count", &count, "--concurrency", "4", "--wait", "30"]);
+    let call = demo_container(&["fetch", url, "--count", &count, "--concurrency", "4", "--wait", "120"]);
     let mut pod = server_pod(name);
     pod["spec"]["restartPolicy"] = "Never".into();
     pod["spec"]["containers"].as_array_mut().unwrap().push(with(call, json!({"name": "call"})));
@@ -106,6 +106,8 @@ async fn redirected_calls_are_counted_exactly_on_both_sides_by_number_and_by_nam
             assert_injected(pod);
             assert_eq!(config(pod).interception, Interception::Redirect);
         }
+        ns.leads_to_its_pods("web").await;
+        ns.leads_to_its_pods("by-number").await;
         ns.create::<Pod>(calling_pod("names", "http://web/", 300)).await.unwrap();
         ns.create::<Pod>(calling_pod("numbers", "http://by-number/", 200)).await.unwrap();
         let by_name = has_called(&ns, "names").await;
@@ -127,6 +129,7 @@ async fn calls_by_ports_are_counted_exactly_on_both_sides() {
         for pod in &servers {
             assert_eq!(config(pod).interception, Interception::Ports, "the namespace allows no more");
         }
+        ns.leads_to_its_pods("web").await;
         ns.create::<Pod>(calling_pod("caller", "$(WEB_URL)/", 300)).await.unwrap();
         let caller = has_called(&ns, "caller").await;
         assert_counted(&ns, &servers, r#"{direction="inbound",port="http"}"#, 300).await;
@@ -174,8 +177,9 @@ async fn a_users_init_container_calls_a_service_through_the_proxy() {
             .await
             .unwrap();
         ns.pod_ready("web").await;
+        ns.leads_to_its_pods("web").await;
         let mut pod = server_pod("worker");
-        let call = demo_container(&["fetch", "http://web/", "--count", "20", "--wait", "30"]);
+        let call = demo_container(&["fetch", "http://web/", "--count", "20", "--wait", "120"]);
         pod["spec"]["initContainers"] = json!([with(call, json!({"name": "warm"}))]);
         ns.create::<Pod>(pod).await.unwrap();
         let worker = ns.pod_ready("worker").await;
@@ -197,6 +201,7 @@ async fn a_redirected_job_completes() {
             .await
             .unwrap();
         ns.pod_ready("web").await;
+        ns.leads_to_its_pods("web").await;
         ns.create::<Job>(fetch_job("fetch", "http://web/", 10)).await.unwrap();
         ns.job_completed("fetch").await;
         assert_injected(&ns.pods("job-name=fetch").await.unwrap()[0]);
@@ -247,10 +252,11 @@ async fn a_database_that_speaks_first_is_reached() {
         let db = ns.pod_ready("db").await;
 
         let query = json!(["/usr/local/bin/mariadb", "--no-defaults", "--host=db", "--user=root", "--skip-ssl",
-            "--connect-timeout=20", "--execute=select 6*7"]);
+            "--connect-timeout=60", "--execute=select 6*7"]);
+        // Again where the node's kube-proxy had not heard of the database yet: then nothing has come to it.
         let job = json!({
             "metadata": {"name": "query"},
-            "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [database("query", query)]}}},
+            "spec": {"backoffLimit": 6, "template": {"spec": {"restartPolicy": "OnFailure", "containers": [database("query", query)]}}},
         });
         ns.api::<Job>().create(&PostParams::default(), &outrigger_e2e::namespace::from_json(job)).await.unwrap();
         ns.job_completed("query").await;

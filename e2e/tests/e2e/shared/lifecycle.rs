@@ -47,11 +47,12 @@ fn probed_pod() -> Value {
         "httpGet": {"path": "/healthz", "port": "http", "httpHeaders": [{"name": "Host", "value": "shop.example"}]},
         "periodSeconds": 1,
         "failureThreshold": 1,
+        "timeoutSeconds": 10,
     });
     let change = json!({
         "args": ["serve", "--port", "8080", "--grpc-port", "9090"],
         "ports": [{"name": "http", "containerPort": 8080}, {"name": "grpc", "containerPort": 9090}],
-        "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 30},
+        "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 300},
         "readinessProbe": readiness,
         "livenessProbe": {"grpc": {"port": 9090}, "periodSeconds": 1, "failureThreshold": 1000},
         "lifecycle": {"preStop": {"httpGet": {"path": "/slow?ms=100", "port": "http"}}},
@@ -90,7 +91,7 @@ async fn an_app_that_is_down_is_unready_although_its_proxy_is_well_and_recovers(
 async fn an_app_whose_liveness_fails_is_restarted_and_its_proxy_is_not() {
     in_namespace(&[ENABLED], |ns| async move {
         let mut pod = probed_pod();
-        change_app(&mut pod, "", json!({"livenessProbe": {"failureThreshold": 2}}));
+        change_app(&mut pod, "", json!({"livenessProbe": {"failureThreshold": 2, "timeoutSeconds": 10}}));
         ns.create::<Pod>(pod).await.unwrap();
         ns.pod_ready("web").await;
         set_health(&ns, "web", "down").await;
@@ -197,6 +198,7 @@ async fn a_plain_proxy_serves_and_goes_with_its_app() {
         let pods = ns.rolled_out("web").await;
         pods.iter().for_each(assert_plain);
 
+        ns.leads_to_its_pods("web").await;
         ns.create::<Job>(fetch_job("fetch", "http://web/", 100)).await.unwrap();
         ns.job_completed("fetch").await;
         eventually("the sidecars to have counted every request", DEADLINE, || async {
@@ -227,6 +229,7 @@ async fn a_job_completes_with_a_plain_proxy() {
         let labels = json!({"metadata": {"labels": {"app": "web"}}});
         ns.create::<Pod>(with(server_pod("web"), labels)).await.unwrap();
         ns.pod_ready("web").await;
+        ns.leads_to_its_pods("web").await;
 
         let mut job = fetch_job("fetch", "http://web/", 10);
         let template = &mut job["spec"]["template"];

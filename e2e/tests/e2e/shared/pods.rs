@@ -101,11 +101,13 @@ async fn requests_through_a_service_are_counted_exactly() {
         ns.create::<Service>(service("web")).await.unwrap();
         ns.create::<Deployment>(server_deployment("web", 2)).await.unwrap();
         let first = ns.rolled_out("web").await;
+        ns.leads_to_its_pods("web").await;
         fetch(&ns, "before", 300).await;
         assert_counted(&ns, &first, 300).await;
 
         ns.restart("web").await;
         let second = ns.rolled_out("web").await;
+        ns.leads_to_its_pods("web").await;
         assert_eq!(metrics::sum_over(&ns.client, &second, REQUESTS).await.unwrap(), 0);
         fetch(&ns, "after", 200).await;
         assert_counted(&ns, &second, 200).await;
@@ -142,6 +144,7 @@ async fn a_job_completes_with_its_sidecar() {
             .await
             .unwrap();
         ns.pod_ready("web").await;
+        ns.leads_to_its_pods("web").await;
 
         // A port, though nobody listens on it: something for the proxy to take over.
         let mut job = fetch_job("fetch", "http://web/", 10);

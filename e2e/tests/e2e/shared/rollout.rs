@@ -19,13 +19,15 @@ pub(super) async fn rolls_out_under_load(ns: &Namespace, service: Value) {
         json!({"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 0}}}}),
     );
     let app = &mut web["spec"]["template"]["spec"]["containers"][0];
-    app["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 3}}});
+    app["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
+    web["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 30.into();
     ns.create::<Service>(service).await.unwrap();
     ns.create::<Deployment>(web).await.unwrap();
     ns.rolled_out("web").await;
+    ns.leads_to_its_pods("web").await;
 
-    // 15 seconds, which a rollout takes less of.
-    let mut load = fetch_job("load", "http://web/", 1500);
+    // 25 seconds, which a rollout takes less of, unless the machine is slow.
+    let mut load = fetch_job("load", "http://web/", 2500);
     let args = load["spec"]["template"]["spec"]["containers"][0]["args"].as_array_mut().unwrap();
     args.push(json!("--rate=100"));
     ns.create::<Job>(load).await.unwrap();

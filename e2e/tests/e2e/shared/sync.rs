@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use outrigger_api::names::SYNC_ADMIN_PORT;
-use outrigger_e2e::manifest::{demo_container, fetch_job, service, with};
+use outrigger_e2e::manifest::{demo_container, service, with};
 use outrigger_e2e::namespace::DEADLINE;
 use outrigger_e2e::{Namespace, eventually};
 use serde_json::{Value, json};
@@ -27,22 +27,21 @@ async fn a_tag_becomes_files_and_a_bad_one_does_not_stay() {
         start_server(&ns).await;
         push(&ns, "v1", &[("index.html", "one")]).await;
         let pods = site(&ns, "restarted", 2, json!({"restart": true})).await;
-        served(&ns, &pods, "one", DEADLINE).await;
+        served(&ns, &pods, "one").await;
 
         push(&ns, "v2", &[("index.html", "two")]).await;
-        // One poll, a restart of the app, and what a busy machine takes.
-        served(&ns, &pods, "two", INTERVAL * 2 + Duration::from_secs(20)).await;
+        served(&ns, &pods, "two").await;
         counted(&ns, &pods, "outrigger_sync_switches_total", 2).await;
         // The apps must have shown that they can live with it before there is a next one.
         let zeros = format!("{}  index.html\n", "0".repeat(64));
         push(&ns, "v3", &[("index.html", "three"), ("SHA256SUMS", &zeros)]).await;
         counted(&ns, &pods, "reason=\"BadChecksum\"", 1).await;
-        served(&ns, &pods, "two", DEADLINE).await;
+        served(&ns, &pods, "two").await;
 
         push(&ns, "v4", &[("index.html", "bad four")]).await;
         counted(&ns, &pods, "outrigger_sync_rollbacks_total", 1).await;
         // It died several times, so the kubelet takes its time.
-        served(&ns, &pods, "two", DEADLINE * 2).await;
+        served(&ns, &pods, "two").await;
 
         push(&ns, "v5", &[("index.html", "five")]).await;
         counted(&ns, &pods, "version=\"v5\"", 1).await;
@@ -58,9 +57,9 @@ async fn apps_are_told_by_a_signal_and_by_a_request() {
         push(&ns, "v1", &[("index.html", "one")]).await;
         let mut pods = site(&ns, "signalled", 1, json!({"signal": "HUP"})).await;
         pods.extend(site(&ns, "asked", 1, json!({"http": {"port": 8080, "path": "/reload"}})).await);
-        served(&ns, &pods, "one", DEADLINE).await;
+        served(&ns, &pods, "one").await;
         push(&ns, "v2", &[("index.html", "two")]).await;
-        served(&ns, &pods, "two", INTERVAL * 2 + Duration::from_secs(20)).await;
+        served(&ns, &pods, "two").await;
         for pod in &pods {
             let pod = ns.api::<Pod>().get(&pod.name_any()).await.unwrap();
             let containers = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
@@ -75,7 +74,7 @@ async fn site(ns: &Namespace, name: &str, replicas: u32, on_change: Value) -> Ve
     let entry = json!({
         "container": "app", "path": "/srv/www",
         "git": {"url": format!("http://git.{}.svc/site.git", ns.name), "tags": "v*"},
-        "interval": format!("{}s", INTERVAL.as_secs()), "onChange": &on_change, "verifyFor": "20s",
+        "interval": format!("{}s", INTERVAL.as_secs()), "onChange": &on_change, "verifyFor": "30s",
     });
     ns.create_profile(name, json!({"interception": "ports", "sync": [entry]})).await.unwrap();
     let app = with(
@@ -121,11 +120,8 @@ async fn start_server(ns: &Namespace) {
     .unwrap();
     ns.create::<Service>(service("git")).await.unwrap();
     ns.pod_ready("git").await;
-    // git does not try again where the node's kube-proxy has not heard of its server yet.
-    let outside =
-        json!({"spec": {"template": {"metadata": {"labels": {"outrigger.dev/inject": "disabled"}}}}});
-    ns.create::<Job>(with(fetch_job("reach", "http://git/", 0), outside)).await.unwrap();
-    ns.job_completed("reach").await;
+    // git does not try again.
+    ns.leads_to_its_pods("git").await;
 }
 
 /// By git itself, from within the cluster.
@@ -153,8 +149,8 @@ fn container(name: &str, command: &[&str]) -> Value {
     )
 }
 
-async fn served(ns: &Namespace, pods: &[Pod], wanted: &str, deadline: Duration) {
-    eventually(&format!("every pod to serve {wanted}"), deadline, || async {
+async fn served(ns: &Namespace, pods: &[Pod], wanted: &str) {
+    eventually(&format!("every pod to serve {wanted}"), DEADLINE, || async {
         for pod in pods {
             let text = page(ns, pod, 8080, "index.html").await?;
             ensure!(text == wanted, "{} serves {text:?}", pod.name_any());
