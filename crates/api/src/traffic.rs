@@ -12,7 +12,7 @@ use crate::span::Span;
 #[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct TimeoutsSpec {
-    /// For a connection to be accepted. Default: 3s.
+    /// For a connection to be accepted. Default: 3s, of upstreams 10s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "Span"))]
     pub connect: Option<Span>,

@@ -167,7 +167,7 @@ impl Auth {
         let go_on = |by, to_app| Ok(Allowed { by, to_app, to_client: None });
         let path = request_target::path(request.target);
         if self.spec.exempt_paths.iter().any(|exempt| exempt.as_bytes() == path) {
-            return go_on(Decision::Exempt, self.strip.clone());
+            return go_on(Decision::Exempt, self.unjudged(request));
         }
         let (claims, edits) = self.authenticate(keys, request, came.client, now).await?;
         if !rules::allow(&self.spec.rules, request.method, path, &claims) {
@@ -179,6 +179,17 @@ impl Auth {
             // Not the server that was asked for, so nobody's word.
             (None, Some(_)) => Err(Denied::Unavailable),
         }
+    }
+
+    /// What is done to the headers of a request whose credential nobody looks at: its password is nothing for the app either.
+    fn unjudged(&self, request: &Request<'_>) -> Edits {
+        let mut edits = self.strip.clone();
+        let is_password =
+            |value: &&[u8]| value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Basic "));
+        if self.spec.basic.is_some() && request.headers.all("authorization").iter().any(is_password) {
+            edits.remove("Authorization");
+        }
+        edits
     }
 
     async fn authenticate(
