@@ -9,6 +9,7 @@ mod interception;
 mod lifecycle;
 mod logs;
 mod pods;
+mod policies;
 mod profiles;
 mod rollout;
 mod sync;
