@@ -22,5 +22,7 @@ pub async fn client() -> Client {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .expect("the kubeconfig is whole");
+    // The client takes the default of the process, and a build with more than one cryptography has none.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::try_from(config).expect("the kubeconfig makes a client")
 }

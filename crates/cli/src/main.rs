@@ -74,6 +74,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // The cluster's client takes the default of the process, and a build together with the proxy has two to choose from.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match Cli::parse().command {
         Command::Inject(args) => inject::run(&args),
         Command::Uninject(args) => uninject::run(&args),

@@ -8,6 +8,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -17,8 +18,10 @@ pub(crate) fn acceptor() -> anyhow::Result<TlsAcceptor> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
         .context("failed to make a certificate")?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

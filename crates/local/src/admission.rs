@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -60,7 +61,10 @@ async fn ask(webhook: SocketAddr, ca_bundle: &str, review: &Value) -> anyhow::Re
     for certificate in CertificateDer::pem_slice_iter(&bundle) {
         roots.add(certificate.context("the caBundle is no PEM")?)?;
     }
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let name = ServerName::try_from(format!("{NAME}.{RELEASE}.svc"))?;
     let stream = TcpStream::connect(webhook).await?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;

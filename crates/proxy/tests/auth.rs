@@ -10,12 +10,12 @@ mod support;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use outrigger_api::auth::{ApiKeySpec, AuthSpec, ClaimHeader, JwtSpec};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use ring::{digest, hmac};
 use serde_json::{Value, json};
 use support::app::Count;
 use support::client::Answer;
@@ -42,7 +42,7 @@ impl Issuer {
         let p256 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         Self {
             ed25519: Ed25519KeyPair::from_pkcs8(ed25519.as_ref()).unwrap(),
-            p256: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, p256.as_ref(), &random).unwrap(),
+            p256: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, p256.as_ref()).unwrap(),
             secret: *b"0123456789abcdef0123456789abcdef",
         }
     }

@@ -4,16 +4,15 @@
 
 mod support;
 
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use outrigger_api::auth::{AuthSpec, JwtSpec};
-use ring::hmac;
-use ring::rand::SystemRandom;
-use ring::rsa::PublicKeyComponents;
-use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair};
 use serde_json::{Value, json};
 use support::app::Count;
 use support::guarded::{ask, guarded};
@@ -37,27 +36,13 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 impl Keys {
     fn new() -> Self {
         let random = SystemRandom::new();
-        // ring makes no keys of this kind.
-        let rsa = Command::new("openssl")
-            .args([
-                "genpkey",
-                "-quiet",
-                "-algorithm",
-                "RSA",
-                "-pkeyopt",
-                "rsa_keygen_bits:2048",
-                "-outform",
-                "DER",
-            ])
-            .output()
-            .expect("openssl runs");
         let ecdsa = |algorithm| {
             let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
-            EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random).unwrap()
+            EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref()).unwrap()
         };
         let ed25519 = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
         Self {
-            rsa: RsaKeyPair::from_der(&rsa.stdout).unwrap(),
+            rsa: RsaKeyPair::generate(KeySize::Rsa2048).unwrap(),
             p256: ecdsa(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
             p384: ecdsa(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
             ed25519: Ed25519KeyPair::from_pkcs8(ed25519.as_ref()).unwrap(),
@@ -65,7 +50,9 @@ impl Keys {
     }
 
     fn jwks(&self) -> Value {
-        let PublicKeyComponents { n, e } = PublicKeyComponents::<Vec<u8>>::from(self.rsa.public());
+        let rsa = self.rsa.public_key();
+        // RFC 8017 A.1.1: two numbers, of which the first, of 2048 bits, begins with a zero for its sign.
+        let (n, e) = (&rsa.as_ref()[9..265], &rsa.as_ref()[267..]);
         let point = |key: &EcdsaKeyPair| {
             let point = &key.public_key().as_ref()[1..];
             let (x, y) = point.split_at(point.len() / 2);
@@ -85,7 +72,7 @@ impl Keys {
     fn sign(&self, by: &str, signed: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         let rsa = |padding: &'static dyn RsaEncoding| {
-            let mut signature = vec![0; self.rsa.public().modulus_len()];
+            let mut signature = vec![0; self.rsa.public_modulus_len()];
             self.rsa.sign(padding, &random, signed, &mut signature).unwrap();
             signature
         };
@@ -182,7 +169,7 @@ fn a_token_does_not_choose_how_it_is_judged() {
         }
     }
     let n = URL_SAFE_NO_PAD.decode(jwks["keys"][0]["n"].as_str().unwrap()).unwrap();
-    let der = keys.rsa.public().as_ref().to_vec();
+    let der = keys.rsa.public_key().as_ref().to_vec();
     let pem =
         format!("-----BEGIN RSA PUBLIC KEY-----\n{}\n-----END RSA PUBLIC KEY-----\n", STANDARD.encode(&der));
     let publics = [

@@ -13,7 +13,7 @@ use std::thread;
 
 use outrigger_api::config::{Protocol, SidecarConfig, Upstream};
 use outrigger_api::origination::{AuthoritySpec, ClientCertificate, UpstreamTlsSpec};
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;

@@ -7,10 +7,10 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ring::hmac;
-use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
 use crate::auth::Denied;

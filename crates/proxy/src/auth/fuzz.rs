@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use outrigger_api::auth::AuthSpec;
 use outrigger_api::profile::SidecarProfileSpec;
-use ring::hmac;
 use serde_json::json;
 
 use crate::auth::users::Users;

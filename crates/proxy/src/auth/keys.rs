@@ -6,9 +6,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest;
 use outrigger_api::auth::AuthSpec;
 use outrigger_api::config::Inbound;
-use ring::digest;
 
 use crate::auth::jwks::Issuer;
 use crate::auth::users::{BadLine, Users};

@@ -9,7 +9,8 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -79,11 +80,11 @@ pub(super) fn speaks_http2(stream: &TlsStream<TcpStream>) -> bool {
 
 /// TLS that believes every certificate, as the kubelet's probes do: they ask whether the app answers, not who it is.
 pub(super) fn tls() -> TlsConnector {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(default_provider());
     let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("ring has the suites of TLS 1.2 and 1.3")
+        .expect("the library has the suites of TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();

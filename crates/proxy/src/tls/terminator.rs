@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use outrigger_api::config::{Inbound, Protocol};
 use outrigger_api::tls::{ClientCertificateMode, TlsSpec};
-use rustls::crypto::ring::{Ticketer, default_provider};
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::ServerName;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{

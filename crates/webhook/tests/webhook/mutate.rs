@@ -18,7 +18,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::cluster::{self, RELEASE, put_namespace, put_profile, review};
+use crate::cluster::{self, RELEASE, client_of, put_namespace, put_profile, review};
 use crate::nodes::settings;
 use outrigger_fake_api::FakeApi;
 
@@ -280,8 +280,7 @@ fn anything_is_answered() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _guard = runtime.enter();
     // Nobody listens there, so a question fails at once.
-    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-    let (router, metrics) = router(Client::try_from(nobody).unwrap());
+    let (router, metrics) = router(client_of("http://127.0.0.1:1"));
     let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&(any::<Vec<u8>>(), any_json()), |(noise, value)| {
         let mut as_pod = review("shop", &json!({}));
