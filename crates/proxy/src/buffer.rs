@@ -35,6 +35,11 @@ pub(crate) fn is_scarce() -> bool {
     HELD.get() > BOUND.get()
 }
 
+/// Whether new connections that take much by themselves, by TLS or HTTP/2, would soon leave too little for those that are there.
+pub(crate) fn is_filling() -> bool {
+    HELD.get() > BOUND.get() / 4 * 3
+}
+
 /// An empty buffer at first. Dropped, it is free for the next.
 #[derive(Debug)]
 pub(crate) struct Buffer {

@@ -17,21 +17,19 @@ use crate::reason::Reason;
 use crate::stream::Stream;
 use crate::tcp::Open;
 
-const REASON: Reason = Reason::TooManyConnections;
-
 /// Counts a client that is not served.
-pub(crate) fn count(port: &Rc<Port>) {
+pub(crate) fn count(port: &Rc<Port>, reason: Reason) {
     if port.protocol() == Protocol::Http {
         let exchange = Exchange::unknown(port, &Rc::default());
-        exchange.answered(REASON.status().as_u16());
-        exchange.end(REASON);
+        exchange.answered(reason.status().as_u16());
+        exchange.end(reason);
     } else {
-        Open::count(&port.metrics).end(REASON);
+        Open::count(&port.metrics).end(reason);
     }
-    if port.may_warn(REASON) {
+    if port.may_warn(reason) {
         let (name, connections) = (port.metrics.labels.name(), port.limits.connections);
-        let why = REASON.sentence(port.direction());
-        tracing::warn!(port = name, connections, reason = REASON.as_str(), "{why}");
+        let why = reason.sentence(port.direction());
+        tracing::warn!(port = name, connections, reason = reason.as_str(), "{why}");
     }
 }
 
@@ -41,7 +39,9 @@ pub(crate) async fn turn_away(mut stream: TcpStream, direction: Direction) {
     let _ = tokio::time::timeout(TURN_AWAY, async {
         // Clients do not expect an answer before they have asked.
         stream.peek(&mut [0]).await?;
-        stream.write_all(&http1::own_answer(&OwnAnswer::of(REASON, direction), true, true)).await?;
+        stream
+            .write_all(&http1::own_answer(&OwnAnswer::of(Reason::TooManyConnections, direction), true, true))
+            .await?;
         http1::linger(Stream::Plain(stream)).await;
         Ok::<_, io::Error>(())
     })

@@ -5,6 +5,8 @@ use std::time::Duration;
 use outrigger_api::span::Span;
 use outrigger_api::traffic::TimeoutsSpec;
 
+use crate::cgroup;
+
 /// The limits of one proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -39,8 +41,9 @@ pub struct Limits {
     /// an idle one takes 2 to 3 KiB of the default memory limit of 64 MiB, and one whose bytes are on their way 16 KiB more. Without a
     /// bound, a flood would end the proxy and so the pod's traffic.
     pub connections: usize,
-    /// How many bytes peers that are slow may hold in buffers together, on all ports. Default: 24 MiB, which beside as many connections as
-    /// there may be, all idle, stays within the default memory limit of 64 MiB. Buffers of TLS and HTTP/2 are not among these.
+    /// How many bytes peers that are slow may hold in buffers together, on all ports, with those of TLS and HTTP/2 and what their sessions and
+    /// connections take. Default: 24 MiB, which beside as many connections as there may be, all idle, stays within the default memory limit
+    /// of 64 MiB; the program goes by the limit that its container has: [`buffers`].
     pub buffers: usize,
     /// How long a stop waits for what is in flight. Default: 25 s, below the 30 s that Kubernetes gives a pod.
     pub drain: Duration,
@@ -97,6 +100,26 @@ impl Limits {
     }
 }
 
+/// What the proxy takes without clients, and one idle connection by HTTP/1, in bytes.
+const ALONE: usize = 9 * 1024 * 1024;
+const IDLE: usize = 3 * 1024;
+/// What is supposed where there is no limit, in bytes.
+const NO_LIMIT: u64 = 256 * 1024 * 1024;
+/// With less the proxy could serve nobody, in bytes.
+const LEAST: usize = 4 * 1024 * 1024;
+
+/// How many bytes of buffers fit the memory limit of this container beside so many connections. A quarter of the limit is left alone, for what is
+/// not counted and what the allocator can't use.
+#[must_use]
+pub fn buffers(connections: usize) -> usize {
+    within(cgroup::memory_limit().unwrap_or(NO_LIMIT), connections)
+}
+
+fn within(limit: u64, connections: usize) -> usize {
+    let usable = usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX);
+    usable.saturating_sub(ALONE.saturating_add(connections.saturating_mul(IDLE))).max(LEAST)
+}
+
 /// Largest head of a message. 64 KiB: what Node, nginx and Tomcat accept is at most a half of it.
 pub(crate) const MAX_BUFFER: usize = 64 * 1024;
 
@@ -110,3 +133,18 @@ pub(crate) const TURN_AWAY: Duration = Duration::from_secs(1);
 
 /// How long a silent peer may be silent before the kernel asks whether it is still there.
 pub(crate) const KEEPALIVE: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_take_what_the_limit_leaves() {
+        let of = |limit: u64, connections| within(limit << 20, connections) >> 20;
+        assert_eq!(of(64, 5000), 24);
+        assert_eq!(of(128, 5000), 72);
+        assert_eq!(of(256, 10_000), 153);
+        assert_eq!(of(32, 5000), 4, "never none");
+        assert_eq!(of(64, usize::MAX), 4);
+    }
+}

@@ -12,6 +12,7 @@ use crate::connect;
 use crate::crowded;
 use crate::limits::TURNED_AWAY;
 use crate::port::Port;
+use crate::reason::Reason;
 use crate::redirected::Redirected;
 use crate::seat::Seats;
 use crate::serve;
@@ -149,7 +150,7 @@ pub(crate) async fn accept(socket: TcpListener, open: Rc<Open>, served: Drain, t
             };
             continue;
         }
-        crowded::count(&port);
+        crowded::count(&port, Reason::TooManyConnections);
         turn_away(stream, &port, &turned_away);
     }
 }

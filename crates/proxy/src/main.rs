@@ -11,7 +11,7 @@ use outrigger_api::names::{ADMIN_PORT, CONFIG_DIR, CONFIG_FILE, SECRETS_DIR};
 use outrigger_api::profile::AccessLog;
 use outrigger_proxy::config::{self, LoadError};
 use outrigger_proxy::hook;
-use outrigger_proxy::limits::Limits;
+use outrigger_proxy::limits::{self, Limits};
 use outrigger_proxy::open_files;
 use outrigger_proxy::proxy::{self, Proxy, Sockets};
 use outrigger_runtime::log::{self, Format};
@@ -134,7 +134,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let log = log::init(level, args.log_format)?;
     let (trigger, shutdown) = shutdown::channel();
     let connections = open_files::make_room(args.max_connections);
-    let limits = Limits { drain: args.drain_timeout, connections, ..Limits::default() };
+    let buffers = limits::buffers(connections);
+    let limits = Limits { drain: args.drain_timeout, connections, buffers, ..Limits::default() };
     proxy::run(Proxy {
         sockets: Sockets::bind(&loaded.config, args.admin_port)?,
         loaded,

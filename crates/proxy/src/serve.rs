@@ -9,7 +9,9 @@ use std::time::Duration;
 use outrigger_api::config::Protocol;
 use tokio::net::TcpStream;
 
+use crate::buffer;
 use crate::connect;
+use crate::crowded;
 use crate::detect::{self, Found};
 use crate::http1;
 use crate::http2;
@@ -17,6 +19,7 @@ use crate::identify::{Detected, Spoken, identify, is_tls};
 use crate::listener::Listener;
 use crate::own_time::Clock;
 use crate::port::Port;
+use crate::reason::Reason;
 use crate::seat::{Called, Seat};
 use crate::stream::Stream;
 use crate::tcp;
@@ -81,13 +84,17 @@ async fn hand_on(
     client: IpAddr,
     listener: &Rc<Listener>,
     seat: &Seat,
-    port: &Port,
+    port: &Rc<Port>,
 ) {
     port.metrics.detected[detected as usize].add(1);
     match detected {
         Detected::Http1 => {
             let clock = Rc::new(Clock::of(client));
             clock.watch(pin!(http1::serve(stream, listener, seat, Rc::clone(&clock)))).await;
+        }
+        Detected::Http2 if buffer::is_filling() => {
+            crowded::count(port, Reason::OutOfBuffers);
+            stream.reset();
         }
         Detected::Http2 => Box::pin(http2::serve(stream, client, listener, seat)).await,
         // A client that says nothing, fails or takes too long has nothing to be told.
@@ -125,7 +132,7 @@ enum Opened {
 async fn open(
     stream: TcpStream,
     terminator: &Terminator,
-    port: &Port,
+    port: &Rc<Port>,
     listener: &Listener,
     seat: &Seat,
 ) -> Opened {
@@ -135,6 +142,11 @@ async fn open(
         seat.wait(seat.deadline(limit), !late, |context| is_tls.as_mut().poll(context)).await
     };
     match begins {
+        Ok(Ok(Some(true))) if buffer::is_filling() => {
+            crowded::count(port, Reason::OutOfBuffers);
+            connect::reset(&stream);
+            Opened::Nothing
+        }
         Ok(Ok(Some(true))) => {
             tls::accept(stream, terminator, port, seat).await.map_or(Opened::Nothing, Opened::Tls)
         }

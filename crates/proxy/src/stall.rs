@@ -18,22 +18,28 @@ pub(crate) async fn wait<T>(limit: Duration, step: impl Future<Output = io::Resu
     }
 }
 
-/// Writes all of it, as the client takes it.
+/// Writes all of it, as the client takes it: to the last byte, also where TLS would keep that back until there is more.
 pub(crate) async fn write(client: &WriteHalf<'_>, mut bytes: &[u8], limit: Duration) -> Result<(), Reason> {
     loop {
         match client.try_write(bytes) {
-            // Nearly always.
-            Ok(taken) if taken == bytes.len() => return Ok(()),
-            Ok(taken) => bytes = &bytes[taken..],
-            // Boxed, so that the tasks of clients that never wait have no room for it.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // What is written stands in a buffer.
-                if buffer::is_scarce() {
-                    return Err(Reason::OutOfBuffers);
+            Ok(taken) => {
+                bytes = &bytes[taken..];
+                if !client.keeps_back() {
+                    // Nearly always.
+                    if bytes.is_empty() {
+                        return Ok(());
+                    }
+                    continue;
                 }
-                Box::pin(wait(limit, client.writable())).await?;
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return Err(Reason::ClientClosed),
         }
+        // What is written stands in a buffer.
+        if buffer::is_scarce() {
+            return Err(Reason::OutOfBuffers);
+        }
+        // Boxed, so that the tasks of clients that never wait have no room for it.
+        Box::pin(wait(limit, client.writable())).await?;
     }
 }

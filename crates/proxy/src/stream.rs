@@ -111,11 +111,19 @@ impl WriteHalf<'_> {
         }
     }
 
+    /// Whether bytes that were taken still stand in the proxy.
+    pub(crate) fn keeps_back(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(session) => session.keeps_back(),
+        }
+    }
+
     /// Waits until there is room again.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Plain(half) => half.writable().await,
-            Self::Tls(session) => std::future::poll_fn(|context| session.poll_flush(context)).await,
+            Self::Tls(session) => std::future::poll_fn(|context| session.poll_writable(context)).await,
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use outrigger_api::config::Protocol;
 use outrigger_proxy::limits::Limits;
 use support::http2::{
-    CONTINUATION, GET, HEADERS, PING, RST_STREAM, Raw, SETTINGS, connect, frame, request, run, serve,
+    CONTINUATION, GET, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, connect, frame, request, run,
+    serve,
 };
 use support::{Running, http, start, wait_until};
 
@@ -95,6 +96,16 @@ fn resets_one_by_one_are_bounded() {
         }
     });
     wait_until("the flood is counted", || ended(&proxy, "reset_flood") == 1);
+}
+
+/// CVE-2025-8671: the same, but we are made to send the resets.
+#[test]
+fn resets_that_a_client_provokes_are_bounded() {
+    let provoke = |i: u32| {
+        let too_much = frame(WINDOW_UPDATE, 0, 2 * i + 1, &[0x7f, 0xff, 0xff, 0xff]);
+        [frame(HEADERS, 5, 2 * i + 1, &GET), too_much].concat()
+    };
+    flood(&quick(), provoke, "reset_flood");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use h2::Reason;
 use http::{HeaderMap, Response};
 use outrigger_api::config::Protocol;
 use outrigger_proxy::limits::Limits;
-use support::http2::{call, connect, read, request, run, send, serve, serve_by};
+use support::http2::{
+    DATA, GET, HEADERS, Raw, call, connect, frame, read, request, run, send, serve, serve_by,
+};
 use support::{TOKEN, app, closed_port, http, start, wait_until};
 
 #[test]
@@ -239,6 +241,25 @@ fn interim_answers_pass() {
         );
         assert_eq!(answer.await.unwrap().status(), 200);
     });
+}
+
+/// As requests that were HTTP/1.1 before may have it, RFC 9113 8.3.1. It was a 502.
+#[test]
+fn request_without_authority_is_for_its_host_and_one_for_two_is_refused() {
+    let proxy = http(serve(async |call| {
+        let told = format!("{} {:?}", call.head.uri, call.head.headers.get("host"));
+        call.answer(told);
+    }));
+    let host = |value: &str| [&[0x0f, 0x17, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+    let mut client = Raw::connect(proxy.port);
+    client.send(&frame(HEADERS, 5, 1, &[&GET[..3], &host("shop")].concat()));
+    let (.., body) = std::iter::from_fn(|| client.frame()).find(|(kind, ..)| *kind == DATA).unwrap();
+    assert_eq!(String::from_utf8(body).unwrap(), "http://shop/ None");
+    client.send(&frame(HEADERS, 5, 3, &[&GET[..], &host("other")].concat()));
+    client.send(&frame(HEADERS, 5, 5, &GET[..3]));
+    let refused = || proxy.requests("GET", "400", "bad_request");
+    wait_until("both are refused", || refused() == 2);
+    assert_eq!(proxy.requests("GET", "200", ""), 1);
 }
 
 #[test]

@@ -69,6 +69,24 @@ impl ResourceStats {
     }
 }
 
+/// The memory limit of this process's container, in bytes. `None` where there is none.
+pub(crate) fn memory_limit() -> Option<u64> {
+    if std::env::var_os(LISTEN_ADDRESS).is_some() {
+        return None;
+    }
+    own_memory_limit(&|path| std::fs::read_to_string(path).ok())
+}
+
+fn own_memory_limit(file: &impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let place = Place::own("memory", file)?;
+    let name = match place.version {
+        Version::One => "memory.limit_in_bytes",
+        Version::Two => "memory.max",
+    };
+    let limit = place.file(file, name)?.trim().parse().ok();
+    limit.filter(|limit| *limit < NO_LIMIT)
+}
+
 fn memory(file: &impl Fn(&str) -> Option<String>) -> Option<Memory> {
     let place = Place::of("memory", file)?;
     let names = match place.version {
@@ -182,6 +200,24 @@ mod tests {
         assert_eq!(stats.memory, Some(memory(Scope::Pod, 1000, 999, None)));
         let cpu = Cpu { of: Scope::Pod, usage_seconds: 1.0, limit_cores: None, throttled_seconds: 0.0 };
         assert_eq!(stats.cpu, Some(cpu));
+    }
+
+    #[test]
+    fn the_limit_that_counts_is_that_of_the_container_itself() {
+        let own = format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{UID}/cri-0af1.scope");
+        let limit = own_memory_limit(&|path| {
+            let at = |name: &str| path == format!("/sys/fs/cgroup{own}/{name}");
+            match path {
+                "/proc/self/cgroup" => Some(format!("0::{own}\n")),
+                "/proc/self/mountinfo" => {
+                    Some("31 23 0:28 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n".to_owned())
+                }
+                _ if at("memory.max") => Some("67108864\n".to_owned()),
+                _ => at("cgroup.events").then(|| "populated 1\n".to_owned()),
+            }
+        });
+        assert_eq!(limit, Some(64 << 20));
+        assert_eq!(own_memory_limit(&|_| None), None);
     }
 
     /// Each controller has a tree of its own, of which the container's part is mounted.

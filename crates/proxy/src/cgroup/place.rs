@@ -20,6 +20,19 @@ impl Place {
     /// Of the pod where it can be seen, otherwise of this process's container. In version 2 there is one for all
     /// controllers. `None` where it would be the node's, or there is none.
     pub(crate) fn of(controller: &str, file: &impl Fn(&str) -> Option<String>) -> Option<Self> {
+        Self::find(controller, file, pod)
+    }
+
+    /// Of this process's container.
+    pub(crate) fn own(controller: &str, file: &impl Fn(&str) -> Option<String>) -> Option<Self> {
+        Self::find(controller, file, |_| None)
+    }
+
+    fn find(
+        controller: &str,
+        file: &impl Fn(&str) -> Option<String>,
+        pod: impl Fn(&str) -> Option<&str>,
+    ) -> Option<Self> {
         let (version, own) = own_path(&file("/proc/self/cgroup")?, controller)?;
         let (root, mount_point) = mount(&file("/proc/self/mountinfo")?, version, controller)?;
         // What is mounted is the whole tree or the part that the container is to see.

@@ -1,19 +1,19 @@
 //! Our own answers, in the app's place.
 
-use bytes::Bytes;
 use h2::server::SendResponse;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::answer::OwnAnswer;
 use crate::grpc::{self, Code};
+use crate::http2::piece::Piece;
 use crate::method::Method;
 use crate::reason::Reason;
 use crate::request::Request;
 
 /// Gives this answer, and tells the status that the client sees. An error means that the client is gone.
 pub(crate) fn send(
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut SendResponse<Piece>,
     asked: Asked,
     answer: &OwnAnswer,
 ) -> Result<(StatusCode, Option<Code>), h2::Error> {
@@ -37,7 +37,7 @@ pub(crate) fn send(
     let head = head.body(());
     let mut stream = respond.send_response(head.expect("constants are a head"), asked.head)?;
     if !asked.head {
-        stream.send_data(body.clone(), true)?;
+        stream.send_data(body.clone().into(), true)?;
     }
     Ok((*status, None))
 }

@@ -5,14 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{self, ResponseFuture, SendRequest};
 use http::Request;
 use tokio::sync::Mutex;
 
+use crate::buffer::Held;
 use crate::connect;
-use crate::http2::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::http2::piece::Piece;
+use crate::http2::{CONNECTION_SIZE, CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::limits::MAX_BUFFER;
 use crate::port::Port;
 use crate::reason::Reason;
@@ -37,7 +38,7 @@ struct State {
 struct Connected {
     /// A changed config may have put another in its place.
     port: Rc<Port>,
-    requests: SendRequest<Bytes>,
+    requests: SendRequest<Piece>,
     /// Without a stream, a connection that has ended looks as any other to `h2`.
     ended: Rc<Cell<bool>>,
     by: Option<Arc<Originator>>,
@@ -47,7 +48,7 @@ struct Connected {
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) answer: ResponseFuture,
-    pub(crate) body: SendStream<Bytes>,
+    pub(crate) body: SendStream<Piece>,
     /// Whether the connection was there before, so that the app may have closed it just now.
     pub(crate) reused: bool,
 }
@@ -111,22 +112,22 @@ async fn connect(port: &Rc<Port>) -> Result<Connected, Reason> {
         .await;
     let (requests, connection) = handshake.map_err(|_| Reason::Reset)?;
     let ended = Rc::<Cell<bool>>::default();
-    let tell = Rc::clone(&ended);
+    let (tell, held) = (Rc::clone(&ended), Held::new(CONNECTION_SIZE));
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to the app ended");
         }
         tell.set(true);
-        drop(open);
+        drop((open, held));
     });
     Ok(Connected { port: Rc::clone(port), requests, ended, by })
 }
 
 async fn open(
-    requests: SendRequest<Bytes>,
+    requests: SendRequest<Piece>,
     head: Request<()>,
     end: bool,
-) -> Result<(ResponseFuture, SendStream<Bytes>), Reason> {
+) -> Result<(ResponseFuture, SendStream<Piece>), Reason> {
     let refused = |error: h2::Error| {
         tracing::debug!(%error, "request not sent");
         if error.is_io() || error.is_go_away() { Reason::Reset } else { Reason::ProtocolError }

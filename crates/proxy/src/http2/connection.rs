@@ -8,16 +8,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use h2::server::{self, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::{HeaderValue, Request};
 
+use crate::buffer::Held;
 use crate::http2::app::App;
 use crate::http2::exchange::exchange;
 use crate::http2::guard::Guarded;
+use crate::http2::piece::Piece;
 use crate::http2::watch::Watch;
-use crate::http2::{CONNECTION_WINDOW, Ended, MAX_STREAMS, STREAM_WINDOW};
+use crate::http2::{CONNECTION_SIZE, CONNECTION_WINDOW, Ended, MAX_STREAMS, STREAM_WINDOW};
 use crate::limits::MAX_BUFFER;
 use crate::listener::Listener;
 use crate::own_time::Clock;
@@ -89,6 +90,7 @@ async fn serve_until_end(
     port: &Port,
     seat: &Seat,
 ) -> Ended {
+    let _held = Held::new(CONNECTION_SIZE);
     let watch = Rc::new(Watch::new());
     let (is_tls, subject) = (stream.is_tls(), stream.subject().cloned());
     let mut handshake = pin!(
@@ -99,7 +101,7 @@ async fn serve_until_end(
             .max_send_buffer_size(STREAM_WINDOW as usize)
             // Twice what we pass on, so that what exceeds that is answered, and counted, by us.
             .max_header_list_size(u32::try_from(2 * MAX_BUFFER).unwrap_or(u32::MAX))
-            .handshake::<_, Bytes>(Guarded::new(stream, Rc::clone(&watch)))
+            .handshake::<_, Piece>(Guarded::new(stream, Rc::clone(&watch)))
     );
     let handshake = |context: &mut Context<'_>| handshake.as_mut().poll(context);
     let connection = match seat.wait(seat.deadline(port.limits.head), false, handshake).await {
@@ -122,7 +124,7 @@ async fn serve_until_end(
 }
 
 struct Serving {
-    connection: Connection<Guarded, Bytes>,
+    connection: Connection<Guarded, Piece>,
     client: Rc<Client>,
     /// Made with the first PING.
     pings: Option<PingPong>,
@@ -133,7 +135,7 @@ struct Serving {
 /// What a connection has to do next.
 #[allow(clippy::large_enum_variant)] // it is on the stack, once a request; a box would be an allocation
 enum Event {
-    Request(Request<RecvStream>, SendResponse<Bytes>),
+    Request(Request<RecvStream>, SendResponse<Piece>),
     Flood(Ended),
     /// The app has ended its connection.
     AppLeft,
@@ -206,7 +208,7 @@ impl Serving {
         }
     }
 
-    fn start(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn start(&self, request: Request<RecvStream>, respond: SendResponse<Piece>) {
         let stream = Stream::start(&self.client);
         tokio::task::spawn_local(async move {
             let clock = Rc::new(Clock::of(stream.client.address));

@@ -14,17 +14,21 @@ use http::uri::Scheme;
 use http::{Request, Response, Uri};
 
 use crate::answer::OwnAnswer;
+use crate::buffer::{self, Held};
 use crate::grpc::Code;
 use crate::http2::answer::{self, Asked};
 use crate::http2::app::Sent;
+use crate::http2::authority;
 use crate::http2::body::{self, Broken, End};
 use crate::http2::connection::{Client, Stream};
 use crate::http2::kept::Kept;
+use crate::http2::piece::Piece;
 use crate::limits::{MAX_BUFFER, MAX_HEADERS};
 use crate::method::Method;
 use crate::observe::Exchange;
 use crate::own_time::Clock;
 use crate::policy;
+use crate::port::Port;
 use crate::reason::Reason;
 use crate::request::{self, Headers, Version};
 use crate::request_target;
@@ -36,24 +40,22 @@ const NO_LIMIT: Duration = Duration::MAX;
 /// A request's way through the proxy: forward, then observe.
 pub(crate) async fn exchange(
     request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    mut respond: SendResponse<Piece>,
     stream: &Stream,
     clock: &Rc<Clock>,
 ) {
     let client = &stream.client;
     let (parts, mut from_client) = request.into_parts();
     let mut head = Request::from_parts(parts, ());
+    let is_named = authority::settle(&mut head, client.is_tls);
     let port = client.listener.port_for(|| view(&head).host());
-    if let Some(uri) = port.local_host.as_ref().and_then(|local| local.uri(head.uri())) {
-        *head.uri_mut() = uri;
-    }
-    if port.originates {
-        set_https(head.uri_mut());
-    }
+    readdress(head.uri_mut(), &port);
     let view = view(&head);
     let exchange = Exchange::start(&port, clock, &view);
     let asked = Asked::by(&view);
-    if let Some(answer) = refusal(&head, stream, &exchange).await {
+    let size = size(&head);
+    let _held = Held::new(size);
+    if let Some(answer) = refusal(&head, is_named, size, stream, &exchange).await {
         return own_answer(&mut respond, &exchange, asked, answer);
     }
     if let Some(edits) = exchange.request_edits(client.subject.as_ref()) {
@@ -101,8 +103,14 @@ pub(crate) async fn exchange(
     }
 }
 
-/// The scheme that the upstream is asked by, where the app's is not.
-fn set_https(uri: &mut Uri) {
+/// Gives it the name and the scheme that the upstream is asked by, where the app's are not.
+fn readdress(uri: &mut Uri, port: &Port) {
+    if let Some(named) = port.local_host.as_ref().and_then(|local| local.uri(uri)) {
+        *uri = named;
+    }
+    if !port.originates {
+        return;
+    }
     let mut parts = uri.clone().into_parts();
     parts.scheme = Some(Scheme::HTTPS);
     if let Ok(https) = Uri::from_parts(parts) {
@@ -111,25 +119,37 @@ fn set_https(uri: &mut Uri) {
 }
 
 /// Why a request can't be passed on.
-async fn refusal(head: &Request<()>, stream: &Stream, exchange: &Exchange) -> Option<OwnAnswer> {
+async fn refusal(
+    head: &Request<()>,
+    is_named: bool,
+    size: usize,
+    stream: &Stream,
+    exchange: &Exchange,
+) -> Option<OwnAnswer> {
     if stream.crowded {
         return Some(exchange.own(Reason::TooManyConnections));
     }
-    let headers = head.headers();
-    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let target = head.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if headers.len() > MAX_HEADERS || fields + target > MAX_BUFFER {
+    if buffer::is_scarce() && (size > buffer::SIZE || stream.client.watch.blocked.get()) {
+        return Some(exchange.own(Reason::OutOfBuffers));
+    }
+    if head.headers().len() > MAX_HEADERS || size > MAX_BUFFER {
         return Some(exchange.own(Reason::HeadTooLarge));
     }
     if head.method() == http::Method::CONNECT {
         return Some(exchange.own(Reason::MethodRefused));
     }
     let view = view(head);
-    if !request_target::is_valid(view.method, view.target) {
+    if !is_named || !request_target::is_valid(view.method, view.target) {
         return Some(exchange.own(Reason::BadRequest));
     }
     let is_tls = stream.client.is_tls;
     policy::refusal_in_time(&view, is_tls, exchange).await
+}
+
+/// Of what a head says, in bytes.
+fn size(head: &Request<()>) -> usize {
+    let fields: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    fields + head.uri().path_and_query().map_or(0, |target| target.as_str().len())
 }
 
 fn view(head: &Request<()>) -> request::Request<'_> {
@@ -143,7 +163,7 @@ fn view(head: &Request<()>) -> request::Request<'_> {
 }
 
 /// Answers in the app's place.
-fn own_answer(respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked, mut answer: OwnAnswer) {
+fn own_answer(respond: &mut SendResponse<Piece>, exchange: &Exchange, asked: Asked, mut answer: OwnAnswer) {
     let reason = answer.reason;
     answer.tell(exchange.to_client());
     match answer::send(respond, asked, &answer) {
@@ -180,7 +200,7 @@ impl Failed {
         }
     }
 
-    fn end(self, respond: &mut SendResponse<Bytes>, exchange: &Exchange, asked: Asked) {
+    fn end(self, respond: &mut SendResponse<Piece>, exchange: &Exchange, asked: Asked) {
         let Some(reset) = self.reset else {
             let answer = OwnAnswer::of(self.reason, exchange.port.direction());
             return own_answer(respond, exchange, asked, answer);
@@ -228,6 +248,7 @@ impl Failed {
             }
             Broken::Receiver(_) => (Reason::ClientClosed, h2::Reason::CANCEL),
             Broken::Stalled => (Reason::BodyTimeout, h2::Reason::CANCEL),
+            Broken::OutOfBuffers => (Reason::OutOfBuffers, h2::Reason::ENHANCE_YOUR_CALM),
         };
         Self { reason, reset: Some(reset), tried: None, silent: false }
     }
@@ -236,7 +257,7 @@ impl Failed {
 /// The client's side of a request on its way.
 struct Passing<'a> {
     from_client: &'a mut RecvStream,
-    respond: &'a mut SendResponse<Bytes>,
+    respond: &'a mut SendResponse<Piece>,
     kept: &'a Kept,
 }
 
@@ -255,7 +276,8 @@ async fn pass(sent: Sent, passing: Passing<'_>, exchange: &Exchange, client: &Cl
             kept.keep(piece);
         };
         let keeps_back = exchange.port.keeps_trailers_back;
-        let mut upload = pin!(body::pass(from_client, &mut to_app, NO_LIMIT, keeps_back, received));
+        let upload = body::pass(from_client, &mut to_app, NO_LIMIT, keeps_back, || false, received);
+        let mut upload = pin!(upload);
         let mut answer = pin!(pass_answer(answer, respond, exchange, client, &may_resend));
         while gone.is_none() {
             tokio::select! {
@@ -276,6 +298,7 @@ async fn pass(sent: Sent, passing: Passing<'_>, exchange: &Exchange, client: &Cl
                     match sent {
                         Ok(End::Data) => kept.end(),
                         Ok(End::Trailers(_)) => kept.give_up(),
+                        Err(broken @ Broken::OutOfBuffers) => return Some(Failed::within_body(&broken)),
                         Err(Broken::Sender(error)) => gone = Some(error.reason().unwrap_or(h2::Reason::CANCEL)),
                         Err(_) => {}
                     }
@@ -298,7 +321,7 @@ enum Unpassed {
 
 async fn pass_answer(
     mut answer: ResponseFuture,
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut SendResponse<Piece>,
     exchange: &Exchange,
     client: &Client,
     may_resend: &dyn Fn() -> bool,
@@ -339,7 +362,7 @@ async fn pass_answer(
     if let Some(code) = code {
         exchange.grpc(code);
     }
-    let mut to_client: SendStream<Bytes> = respond
+    let mut to_client: SendStream<Piece> = respond
         .send_response(Response::from_parts(head, ()), whole)
         .map_err(|error| Unpassed::Client(error.reason().unwrap_or(h2::Reason::CANCEL)))?;
     if whole {
@@ -347,8 +370,8 @@ async fn pass_answer(
         return Ok(());
     }
     let stalled = exchange.port.limits.body;
-    let passed = |piece: &Bytes| exchange.passed(piece.len());
-    match body::pass(&mut from_app, &mut to_client, stalled, false, passed).await {
+    let (is_stuck, passed) = (|| client.watch.blocked.get(), |piece: &Bytes| exchange.passed(piece.len()));
+    match body::pass(&mut from_app, &mut to_client, stalled, false, is_stuck, passed).await {
         Ok(end) => {
             if let End::Trailers(Some(code)) = end {
                 exchange.grpc(code);
@@ -363,7 +386,7 @@ async fn pass_answer(
 
 /// Gives the client an answer of which all is there.
 fn send_whole(
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut SendResponse<Piece>,
     head: http::response::Parts,
     body: Bytes,
     exchange: &Exchange,
@@ -372,7 +395,7 @@ fn send_whole(
     let only_head = exchange.method == Method::Head;
     let mut stream = respond.send_response(Response::from_parts(head, ()), only_head).map_err(gone)?;
     if !only_head {
-        stream.send_data(body, true).map_err(gone)?;
+        stream.send_data(body.into(), true).map_err(gone)?;
     }
     exchange.end(Reason::None);
     Ok(())
@@ -381,7 +404,7 @@ fn send_whole(
 /// The answer's head. Interim ones before it (1xx) are passed on at once. An error is the client's reset, or the app's.
 async fn head(
     answer: &mut ResponseFuture,
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut SendResponse<Piece>,
 ) -> Result<Response<RecvStream>, Result<h2::Reason, h2::Error>> {
     poll_fn(|context| {
         while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(context) {

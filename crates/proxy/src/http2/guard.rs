@@ -78,7 +78,9 @@ impl Guarded {
         Self { stream, watch, came: Frames::after(PREFACE), went: Frames::after(0), end: None }
     }
 
-    fn wrote(&mut self, bufs: &[IoSlice<'_>], written: io::Result<usize>) -> Poll<io::Result<usize>> {
+    fn wrote(&mut self, bufs: &[IoSlice<'_>], written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.watch.blocked.set(written.is_pending());
+        let written = ready!(written);
         if written.is_err() && !self.watch.may_end.get() {
             self.watch.ended.set(true);
             return Poll::Pending;
@@ -132,7 +134,7 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(&[IoSlice::new(bytes)], written)
     }
 
@@ -141,7 +143,7 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, bufs));
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bufs);
         self.wrote(bufs, written)
     }
 

@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use h2::SendStream;
+
+use crate::http2::piece::Piece;
 
 /// The most that is kept of a body, in bytes. Calls by gRPC are mostly smaller, and what is larger costs more memory than a try is worth.
 const MOST: usize = 64 * 1024;
@@ -12,7 +14,7 @@ const MOST: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Kept {
     /// `None` where it is not kept, or is no longer.
-    pieces: RefCell<Option<Vec<Bytes>>>,
+    pieces: RefCell<Option<Vec<Piece>>>,
     is_whole: Cell<bool>,
 }
 
@@ -25,8 +27,8 @@ impl Kept {
     pub(crate) fn keep(&self, piece: &Bytes) {
         let mut kept = self.pieces.borrow_mut();
         let Some(pieces) = &mut *kept else { return };
-        pieces.push(piece.clone());
-        if pieces.iter().map(Bytes::len).sum::<usize>() > MOST {
+        pieces.push(piece.clone().into());
+        if pieces.iter().map(Buf::remaining).sum::<usize>() > MOST {
             *kept = None;
         }
     }
@@ -47,12 +49,12 @@ impl Kept {
     }
 
     /// Sends it. All at once: the connection holds back what the other side has no room for.
-    pub(crate) fn send(&self, to: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    pub(crate) fn send(&self, to: &mut SendStream<Piece>) -> Result<(), h2::Error> {
         let kept = self.pieces.borrow();
         let (last, others) = kept.as_deref().unwrap_or_default().split_last().unzip();
         for piece in others.unwrap_or_default() {
-            to.send_data(piece.clone(), false)?;
+            to.send_data(piece.bytes.clone().into(), false)?;
         }
-        to.send_data(last.cloned().unwrap_or_default(), true)
+        to.send_data(last.map_or_else(Bytes::new, |piece| piece.bytes.clone()).into(), true)
     }
 }

@@ -10,12 +10,14 @@
 
 mod answer;
 mod app;
+mod authority;
 mod body;
 mod connection;
 mod ended;
 mod exchange;
 mod guard;
 mod kept;
+mod piece;
 mod watch;
 
 pub(crate) use connection::serve;
@@ -29,3 +31,6 @@ const MAX_STREAMS: u32 = 100;
 /// what a stream that does not move costs in memory; on loopback and inside a cluster it is no bound on speed.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What a connection takes in memory, in bytes, while nothing moves: buffers of `h2` for what is read and written, and its tables.
+const CONNECTION_SIZE: usize = 26 * 1024;

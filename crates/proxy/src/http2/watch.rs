@@ -58,10 +58,12 @@ pub(crate) struct Watch {
     pub(crate) ended: Cell<bool>,
     /// Whether `h2` may know: with the end, it forgets requests that came before it and were not yet taken.
     pub(crate) may_end: Cell<bool>,
+    /// The client takes nothing of what we have to write.
+    pub(crate) blocked: Cell<bool>,
     flood: Cell<Option<Ended>>,
     /// The kind of the last frame that came.
     last: Cell<u8>,
-    /// Whether a request was ever reset.
+    /// Whether a request was ever reset, by the client or by us because of it.
     has_reset: Cell<bool>,
     /// Frames that move nothing, beyond those that move something.
     control: Allowance,
@@ -75,6 +77,7 @@ impl Watch {
             read: Cell::new(0),
             ended: Cell::new(false),
             may_end: Cell::new(true),
+            blocked: Cell::new(false),
             flood: Cell::new(None),
             last: Cell::new(Frame::HEADERS),
             has_reset: Cell::new(false),
@@ -107,7 +110,9 @@ impl Watch {
             _ if error.is_io() || error.is_remote() => Ended::ClientClosed,
             // `h2` has had enough. It does not tell of what, so by what came last.
             (Some(Reason::ENHANCE_YOUR_CALM), Frame::DATA) => Ended::DataFlood,
-            (Some(Reason::ENHANCE_YOUR_CALM), Frame::HEADERS | Frame::RST_STREAM) if self.has_reset.get() => {
+            (Some(Reason::ENHANCE_YOUR_CALM), Frame::HEADERS | Frame::RST_STREAM | Frame::WINDOW_UPDATE)
+                if self.has_reset.get() =>
+            {
                 Ended::ResetFlood
             }
             (Some(Reason::ENHANCE_YOUR_CALM), _) => Ended::HeadFlood,
@@ -130,8 +135,10 @@ impl Watch {
 
     /// We sent one. gRPC's clients ask by PING, for each few pieces of data, how fast these go.
     pub(crate) fn went(&self, frame: Frame) {
-        if matches!(frame.kind, Frame::DATA | Frame::HEADERS) {
-            self.control.give();
+        match frame.kind {
+            Frame::DATA | Frame::HEADERS => self.control.give(),
+            Frame::RST_STREAM => self.has_reset.set(true),
+            _ => {}
         }
     }
 }

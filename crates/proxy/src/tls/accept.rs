@@ -7,9 +7,10 @@ use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use crate::buffer::Held;
 use crate::port::Port;
 use crate::seat::Seat;
-use crate::tls::{Session, Terminator, subject};
+use crate::tls::{Session, Terminator, session, subject};
 
 /// How a handshake went: the `result` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub(crate) async fn accept(
     port: &Port,
     seat: &Seat,
 ) -> Option<Box<Session>> {
+    let held = Held::new(session::SIZE);
     let http2 = terminator.is_http() && port.offer.has_http2(&port.target).await;
     let mut shake = pin!(TlsAcceptor::from(terminator.config(http2)).accept(stream));
     let deadline = seat.deadline(port.limits.handshake);
@@ -73,7 +75,7 @@ pub(crate) async fn accept(
     let stream = shaken.ok()?.ok()?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let subject = shown.filter(|_| terminator.tells_subject()).and_then(|leaf| subject::of(leaf));
-    Some(Box::new(Session::new(stream.into(), subject)))
+    Some(Box::new(Session::new(stream.into(), subject, held)))
 }
 
 fn why(error: &io::Error) -> Handshake {

@@ -7,9 +7,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::buffer::Held;
 use crate::port::Port;
 use crate::reason::Reason;
-use crate::tls::{Handshake, Originator, Session};
+use crate::tls::{Handshake, Originator, Session, session};
 
 /// What is going to be spoken on a connection to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub(crate) async fn originate(
     spoken: Spoken,
     port: &Port,
 ) -> Result<Box<Session>, (Reason, io::Error)> {
+    let held = Held::new(session::SIZE);
     let connector = TlsConnector::from(originator.config(spoken));
     let shaken = timeout(port.limits.handshake, connector.connect(originator.name.clone(), stream)).await;
     let (handshake, shaken) = match shaken {
@@ -61,5 +63,5 @@ pub(crate) async fn originate(
         Err(elapsed) => (Handshake::Timeout, Err((Reason::ConnectTimeout, elapsed.into()))),
     };
     port.metrics.handshakes[handshake as usize].add(1);
-    shaken.map(|stream| Box::new(Session::new(stream.into(), None)))
+    shaken.map(|stream| Box::new(Session::new(stream.into(), None, held)))
 }

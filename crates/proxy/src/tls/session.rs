@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderValue;
 use rustls::{ConnectionCommon, SideData};
@@ -11,7 +11,11 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::buffer::Held;
 use crate::connect;
+
+/// What a session takes in memory, in bytes, while nothing moves: keys, a buffer of 4 KiB to read into, and what the allocator adds.
+pub(crate) const SIZE: usize = 10 * 1024;
 
 /// A session after its handshake. Shared by who reads and who writes, as the two halves of a socket are: both are polled by one
 /// thread, each for no longer than a call.
@@ -21,11 +25,20 @@ pub(crate) struct Session {
     /// That of the client's certificate, where it has shown one and the app is to know.
     pub(crate) subject: Option<HeaderValue>,
     cut: Cell<bool>,
+    /// Bytes that were taken from us and not yet by the socket.
+    kept_back: RefCell<Held>,
+    _held: Held,
 }
 
 impl Session {
-    pub(crate) fn new(stream: TlsStream<TcpStream>, subject: Option<HeaderValue>) -> Self {
-        Self { stream: RefCell::new(stream), subject, cut: Cell::new(false) }
+    pub(crate) fn new(stream: TlsStream<TcpStream>, subject: Option<HeaderValue>, held: Held) -> Self {
+        Self {
+            stream: RefCell::new(stream),
+            subject,
+            cut: Cell::new(false),
+            kept_back: RefCell::new(Held::new(0)),
+            _held: held,
+        }
     }
 
     /// Whether the two agreed on HTTP/2, by ALPN (RFC 7301).
@@ -51,7 +64,25 @@ impl Session {
     }
 
     pub(crate) fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.with(|stream| stream.poll_write(context, bytes))
+        ready!(self.poll_sent(context))?;
+        let taken = ready!(self.with(|stream| stream.poll_write(context, bytes)))?;
+        Poll::Ready(Ok(self.count(taken)))
+    }
+
+    /// Waits until nothing is kept back: of a client that reads slowly there is never more than one piece in the session, which would by itself
+    /// take 64 KiB.
+    fn poll_sent(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.keeps_back() { self.poll_flush(context) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Whether there is what the socket had no room for.
+    pub(crate) fn keeps_back(&self) -> bool {
+        self.stream.borrow().get_ref().1.wants_write()
+    }
+
+    fn count(&self, taken: usize) -> usize {
+        self.kept_back.replace(Held::new(if self.keeps_back() { taken } else { 0 }));
+        taken
     }
 
     /// Takes what there is room for; `WouldBlock` where there is none.
@@ -67,11 +98,21 @@ impl Session {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with(|stream| stream.poll_write_vectored(context, pieces))
+        ready!(self.poll_sent(context))?;
+        let taken = ready!(self.with(|stream| stream.poll_write_vectored(context, pieces)))?;
+        Poll::Ready(Ok(self.count(taken)))
     }
 
     pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|stream| stream.poll_flush(context))
+        ready!(self.with(|stream| stream.poll_flush(context)))?;
+        self.kept_back.replace(Held::new(0));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until the socket has room, and nothing is kept back.
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(context))?;
+        self.stream.borrow().get_ref().0.poll_write_ready(context)
     }
 
     pub(crate) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -178,11 +178,13 @@ pub fn run(test: impl Future<Output = ()>) {
 /// A client that sends frames as given.
 pub struct Raw(pub TcpStream);
 
+pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 /// `:method: GET`, `:scheme: http`, `:path: /` of HPACK's static table, and `:authority: a`.
 pub const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
