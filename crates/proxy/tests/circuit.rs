@@ -127,6 +127,38 @@ fn it_trips_answers_in_the_upstreams_place_and_closes_when_that_recovers() {
     assert_eq!(of_circuit(&proxy, "circuit_transitions_total", r#"to="closed",cause="recovered""#), 1);
 }
 
+/// One that hung kept a recovered upstream shut for ever, where requests have no time limit.
+#[test]
+fn a_trial_that_hangs_does_not_keep_a_recovered_upstream_shut() {
+    let (hangs, hits) = (Arc::new(AtomicBool::new(false)), Count::default());
+    let (told, counted) = (Arc::clone(&hangs), hits.clone());
+    let target = serve(move |mut connection| {
+        while connection.request().is_some() {
+            counted.add();
+            match counted.get() {
+                1..=5 => connection.send(FAILED),
+                _ if told.load(Ordering::SeqCst) => return connection.wait_for_close(),
+                _ => connection.send(OK),
+            }
+        }
+    });
+    let proxy = calling(target);
+    (0..5).for_each(|_| assert_eq!(client::get(proxy.port, "/").status, 500));
+    hangs.store(true, Ordering::SeqCst);
+    let mut trying = Vec::new();
+    wait_until("one tries", || {
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        trying.push(client);
+        let kept = trying.len() as u64;
+        let is_kept = || of_circuit(&proxy, "circuit_rejected_total", "enforce") == kept;
+        wait_until("it is kept from the upstream, or there", || hits.get() > 5 || is_kept());
+        hits.get() > 5
+    });
+    hangs.store(false, Ordering::SeqCst);
+    wait_until("another may", || client::get(proxy.port, "/").status == 200);
+}
+
 #[test]
 fn each_change_of_its_state_is_a_line_in_the_log() {
     let (target, fails, _) = failing();
