@@ -22,6 +22,8 @@ pub mod shared_volume;
 pub mod skip;
 pub mod span;
 pub mod sync;
+mod sync_limits;
+pub mod sync_path;
 pub mod tap;
 pub mod tls;
 pub mod traffic;

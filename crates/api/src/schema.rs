@@ -47,6 +47,11 @@ pub(crate) fn own_directory_rules() -> Vec<Value> {
     ]
 }
 
+/// That a path leads from a directory to something below it.
+pub(crate) fn relative_path_rule() -> Value {
+    rule("self != '' && !self.matches('(^|/)[.]?[.]?(/|$)')", "it takes a relative path without \"..\"")
+}
+
 /// That a text is a label, as [`crate::names::is_label`].
 pub(crate) fn label_rule(message: &str) -> Value {
     rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", message)

@@ -6,10 +6,13 @@ use crate::Fault;
 use crate::logs::{is_below, is_mountable, is_needed};
 use crate::names::{is_label, is_subdomain};
 use crate::profile::MAX_PATH;
-use crate::quantity::Quantity;
 #[cfg(feature = "crd")]
-use crate::schema::{container_rule, own_directory_rules, rule, subdomain_rule, without_default};
+use crate::schema::{
+    container_rule, own_directory_rules, relative_path_rule, rule, subdomain_rule, without_default,
+};
 use crate::span::Span;
+pub use crate::sync_limits::{MAX_FILES, SyncLimits};
+use crate::sync_path::{self, collide};
 
 /// The most entries of a profile: each is a thread of the sidecar and a repository that is asked.
 pub const MAX_SYNCS: usize = 8;
@@ -21,8 +24,6 @@ pub const MAX_FALLBACK_BYTES: usize = 16 * 1024;
 pub const MAX_SIGNERS: usize = 16;
 /// The longest pattern of tags, in bytes.
 pub const MAX_TAGS: usize = 128;
-/// The most files that a profile may allow.
-pub const MAX_FILES: u32 = 1_000_000;
 /// What an app can be sent. Those that end every program are what `restart` is for.
 pub const SIGNALS: [&str; 4] = ["HUP", "USR1", "USR2", "WINCH"];
 
@@ -63,8 +64,8 @@ pub struct SyncSpec {
     /// What is done when a version has been put in place. Default: nothing, for apps that read their files anew by themselves.
     #[serde(skip_serializing_if = "OnChange::is_none")]
     pub on_change: OnChange,
-    /// How long the app's readiness is watched after that. If it is not ready at the end, the version before is put back.
-    /// Default: it is not watched.
+    /// How long the app's readiness is watched after that. If its readiness probe fails in the last third of that time, as often in a
+    /// row as its `failureThreshold` says, the version before is put back. Default: it is not watched.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(with = "Span"))]
     pub verify_for: Option<Span>,
@@ -74,7 +75,16 @@ pub struct SyncSpec {
     pub require_checksums: bool,
     /// What the app starts with while no version could be had. Default: it waits for one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "crd", schemars(length(max = MAX_FALLBACK_FILES)))]
+    #[cfg_attr(
+        feature = "crd",
+        schemars(
+            length(max = MAX_FALLBACK_FILES),
+            extend("x-kubernetes-validations" = [rule(
+                "self.all(a, self.exists_one(b, (a.path + '/').startsWith(b.path + '/')))",
+                "two files collide: they have one path, or one would have to be a directory for the other",
+            )])
+        )
+    )]
     pub fallback: Vec<FallbackFile>,
 }
 
@@ -126,10 +136,7 @@ pub struct GitSpec {
         schemars(
             with = "String",
             length(max = MAX_PATH),
-            extend("x-kubernetes-validations" = [rule(
-                "self != '' && !self.startsWith('/') && !self.matches('(^|/)[.]?[.]?(/|$)')",
-                "it takes a relative path without \"..\"",
-            )])
+            extend("x-kubernetes-validations" = [relative_path_rule()])
         )
     )]
     pub directory: Option<String>,
@@ -211,19 +218,6 @@ pub struct HttpCall {
     pub path: String,
 }
 
-/// How much a version may be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
-pub struct SyncLimits {
-    /// All files together, and what the server sends for them. Up to five times as much is needed for a moment: three versions,
-    /// the next one and what it is made from. Default: `256Mi`.
-    pub size: Quantity,
-    /// Files, directories and symbolic links. Default: 10000.
-    #[cfg_attr(feature = "crd", schemars(range(min = 1, max = MAX_FILES)))]
-    pub files: u32,
-}
-
 /// A file of the fallback.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -239,10 +233,13 @@ pub struct FallbackFile {
         schemars(
             length(max = MAX_PATH),
             transform = without_default,
-            extend("x-kubernetes-validations" = [rule(
-                "self != '' && !self.matches('(^|/)[.]?[.]?(/|$)')",
-                "it takes a relative path without \"..\"",
-            )])
+            extend("x-kubernetes-validations" = [
+                relative_path_rule(),
+                rule(
+                    "!self.matches('^[.][.]|[[:cntrl:]]|(^|/)[.][gG][iI][tT](/|$)')",
+                    "no file can be there: it takes a path as index.html",
+                ),
+            ])
         )
     )]
     pub path: String,
@@ -264,8 +261,10 @@ pub struct SyncSource {
     pub ready: Option<ReadyCheck>,
 }
 
-/// The app's readiness probe, as far as the sidecar can ask it too.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The app's readiness probe, as far as the sidecar can ask it too. The numbers have Kubernetes' defaults.
+///
+/// <https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/#configure-probes>
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadyCheck {
     /// The app's own port.
@@ -273,6 +272,18 @@ pub struct ReadyCheck {
     /// The path of a GET. None: the port must take a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// From one question to the next.
+    pub period_seconds: u32,
+    /// How long an answer may take.
+    pub timeout_seconds: u32,
+    /// How many answers in a row must be missing or bad.
+    pub failure_threshold: u32,
+}
+
+impl Default for ReadyCheck {
+    fn default() -> Self {
+        Self { port: 0, path: None, period_seconds: 10, timeout_seconds: 1, failure_threshold: 3 }
+    }
 }
 
 impl Default for SyncSpec {
@@ -288,12 +299,6 @@ impl Default for SyncSpec {
             require_checksums: false,
             fallback: Vec::new(),
         }
-    }
-}
-
-impl Default for SyncLimits {
-    fn default() -> Self {
-        Self { size: Quantity::parse("256Mi").expect("the default size is valid"), files: 10_000 }
     }
 }
 
@@ -367,10 +372,17 @@ impl SyncSpec {
             let message = format!("{} entries: at most {MAX_FALLBACK_FILES}", self.fallback.len());
             faults.push(("fallback", message));
         }
-        for file in self.fallback.iter().filter(|file| !is_relative(&file.path)) {
-            let message =
-                format!("{:?} can't be below {}: it takes a path as index.html", file.path, self.path);
-            faults.push(("fallback", message));
+        for (at, FallbackFile { path, .. }) in self.fallback.iter().enumerate() {
+            if sync_path::check(path).is_err() {
+                let message = format!(
+                    "{path:?} can't be below {}: it takes a path as index.html, without \"..\", \".git\" or control characters",
+                    self.path
+                );
+                faults.push(("fallback", message));
+            }
+            for other in self.fallback[..at].iter().filter(|other| collide(path, &other.path)) {
+                faults.push(("fallback", format!("{path:?} and {:?} can't both be there", other.path)));
+            }
         }
         if self.fallback.iter().any(|file| file.content.len() > MAX_FALLBACK_BYTES) {
             faults.push((
@@ -528,6 +540,21 @@ mod tests {
         };
         let lines: Vec<_> = wrong.check("spec.sync[0]").iter().map(ToString::to_string).collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    /// Some that can't be written were admitted, and ended the sidecar at its start.
+    #[test]
+    fn a_fallback_that_can_not_be_written_is_refused() {
+        let faults = |paths: &[&str]| {
+            let file = |path: &&str| FallbackFile { path: (*path).to_owned(), content: String::new() };
+            SyncSpec { fallback: paths.iter().map(file).collect(), ..spec() }.check("x").len()
+        };
+        assert_eq!(faults(&["index.html", "a/b", "a/c", "ab"]), 0);
+        for wrong in
+            [&["a", "a/b"][..], &["a/b", "a"], &["a", "a"], &["..data/x"], &[".git/config"], &["a\tb"]]
+        {
+            assert_eq!(faults(wrong), 1, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -352,7 +352,8 @@ fn sync(
         specs.iter().filter_map(|spec| spec.git.secret_name.clone()).map(Mounted::Secret).collect();
     Some(sync_container::container(SyncContainer {
         settings: context.settings,
-        resources: resources::of_sync(pod, &proxy["resources"]),
+        resources: resources::of_sync(pod, &proxy["resources"], specs),
+        start_seconds: sync::start_seconds(specs),
         user,
         group,
         grace_seconds: native::grace_seconds(pod),

@@ -2,11 +2,14 @@
 
 use outrigger_api::profile::Resources;
 use outrigger_api::quantity::Quantity;
+use outrigger_api::sync::SyncSpec;
 use serde_json::{Value, json};
 
 use crate::pod::Pod;
 
 const NAMES: [&str; 2] = ["cpu", "memory"];
+/// What the content sync needs beside its rounds, in MiB: its own 8, and room for pages of files.
+const SYNC_ITSELF: u64 = 32;
 
 /// The resources to write into the proxy's container, and what the user should know about them.
 pub(crate) fn plan(pod: Pod, resources: &Resources) -> (Value, Vec<String>) {
@@ -42,13 +45,17 @@ pub(crate) fn of_logs(pod: Pod, proxy: &Value) -> Value {
     written
 }
 
-/// The content sync's resources, given those of the proxy. No knob: what it holds in memory is one file, and a table of all objects.
-pub(crate) fn of_sync(pod: Pod, proxy: &Value) -> Value {
+/// The content sync's resources, given those of the proxy. No knob of its own: a profile's `limits` say what it may need, and a round
+/// that wants more is ended by itself before the kernel would end the container.
+pub(crate) fn of_sync(pod: Pod, proxy: &Value, specs: &[SyncSpec]) -> Value {
     let mut written = of_logs(pod, proxy);
+    // Rounds of several entries may fall together.
+    let rounds = specs.iter().map(|spec| spec.limits.memory()).fold(0, u64::saturating_add);
+    let memory = format!("{}Mi", rounds.div_ceil(1 << 20) + SYNC_ITSELF);
     for kind in ["requests", "limits"] {
         // Equal ones stay equal, for the sake of the pod's class.
         if written[kind]["memory"] == "64Mi" {
-            written[kind]["memory"] = "256Mi".into();
+            written[kind]["memory"] = memory.clone().into();
         }
     }
     written

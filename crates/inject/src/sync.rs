@@ -9,6 +9,9 @@ use serde_json::Value;
 use crate::outcome::{Placement, Refusal};
 use crate::pod::{Container, Pod};
 
+/// The highest count of a probe: Kubernetes keeps it in 32 bits.
+const MOST_SECONDS: u64 = (1 << 31) - 1;
+
 /// The mount that shows each container its files, in the order of the profile. Read-only: what the app wrote there would go with the
 /// version.
 pub(crate) fn mounts(specs: &[SyncSpec]) -> impl Iterator<Item = SharedMount> {
@@ -66,6 +69,18 @@ pub(crate) fn check(pod: Pod, specs: &[SyncSpec], placement: &Placement) -> Resu
     if errors.is_empty() { Ok(()) } else { Err(Refusal::Rejected { reason: Reason::InvalidProfile, errors }) }
 }
 
+/// How long the first content may take: a whole round of the slowest entry, and as long again for those before that failed. The kubelet
+/// starts the sidecar anew then, which loses a round and shows.
+pub(crate) fn start_seconds(specs: &[SyncSpec]) -> u64 {
+    specs
+        .iter()
+        .map(|spec| spec.limits.time().as_secs())
+        .max()
+        .unwrap_or_default()
+        .saturating_mul(2)
+        .min(MOST_SECONDS)
+}
+
 /// The user and group that may signal the apps: their own. None where nobody is signalled.
 pub(crate) fn user(pod: Pod, specs: &[SyncSpec]) -> Option<(i64, i64)> {
     specs.iter().any(|spec| spec.on_change.signals()).then(|| signaller(pod, specs).ok()).flatten()
@@ -118,15 +133,31 @@ fn ready_check(container: Container) -> Result<ReadyCheck, String> {
             return unlike("is by https, to another host or with headers");
         }
         let Some(port) = port(&http["port"]) else { return unlike("is for a port that is not declared") };
-        return Ok(ReadyCheck { port, path: Some(http["path"].as_str().unwrap_or("/").to_owned()) });
+        let path = http["path"].as_str().unwrap_or("/").to_owned();
+        return Ok(ReadyCheck { port, path: Some(path), ..judged_as(probe) });
     }
     if probe["tcpSocket"].is_object() {
         let Some(port) = port(&probe["tcpSocket"]["port"]) else {
             return unlike("is for a port that is not declared");
         };
-        return Ok(ReadyCheck { port, path: None });
+        return Ok(ReadyCheck { port, ..judged_as(probe) });
     }
     if probe.is_object() { unlike("is of another kind") } else { unlike("is missing") }
+}
+
+/// How the kubelet judges by the probe. What is 0 counts as not set, as the API server has it.
+fn judged_as(probe: &Value) -> ReadyCheck {
+    let default = ReadyCheck::default();
+    let number = |field: &str, default: u32| {
+        let number = probe[field].as_u64().and_then(|number| u32::try_from(number).ok());
+        number.filter(|number| *number > 0).unwrap_or(default)
+    };
+    ReadyCheck {
+        period_seconds: number("periodSeconds", default.period_seconds),
+        timeout_seconds: number("timeoutSeconds", default.timeout_seconds),
+        failure_threshold: number("failureThreshold", default.failure_threshold),
+        ..default
+    }
 }
 
 /// For people: `app:/srv/www from https://git.example.com/site.git v*`.

@@ -15,14 +15,13 @@ pub(crate) struct SyncContainer<'a> {
     pub(crate) resources: Value,
     pub(crate) user: i64,
     pub(crate) group: i64,
+    /// How long the first content may take, in seconds, before the kubelet starts the sidecar anew.
+    pub(crate) start_seconds: u64,
     /// How long the pod's apps may take to end, in seconds.
     pub(crate) grace_seconds: u64,
     /// The mounts of the Secrets with credentials.
     pub(crate) secrets: Vec<Value>,
 }
-
-/// How long the first content may take, in seconds, before the kubelet starts the sidecar anew. That loses nothing but shows.
-const START_SECONDS: u32 = 600;
 
 pub(crate) fn container(sync: SyncContainer) -> Value {
     let field =
@@ -51,7 +50,7 @@ pub(crate) fn container(sync: SyncContainer) -> Value {
         "startupProbe": {
             "httpGet": {"path": "/ready", "port": SYNC_ADMIN_PORT},
             "periodSeconds": 1,
-            "failureThreshold": START_SECONDS,
+            "failureThreshold": sync.start_seconds,
             "timeoutSeconds": 2,
         },
         // No readiness probe: a repository that is away takes no app out of service.

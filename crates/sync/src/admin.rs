@@ -58,6 +58,7 @@ fn router(served: Served, trigger: Trigger) -> Router {
     let ours = Router::new()
         .route("/stats", get(stats))
         .route("/sync", post(sync))
+        .route("/retry", post(retry))
         .with_state(Arc::new(Exposed { statuses, token: token.clone(), workers }));
     let all = admin::router(Admin { metrics: Arc::new(metrics), readiness, log });
     all.merge(ours).merge(admin::shutdown_route(token, trigger))
@@ -88,12 +89,32 @@ async fn sync(
     State(exposed): State<Arc<Exposed>>,
     headers: HeaderMap,
 ) -> Result<(StatusCode, String), Unauthorized> {
-    if loopback.is_err() {
-        exposed.token.authorize(&headers)?;
+    exposed.order(loopback, &headers, || Order::Poll)
+}
+
+/// The same, and takes versions that were bad as if they were new: what was wrong may have been something else.
+async fn retry(
+    loopback: Result<Loopback, Forbidden>,
+    State(exposed): State<Arc<Exposed>>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, String), Unauthorized> {
+    exposed.order(loopback, &headers, || Order::Retry)
+}
+
+impl Exposed {
+    fn order(
+        &self,
+        loopback: Result<Loopback, Forbidden>,
+        headers: &HeaderMap,
+        order: impl Fn() -> Order,
+    ) -> Result<(StatusCode, String), Unauthorized> {
+        if loopback.is_err() {
+            self.token.authorize(headers)?;
+        }
+        for worker in &self.workers {
+            // A worker that is gone has taken the process with it.
+            let _ = worker.send(order());
+        }
+        Ok((StatusCode::ACCEPTED, format!("asking {} repositories; see /stats\n", self.workers.len())))
     }
-    for worker in &exposed.workers {
-        // A worker that is gone has taken the process with it.
-        let _ = worker.send(Order::Poll);
-    }
-    Ok((StatusCode::ACCEPTED, format!("asking {} repositories; see /stats\n", exposed.workers.len())))
 }

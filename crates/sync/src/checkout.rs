@@ -8,9 +8,10 @@ use std::path::Path;
 use gix_hash::ObjectId;
 use gix_object::bstr::ByteSlice;
 use gix_object::tree::EntryKind;
-use gix_object::{CommitRefIter, FindExt};
+use gix_object::{CommitRefIter, FindExt, FindHeader};
+use outrigger_api::sync_path::join;
 
-use crate::source::Objects;
+use crate::source::{Objects, takes_too_much};
 use crate::tree::{self, Budget, TreeError};
 
 /// Why a commit could not be written.
@@ -25,6 +26,9 @@ pub enum CheckoutError {
     /// An object is missing, or is not what its name says.
     #[error("the repository's objects are damaged: {0}")]
     Damaged(String),
+    /// An object that there is no memory for.
+    #[error("an object takes more memory than limits.file and limits.files give it: {0}")]
+    NoMemory(String),
     /// The disk.
     #[error("failed to write {path}: {error}")]
     Write {
@@ -73,11 +77,11 @@ impl Writer<'_> {
         let mut buffer = Vec::new();
         let entries = self.objects.find_tree(&id, &mut buffer).map_err(damaged)?.entries;
         for entry in entries {
-            let path = tree::join(parent, entry.filename.as_bytes())?;
+            let path = join(parent, entry.filename.as_bytes()).map_err(TreeError::from)?;
             let id = entry.oid.to_owned();
             match entry.mode.kind() {
                 EntryKind::Tree => {
-                    self.budget.take(0)?;
+                    self.budget.take(&path, 0)?;
                     fs::create_dir(self.into.join(&path)).map_err(|error| write(&path, error))?;
                     self.tree(id, &path)?;
                 }
@@ -91,24 +95,32 @@ impl Writer<'_> {
     }
 
     fn file(&mut self, id: ObjectId, path: &str, mode: u32) -> Result<(), CheckoutError> {
-        let content = self.objects.find_blob(&id, &mut self.content).map_err(damaged)?.data;
-        self.budget.take(content.len() as u64)?;
+        let into = self.into.join(path);
+        let content = self.content(id, path)?;
         tree::refuse_lfs(path, content)?;
         // Never over something that is there: two entries of one name, or a link in the place of a directory.
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(self.into.join(path));
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(into);
         file.and_then(|mut file| file.write_all(content)).map_err(|error| write(path, error))
     }
 
+    /// What is in a file or link, once it is known that there is room for it.
+    fn content(&mut self, id: ObjectId, path: &str) -> Result<&[u8], CheckoutError> {
+        let header = self.objects.try_header(&id).map_err(damaged)?;
+        self.budget.take(path, header.map_or(0, |header| header.size))?;
+        Ok(self.objects.find_blob(&id, &mut self.content).map_err(damaged)?.data)
+    }
+
     fn link(&mut self, id: ObjectId, path: &str) -> Result<(), CheckoutError> {
-        let content = self.objects.find_blob(&id, &mut self.content).map_err(damaged)?.data;
-        self.budget.take(content.len() as u64)?;
-        let target = tree::link(path, content)?;
+        let target = tree::link(path, self.content(id, path)?)?.to_owned();
         symlink(target, self.into.join(path)).map_err(|error| write(path, error))
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn damaged(error: gix_error::Error) -> CheckoutError {
+    if takes_too_much(&error) {
+        return CheckoutError::NoMemory(error.to_string());
+    }
     CheckoutError::Damaged(error.to_string())
 }
 

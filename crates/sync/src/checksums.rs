@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use outrigger_api::sync_path;
 use sha2::{Digest, Sha256};
-
-use crate::tree;
 
 /// Name of the file, at the top of a version.
 pub const FILE: &str = "SHA256SUMS";
@@ -56,7 +55,7 @@ fn parse(line: &str) -> Option<(&str, &str)> {
     let path = rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *"))?;
     let path = path.strip_prefix("./").unwrap_or(path);
     let is_hex = sum.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_inside = path.split('/').all(|name| tree::join("in", name.as_bytes()).is_ok());
+    let is_inside = sync_path::check(path).is_ok();
     (is_hex && is_inside).then_some((sum, path))
 }
 

@@ -63,7 +63,7 @@ impl Collector for SyncCollector {
         for entry in &entries {
             for (reason, count) in &entry.failures {
                 let [container, path] = labels(entry);
-                let labels = [container, path, ("reason", (*reason).to_owned())];
+                let labels = [container, path, ("reason", reason.to_string())];
                 ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
             }
         }

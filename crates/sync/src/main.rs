@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, Subcommand};
 use outrigger_api::names::{CONFIG_DIR, CONFIG_FILE, SYNC_ADMIN_PORT, SYNC_TREE};
 use outrigger_runtime::bearer::Token;
 use outrigger_runtime::log::{self, Format};
 use outrigger_runtime::readiness::Readiness;
 use outrigger_sync::admin::{self, Served};
 use outrigger_sync::app::App;
+use outrigger_sync::asking;
 use outrigger_sync::config::{ConfigFile, LoadError};
+use outrigger_sync::round;
 use outrigger_sync::status::Statuses;
 use outrigger_sync::worker::{Order, Worker};
 
@@ -22,6 +25,8 @@ use outrigger_sync::worker::{Order, Worker};
 #[derive(Debug, Parser)]
 #[command(name = "outrigger-sync", version)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Step>,
     /// The sidecar config.
     #[arg(long, env = "OUTRIGGER_CONFIG", default_value_os_t = [CONFIG_DIR, CONFIG_FILE].iter().collect::<PathBuf>())]
     config: PathBuf,
@@ -42,6 +47,14 @@ struct Args {
     log_format: Format,
 }
 
+/// What this program starts itself for.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Step {
+    /// One round of questions to a repository.
+    #[command(name = asking::COMMAND, hide = true)]
+    Round,
+}
+
 /// Of sysexits.h: told wrongly. Kubernetes shows it as the container's exit code, apart from crashes.
 const EX_USAGE: u8 = 64;
 /// How often the config's file is looked at.
@@ -56,7 +69,11 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    match run(args) {
+    let ended = match args.command {
+        Some(Step::Round) => round::run().context("failed to go a round"),
+        None => run(args),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("outrigger-sync: {error:#}");
@@ -73,6 +90,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let names = config.sync.iter().map(|source| (source.spec.container.clone(), source.spec.path.clone()));
     let statuses = Statuses::new(names, readiness.condition("content"));
+    let program = std::env::current_exe().context("failed to find this program")?;
     let mut workers = Vec::new();
     for (at, source) in config.sync.iter().enumerate() {
         let app = App {
@@ -82,7 +100,7 @@ fn run(args: Args) -> anyhow::Result<()> {
             host: args.pod_ip.clone(),
             grace: Duration::from_secs(args.grace_seconds),
         };
-        let worker = Worker::new(source.clone(), app, statuses.clone(), at)?;
+        let worker = Worker::new(source.clone(), app, statuses.clone(), at, program.clone());
         let (orders, inbox) = mpsc::channel();
         std::thread::Builder::new().name(format!("sync-{at}")).spawn(move || worker.run(&inbox))?;
         workers.push(orders);

@@ -35,13 +35,16 @@ pub struct Place {
 }
 
 impl Place {
-    /// Opens it, makes what is missing and removes what was left half done.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        let place = Self { root: root.to_owned(), tree: root.join(SYNC_TREE) };
-        fs::create_dir_all(place.tree.join(VERSIONS))?;
-        place.clear_work()?;
-        remove_if_there(&place.tree.join(NEXT))?;
-        Ok(place)
+    /// The one at `root`, which may not be there yet.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), tree: root.join(SYNC_TREE) }
+    }
+
+    /// Makes what is missing and removes what was left half done.
+    pub fn open(&self) -> io::Result<()> {
+        fs::create_dir_all(self.tree.join(VERSIONS))?;
+        self.clear_work()?;
+        remove_if_there(&self.tree.join(NEXT))
     }
 
     /// What is known, as it was last written. A file that can't be understood is as good as none: the versions are fetched again.

@@ -1,6 +1,7 @@
 //! Which versions there are: the one that is served, those before, and those that turned out bad. What is decided here touches no
 //! file and no clock.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use outrigger_api::sync::SyncSpec;
@@ -30,7 +31,8 @@ impl Offer {
     /// A tag or branch that means this commit, for an entry that goes by `spec`.
     pub fn new(name: String, commit: String, spec: &SyncSpec) -> Self {
         let SyncSpec { git, limits, require_checksums, .. } = spec;
-        let rules = (&git.directory, &git.signed_by, require_checksums, limits.size.bytes(), limits.files);
+        let limits = (limits.size.bytes(), limits.file.bytes(), limits.files);
+        let rules = (&git.directory, &git.signed_by, require_checksums, limits);
         Self { name, commit, url: git.url.clone(), rules: fingerprint(&format!("{rules:?}")) }
     }
 }
@@ -85,6 +87,8 @@ pub struct State {
     pub untold: bool,
     /// What is not taken again, the newest first.
     pub bad: Vec<Bad>,
+    /// When tags were made that are no versions, by their objects in hexadecimal, in seconds since the Unix epoch.
+    pub dates: BTreeMap<String, i64>,
 }
 
 /// What is done about an offer.
@@ -164,6 +168,11 @@ impl State {
         self.before.retain(|version| version.offer != offer);
         self.bad.insert(0, Bad { offer, reason, at });
         self.bad.truncate(REMEMBERED);
+    }
+
+    /// Takes what was bad as if it were new. The one that is served is not put anew by that.
+    pub fn forgive(&mut self) {
+        self.bad.clear();
     }
 
     /// Notes that the app can live with the current version, whatever an earlier trial came to.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use outrigger_runtime::readiness::Condition;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Reason};
 use crate::state::{Bad, State};
 
 /// The entries of this sidecar.
@@ -51,14 +51,14 @@ pub struct Entry {
     pub rollbacks: u64,
     /// Failures by their codes.
     #[serde(skip)]
-    pub failures: BTreeMap<&'static str, u64>,
+    pub failures: BTreeMap<Reason, u64>,
 }
 
 /// What is wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trouble {
     /// Its code.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// In words.
     pub message: String,
     /// Since when.
@@ -124,8 +124,8 @@ impl Entry {
     /// Takes over how a round ended. Says whether that is news.
     pub fn ended(&mut self, result: &Result<(), Failure>) -> bool {
         let Err(failure) = result else { return self.failure.take().is_some() };
-        *self.failures.entry(failure.code()).or_default() += 1;
-        let (reason, message) = (failure.code(), failure.to_string());
+        let (reason, message) = (failure.reason(), failure.to_string());
+        *self.failures.entry(reason).or_default() += 1;
         let is_known = self.failure.as_ref().is_some_and(|known| known.message == message);
         if !is_known {
             self.failure = Some(Trouble { reason, message, since: Timestamp::now() });

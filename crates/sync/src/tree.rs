@@ -1,27 +1,15 @@
 //! What a tree of a repository may contain: names that stay where they are put, links that lead nowhere else, and no more than
 //! is allowed.
 
+use outrigger_api::sync::SyncLimits;
+use outrigger_api::sync_path::{MAX_PATH, PathError};
+
 /// Why a tree is not put in place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
-    /// A name that means another place, or that no file system takes.
-    #[error("{path}: no file can have that name")]
-    Name {
-        /// The path, as far as it can be shown.
-        path: String,
-    },
-    /// A name at the top that the sidecar needs for itself.
-    #[error("{path}: names at the top that begin with two dots are the sidecar's own")]
-    Reserved {
-        /// The path.
-        path: String,
-    },
-    /// Directories in directories in directories.
-    #[error("{path}: deeper than {MAX_DEPTH} directories, or longer than {MAX_PATH} bytes")]
-    Deep {
-        /// The path.
-        path: String,
-    },
+    /// A path that no file can have here.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// Two entries of one name, which no git writes.
     #[error("{path} is there twice")]
     Twice {
@@ -50,6 +38,16 @@ pub enum TreeError {
         /// The path.
         path: String,
     },
+    /// A file that is larger than allowed.
+    #[error("{path} has {size} bytes, and a file may have {most}: limits.file")]
+    File {
+        /// The path.
+        path: String,
+        /// Its bytes.
+        size: u64,
+        /// The bound.
+        most: u64,
+    },
     /// More files than allowed.
     #[error("more than {0} files: limits.files")]
     TooMany(u32),
@@ -58,12 +56,6 @@ pub enum TreeError {
     TooLarge(u64),
 }
 
-/// Directories in one another.
-pub const MAX_DEPTH: usize = 64;
-/// The longest path, in bytes. The kernel's bound is 4096, for the path in the volume.
-pub const MAX_PATH: usize = 2048;
-/// The longest name, in bytes, on the file systems of Linux.
-const MAX_NAME: usize = 255;
 /// The beginning of each file that stands for one in Git LFS.
 ///
 /// <https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>
@@ -76,23 +68,28 @@ pub struct Budget {
     bytes: u64,
     max_files: u32,
     max_bytes: u64,
+    max_file: u64,
 }
 
 impl Budget {
     /// As much as a profile allows.
-    pub const fn new(max_files: u32, max_bytes: u64) -> Self {
-        Self { files: 0, bytes: 0, max_files, max_bytes }
+    pub fn new(limits: &SyncLimits) -> Self {
+        let (max_bytes, max_file) = (limits.size.bytes(), limits.file.bytes());
+        Self { files: 0, bytes: 0, max_files: limits.files, max_bytes, max_file }
     }
 
-    /// Counts one more file, directory or link.
-    pub fn take(&mut self, bytes: u64) -> Result<(), TreeError> {
+    /// Counts one more file, directory or link, before its bytes are in memory.
+    pub fn take(&mut self, path: &str, size: u64) -> Result<(), TreeError> {
         self.files += 1;
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(size);
         if self.files > self.max_files {
             return Err(TreeError::TooMany(self.max_files));
         }
         if self.bytes > self.max_bytes {
             return Err(TreeError::TooLarge(self.max_bytes));
+        }
+        if size > self.max_file {
+            return Err(TreeError::File { path: path.to_owned(), size, most: self.max_file });
         }
         Ok(())
     }
@@ -106,31 +103,6 @@ impl Budget {
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
-}
-
-/// The path of `name` in the directory `parent`, which is empty for the tree itself.
-pub fn join(parent: &str, name: &[u8]) -> Result<String, TreeError> {
-    let shown = || join_shown(parent, &String::from_utf8_lossy(name));
-    let Ok(text) = std::str::from_utf8(name) else { return Err(TreeError::Name { path: shown() }) };
-    let is_name = !matches!(text, "" | "." | "..")
-        && text.len() <= MAX_NAME
-        && !text.contains(|c: char| c == '/' || c.is_control())
-        && !text.eq_ignore_ascii_case(".git");
-    if !is_name {
-        return Err(TreeError::Name { path: shown() });
-    }
-    if parent.is_empty() && text.starts_with("..") {
-        return Err(TreeError::Reserved { path: shown() });
-    }
-    let path = join_shown(parent, text);
-    if path.len() > MAX_PATH || path.matches('/').count() >= MAX_DEPTH {
-        return Err(TreeError::Deep { path });
-    }
-    Ok(path)
-}
-
-fn join_shown(parent: &str, name: &str) -> String {
-    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
 /// The target of a link at `path`, if it stays in the tree.
@@ -164,20 +136,11 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use outrigger_api::quantity::Quantity;
+    use outrigger_api::sync_path::join;
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn names_that_mean_another_place_are_refused() {
-        for name in ["", ".", "..", "a/b", "/", ".git", ".GIT", "a\0b", "a\nb"] {
-            assert!(matches!(join("", name.as_bytes()), Err(TreeError::Name { .. })), "{name:?}");
-        }
-        assert!(matches!(join("", b"\xff"), Err(TreeError::Name { .. })));
-        assert!(matches!(join("", b"..data"), Err(TreeError::Reserved { .. })));
-        assert_eq!(join("a", b"..data").unwrap(), "a/..data");
-        assert_eq!(join("", b".gitignore").unwrap(), ".gitignore");
-    }
 
     #[test]
     fn links_stay_in_the_tree() {
@@ -201,13 +164,18 @@ mod tests {
 
     #[test]
     fn a_budget_ends() {
-        let mut budget = Budget::new(2, 10);
-        budget.take(10).unwrap();
-        assert_eq!(budget.take(1), Err(TreeError::TooLarge(10)));
-        let mut budget = Budget::new(1, 10);
-        budget.take(0).unwrap();
-        assert_eq!(budget.take(0), Err(TreeError::TooMany(1)));
-        assert!(Budget::new(9, 9).take(u64::MAX).is_err());
+        let bytes = |bytes: u64| Quantity::parse(&bytes.to_string()).unwrap();
+        let budget =
+            |files, size, file| Budget::new(&SyncLimits { files, size: bytes(size), file: bytes(file) });
+        let mut of_ten = budget(2, 10, 20);
+        of_ten.take("a", 10).unwrap();
+        assert_eq!(of_ten.take("b", 1), Err(TreeError::TooLarge(10)));
+        let mut of_one = budget(1, 10, 10);
+        of_one.take("a", 0).unwrap();
+        assert_eq!(of_one.take("b", 0), Err(TreeError::TooMany(1)));
+        assert!(budget(9, 9, 9).take("a", u64::MAX).is_err());
+        let file = TreeError::File { path: "a".to_owned(), size: 6, most: 5 };
+        assert_eq!(budget(9, 9, 5).take("a", 6), Err(file));
     }
 
     proptest! {

@@ -1,34 +1,29 @@
-//! One entry's work, on a thread of its own: ask, fetch, check, switch, tell, watch. Read from [`Worker::run`] down.
+//! One entry's work, on a thread of its own: ask, switch, tell, watch. Read from [`Worker::run`] down. What touches the network or a
+//! repository's objects is in a process of its own (`round.rs`).
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
-use gix_hash::ObjectId;
-use gix_object::{CommitRefIter, FindExt, TagRefIter};
 use jiff::Timestamp;
-use outrigger_api::sync::{SyncSource, SyncSpec};
+use outrigger_api::sync::SyncSource;
 
 use crate::app::App;
-use crate::checkout::checkout;
-use crate::failure::Failure;
+use crate::asking;
+use crate::failure::{Failure, Told};
+use crate::pause;
 use crate::place::{Place, directory_of};
-use crate::source::{Objects, Reference, Secret, Session};
-use crate::state::{Decision, Offer, State, Version};
+use crate::round::{Outcome, Question};
+use crate::state::{Offer, State, Version};
 use crate::status::Statuses;
-use crate::tags::{Choice, Wanted};
-use crate::tree::Budget;
-use crate::{checksums, pause, signature};
-
-/// Tags that can be told by their dates, each of which has to be fetched once.
-pub const MOST_BY_DATE: usize = 64;
 
 /// What a worker is told from outside.
 #[derive(Debug)]
 pub enum Order {
     /// Ask the repository now.
     Poll,
+    /// Ask it now, and take what was bad before as if it were new.
+    Retry,
     /// Go by this from now on.
     Take(Box<SyncSource>),
 }
@@ -39,36 +34,48 @@ pub struct Worker {
     app: App,
     place: Place,
     state: State,
+    /// Whether `state` is what is on the disk.
+    started: bool,
     statuses: Statuses,
     /// Which of `statuses`.
     at: usize,
-    /// What is known of tags that are no versions.
-    dates: HashMap<ObjectId, i64>,
+    /// This program, for the processes of rounds.
+    program: PathBuf,
 }
 
 impl Worker {
-    /// Takes up where the last one ended, whatever it was doing then.
-    pub fn new(source: SyncSource, app: App, statuses: Statuses, at: usize) -> Result<Self, Failure> {
-        let opened = Place::open(Path::new(&source.directory));
-        let place = opened.map_err(|error| Failure::Disk { what: "open the volume", error })?;
-        let mut state = place.load();
-        let linked = place.linked();
-        let may_be_bad = source.spec.verify_for.is_some() && state.current.is_some();
-        let on_trial = state.on_trial || (may_be_bad && state.next.is_some());
-        let had_content = state.current.is_some() || !source.spec.fallback.is_empty();
-        state.settle(linked.as_deref(), on_trial, had_content);
-        if state.current.as_ref().map(|current| current.directory.as_str()) != linked.as_deref() {
-            // The link is what the app sees; a state that says otherwise is of no use.
-            state.current = None;
+    /// One that has not looked at its directory yet.
+    pub fn new(source: SyncSource, app: App, statuses: Statuses, at: usize, program: PathBuf) -> Self {
+        let place = Place::at(Path::new(&source.directory));
+        Self { source, app, place, state: State::default(), started: false, statuses, at, program }
+    }
+
+    /// Takes up where the last one ended, whatever it was doing then. Each round does it, until it could.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        if !self.started {
+            self.place.open().map_err(|error| Failure::Disk { what: "open the volume", error })?;
+            self.state = self.place.load();
+            let linked = self.place.linked();
+            let may_be_bad = self.source.spec.verify_for.is_some() && self.state.current.is_some();
+            let on_trial = self.state.on_trial || (may_be_bad && self.state.next.is_some());
+            let had_content = self.state.current.is_some() || !self.source.spec.fallback.is_empty();
+            self.state.settle(linked.as_deref(), on_trial, had_content);
+            if self.state.current.as_ref().map(|current| current.directory.as_str()) != linked.as_deref() {
+                // The link is what the app sees; a state that says otherwise is of no use.
+                self.state.current = None;
+            }
+            // What the last one was cut off from: a version that nobody saw, or one too many.
+            self.tidy();
+            self.show();
+            self.started = true;
         }
-        let mut worker = Self { source, app, place, state, statuses, at, dates: HashMap::new() };
-        // What the last one was cut off from: a version that nobody saw, or one too many.
-        worker.tidy();
-        worker.show();
-        if linked.is_none() {
-            worker.put_fallback()?;
+        if self.place.linked().is_none()
+            && let Err(error) = self.put_fallback()
+        {
+            // A version may come in its place.
+            tracing::warn!(%error, container = self.app.container, path = self.source.spec.path, "there is no fallback");
         }
-        Ok(worker)
+        Ok(())
     }
 
     /// Works until there is nobody left who could give orders.
@@ -79,12 +86,14 @@ impl Worker {
             self.report(&result);
             let has_content = self.place.linked().is_some();
             // An app that has nothing to start with waits for whatever is missing, a tag perhaps.
-            let is_urgent = result.as_ref().is_err_and(|failure| failure.backs_off() || !has_content);
+            let is_urgent =
+                result.as_ref().is_err_and(|failure| failure.reason().backs_off() || !has_content);
             failures = if is_urgent { failures + 1 } else { 0 };
             let chance = f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX);
             let wait = pause::after(self.source.spec.interval.length(), failures, has_content, chance);
             match orders.recv_timeout(wait) {
                 Ok(Order::Poll) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Retry) => self.retry(),
                 Ok(Order::Take(source)) => self.take(*source),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -96,8 +105,22 @@ impl Worker {
         self.source = source;
     }
 
+    /// Takes what was bad as if it were new, in the next round.
+    pub fn retry(&mut self) {
+        // What is on the disk must be known before it is written.
+        let forgiven = self.start().and_then(|()| {
+            self.state.forgive();
+            self.save()
+        });
+        if let Err(error) = forgiven {
+            tracing::warn!(%error, "what was bad is so again at the next start");
+        }
+        self.show();
+    }
+
     /// Ends what the last round could not, asks the repository once, and does what follows.
     pub fn round(&mut self) -> Result<(), Failure> {
+        self.start()?;
         let introduced = self.introduce();
         // Perhaps a newer version, with which all is well after all.
         self.follow()?;
@@ -110,100 +133,47 @@ impl Worker {
             entry.polls += 1;
             entry.asked = Some(Timestamp::now());
         });
-        let spec = self.source.spec.clone();
-        let secret = Secret::named(spec.git.secret_name.as_deref());
-        let mut session = Session::open(&spec.git.url, &secret)?;
-        let wanted = Wanted::new(&spec.git);
-        let references = session.references(&wanted.ref_prefix())?;
-        self.statuses.change(self.at, |entry| entry.answered = Some(Timestamp::now()));
-        let reference = self.choose(&wanted, references, &secret)?;
-        let offer = Offer::new(reference.name.clone(), reference.commit.to_string(), &spec);
-        let may_move = spec.git.allow_moved_tags || matches!(wanted, Wanted::Branch(_));
-        match self.state.decide(&offer, may_move) {
-            Decision::Keep => Ok(()),
-            Decision::Bad(reason) => Err(Failure::Bad { version: offer.name, reason }),
-            Decision::Moved { from } => Err(Failure::Moved { tag: offer.name, from, to: offer.commit }),
-            Decision::Return(version) => self.put(Version { since: now(), ..version }),
-            Decision::Fetch => {
-                let made = self.make(&mut session, &reference).inspect_err(|failure| {
-                    self.remember(&offer, failure);
-                    // Others of the pod may need the disk until the next round.
-                    self.tidy();
-                })?;
-                let directory = directory_of(&offer, spec.git.directory.as_deref());
-                let published = self.place.publish(&made, &directory);
-                published.map_err(|error| Failure::Disk { what: "publish the version", error })?;
-                if self.state.current.as_ref().is_some_and(|current| current.directory == directory) {
-                    // The same files, good by other rules too: nothing that the app would have to know.
-                    self.state.confirm(offer);
-                    return self.save();
-                }
-                self.put(Version { offer, directory, since: now() })
-            }
-        }
-    }
-
-    fn choose(
-        &mut self,
-        wanted: &Wanted,
-        references: Vec<Reference>,
-        secret: &Secret,
-    ) -> Result<Reference, Failure> {
-        let SyncSpec { git, .. } = &self.source.spec;
-        let none = |wanted: String| Failure::NoMatch { url: git.url.clone(), wanted };
-        let name = match wanted {
-            Wanted::Branch(branch) => branch.clone(),
-            _ => match wanted.newest(references.iter().map(|reference| reference.name.as_str())) {
-                Choice::Newest(name) => name,
-                Choice::None => {
-                    return Err(none(format!("tag that is {:?}", git.tags.as_deref().unwrap_or_default())));
-                }
-                Choice::ByDate(names) => {
-                    let dated =
-                        references.into_iter().filter(|reference| names.contains(&reference.name)).collect();
-                    return self.latest(dated, secret);
-                }
-            },
-        };
-        let found = references.into_iter().find(|reference| reference.name == name);
-        found.ok_or_else(|| none(format!("branch {name}")))
-    }
-
-    /// The tag that was made last. Only those not seen before are asked for.
-    fn latest(&mut self, references: Vec<Reference>, secret: &Secret) -> Result<Reference, Failure> {
-        if references.len() > MOST_BY_DATE {
-            return Err(Failure::TooManyTags(references.len()));
-        }
-        self.dates.retain(|object, _| references.iter().any(|reference| reference.object == *object));
-        let unknown: Vec<_> = references.iter().map(|reference| reference.object).collect();
-        let unknown: Vec<_> = unknown.into_iter().filter(|object| !self.dates.contains_key(object)).collect();
-        if !unknown.is_empty() {
-            // A connection of its own: before version 2 of the protocol each serves for one fetch.
-            let mut session = Session::open(&self.source.spec.git.url, secret)?;
-            let work = self.work()?;
-            let objects = session.fetch(&unknown, &work, self.most_bytes())?;
-            for object in unknown {
-                self.dates.insert(object, date(&objects, object).unwrap_or(i64::MIN));
-            }
-        }
-        let date = |reference: &Reference| self.dates.get(&reference.object).copied().unwrap_or(i64::MIN);
-        let latest = references.into_iter().max_by_key(|reference| (date(reference), reference.name.clone()));
-        latest.ok_or(Failure::TooManyTags(0))
-    }
-
-    /// Fetches a version and checks all that can be checked before anybody sees it.
-    fn make(&self, session: &mut Session, reference: &Reference) -> Result<PathBuf, Failure> {
-        let SyncSpec { git, limits, require_checksums, .. } = &self.source.spec;
         let work = self.work()?;
-        let objects = session.fetch(&[reference.object], &work.join("objects"), self.most_bytes())?;
-        signature::verify(&objects, reference, &git.signed_by)?;
-        let made = work.join("tree");
-        fs::create_dir(&made).map_err(|error| Failure::Disk { what: "make a directory", error })?;
-        let budget = Budget::new(limits.files, self.most_bytes());
-        let used = checkout(&objects, reference.commit, git.directory.as_deref(), &made, budget)?;
-        checksums::verify(&made, *require_checksums)?;
-        tracing::debug!(version = reference.name, files = used.files(), bytes = used.bytes(), "checked out");
-        Ok(made)
+        let question = Question {
+            parent: std::process::id(),
+            spec: self.source.spec.clone(),
+            state: self.state.clone(),
+            work: work.clone(),
+        };
+        let (report, end) = asking::ask(&self.program, &question)?;
+        if report.answered {
+            self.statuses.change(self.at, |entry| entry.answered = Some(Timestamp::now()));
+        }
+        if let Some(dates) = report.dates.filter(|dates| *dates != self.state.dates) {
+            self.state.dates = dates;
+            self.save()?;
+        }
+        let outcome = end.inspect_err(|told| {
+            self.remember(report.offer.as_ref(), told);
+            // Others of the pod may need the disk until the next round.
+            self.tidy();
+        })?;
+        match (outcome, report.offer) {
+            (Outcome::Return(version), _) => self.put(Version { since: now(), ..version }),
+            (Outcome::Made { files, bytes }, Some(offer)) => {
+                tracing::debug!(version = offer.name, files, bytes, "checked out");
+                self.take_over(&work.join("tree"), offer)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts what was made and found good in place.
+    fn take_over(&mut self, made: &Path, offer: Offer) -> Result<(), Failure> {
+        let directory = directory_of(&offer, self.source.spec.git.directory.as_deref());
+        let published = self.place.publish(made, &directory);
+        published.map_err(|error| Failure::Disk { what: "publish the version", error })?;
+        if self.state.current.as_ref().is_some_and(|current| current.directory == directory) {
+            // The same files, good by other rules too: nothing that the app would have to know.
+            self.state.confirm(offer);
+            return self.save();
+        }
+        self.put(Version { offer, directory, since: now() })
     }
 
     /// Lets the app see a version, tells it, and watches how it does.
@@ -309,9 +279,9 @@ impl Worker {
     }
 
     /// A version that is broken by itself is not fetched again.
-    fn remember(&mut self, offer: &Offer, failure: &Failure) {
-        if failure.is_of_version() {
-            self.state.refuse(offer.clone(), failure.to_string(), now());
+    fn remember(&mut self, offer: Option<&Offer>, told: &Told) {
+        if let Some(offer) = offer.filter(|_| told.reason.is_of_version()) {
+            self.state.refuse(offer.clone(), told.message.clone(), now());
             if let Err(error) = self.save() {
                 tracing::warn!(%error, "a bad version may be fetched again");
             }
@@ -325,7 +295,7 @@ impl Worker {
         self.statuses.change(self.at, |entry| is_news = entry.ended(result));
         match result {
             Err(failure) if is_news => {
-                tracing::warn!(reason = failure.code(), container, path, error = %failure, "what is served stays");
+                tracing::warn!(reason = %failure.reason(), container, path, error = %failure, "what is served stays");
             }
             Ok(()) if is_news => tracing::info!(container, path, "all is well again"),
             _ => {}
@@ -357,23 +327,6 @@ impl Worker {
         let has_content = self.place.linked().is_some();
         self.statuses.change(self.at, |entry| entry.show(&self.state, has_content));
     }
-
-    fn most_bytes(&self) -> u64 {
-        self.source.spec.limits.size.bytes()
-    }
-}
-
-/// When a tag or commit was made, in seconds since the Unix epoch.
-fn date(objects: &Objects, id: ObjectId) -> Option<i64> {
-    let mut buffer = Vec::new();
-    let object = objects.find(&id, &mut buffer).ok()?;
-    let time = match object.kind {
-        gix_object::Kind::Tag => {
-            TagRefIter::from_bytes(object.data, id.kind()).tagger().ok()??.time().ok()?
-        }
-        _ => CommitRefIter::from_bytes(object.data, id.kind()).committer().ok()?.time().ok()?,
-    };
-    Some(time.seconds)
 }
 
 fn now() -> i64 {

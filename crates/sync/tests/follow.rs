@@ -9,12 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use outrigger_api::sync::{
-    FallbackFile, GitSpec, HttpCall, OnChange, ReadyCheck, SyncLimits, SyncSource, SyncSpec,
-};
-use outrigger_sync::place::{Place, directory_of};
+use outrigger_api::sync::{FallbackFile, GitSpec, SyncLimits, SyncSpec};
+use outrigger_sync::failure::Reason;
 use outrigger_sync::source::{Secret, Session};
-use outrigger_sync::state::{Offer, Version};
 use support::http::Server;
 use support::{Directory, Followed, Repository, source, spec};
 
@@ -90,13 +87,14 @@ fn credentials_come_from_the_secret_and_wrong_ones_change_nothing() {
     let url = format!("{}/repository/.git", server.url);
     let secret = directory.0.join("secret");
     fs::create_dir(&secret).unwrap();
-    let open = || Session::open(&url, &Secret::at("site", &secret)).map(|_| ()).map_err(|error| error.code());
-    assert_eq!(open(), Err("Denied"));
+    let open =
+        || Session::open(&url, &Secret::at("site", &secret)).map(|_| ()).map_err(|error| error.reason());
+    assert_eq!(open(), Err(Reason::Denied));
     fs::write(secret.join("username"), "a\n").unwrap();
     fs::write(secret.join("password"), "b\n").unwrap();
     assert_eq!(open(), Ok(()));
     fs::write(secret.join("password"), "wrong").unwrap();
-    assert_eq!(open(), Err("Denied"));
+    assert_eq!(open(), Err(Reason::Denied));
 }
 
 #[test]
@@ -108,7 +106,7 @@ fn a_repository_that_is_away_leaves_the_old_version() {
     followed.round().unwrap();
     let away = directory.0.join("away");
     fs::rename(&repository.path, &away).unwrap();
-    assert_eq!(followed.fails().0, "Unreachable");
+    assert_eq!(followed.fails().0, Reason::Unreachable);
     assert_eq!(followed.read("index.html").as_deref(), Some("one"));
     fs::rename(away, &repository.path).unwrap();
     repository.tag("v2", &[("index.html", "two")]);
@@ -116,7 +114,7 @@ fn a_repository_that_is_away_leaves_the_old_version() {
     assert_eq!(followed.read("index.html").as_deref(), Some("two"));
     let nobody = spec("http://127.0.0.1:1/a", "v*");
     let place = Directory::new();
-    assert_eq!(Followed::new(&place.0, nobody).fails().0, "Unreachable");
+    assert_eq!(Followed::new(&place.0, nobody).fails().0, Reason::Unreachable);
 }
 
 #[test]
@@ -132,7 +130,7 @@ fn damaged_objects_leave_the_old_version() {
     let whole = fs::read(&object).unwrap();
     fs::set_permissions(&object, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&object, b"damaged").unwrap();
-    assert_eq!(followed.fails().0, "DamagedObjects");
+    assert_eq!(followed.fails().0, Reason::DamagedObjects);
     assert_eq!(followed.read("index.html").as_deref(), Some("one"));
     fs::write(&object, whole).unwrap();
     followed.round().unwrap();
@@ -140,7 +138,7 @@ fn damaged_objects_leave_the_old_version() {
 }
 
 /// Tag, files, code and a part of the message.
-type Broken<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+type Broken<'a> = (&'a str, &'a [(&'a str, &'a str)], Reason, &'a str);
 
 #[test]
 fn a_version_that_is_broken_by_itself_is_refused_once() {
@@ -150,30 +148,34 @@ fn a_version_that_is_broken_by_itself_is_refused_once() {
     let zeros = format!("{}  index.html\n", "0".repeat(64));
     repository.tag("v1", &[("index.html", "one")]);
     let small = SyncSpec {
-        limits: SyncLimits { size: outrigger_api::quantity::Quantity::parse("1k").unwrap(), files: 5 },
+        limits: SyncLimits {
+            size: outrigger_api::quantity::Quantity::parse("1k").unwrap(),
+            files: 5,
+            ..SyncLimits::default()
+        },
         ..spec(&repository.url(), "v*")
     };
     let mut followed = Followed::new(&directory.0, small);
     followed.round().unwrap();
     let large = "x".repeat(2000);
     let broken: [Broken; 5] = [
-        ("v2", &[("movie.mp4", lfs)], "BadTree", "Git LFS"),
-        ("v3", &[("index.html", "three"), ("SHA256SUMS", &zeros)], "BadChecksum", "index.html"),
-        ("v4", &[("large", &large)], "BadTree", "limits.size"),
+        ("v2", &[("movie.mp4", lfs)], Reason::BadTree, "Git LFS"),
+        ("v3", &[("index.html", "three"), ("SHA256SUMS", &zeros)], Reason::BadChecksum, "index.html"),
+        ("v4", &[("large", &large)], Reason::BadTree, "limits.size"),
         (
             "v5",
             &[("a", ""), ("b", ""), ("c", ""), ("d", ""), ("e", ""), ("f", "")],
-            "BadTree",
+            Reason::BadTree,
             "limits.files",
         ),
-        ("v6", &[("..data/x", "")], "BadTree", "two dots"),
+        ("v6", &[("..data/x", "")], Reason::BadTree, "two dots"),
     ];
     for (tag, files, code, told) in broken {
         repository.tag(tag, files);
         let (found, message) = followed.fails();
         assert_eq!(found, code, "{tag}");
         assert!(message.contains(told), "{message}");
-        assert_eq!(followed.fails().0, "BadVersion", "{tag} is not fetched again");
+        assert_eq!(followed.fails().0, Reason::BadVersion, "{tag} is not fetched again");
         assert_eq!(followed.read("index.html").as_deref(), Some("one"), "{tag}");
     }
     repository.tag("v7", &[("index.html", "seven")]);
@@ -237,38 +239,13 @@ fn trees_with_names_and_modes_that_no_git_writes_are_refused() {
         let commit = repository.git(&["commit-tree", &tree, "-m", "x"]);
         repository.git(&["tag", &format!("v{}", at + 2), &commit]);
         let (code, message) = followed.fails();
-        assert!(["BadTree", "DamagedObjects", "Disk"].contains(&code), "{entries:?}: {code}: {message}");
+        assert!(
+            [Reason::BadTree, Reason::DamagedObjects, Reason::Disk].contains(&code),
+            "{entries:?}: {code}: {message}"
+        );
         assert_eq!(followed.read("index.html").as_deref(), Some("one"), "{entries:?}");
         assert!(!directory.0.join("entry/out").exists() && !Path::new("/tmp/out").exists(), "{entries:?}");
     }
-}
-
-/// What a server sends is cut off where it is more than allowed, not only what comes of it.
-#[test]
-fn a_server_that_sends_more_than_allowed_is_cut_off() {
-    let directory = Directory::new();
-    let mut repository = Repository::new(&directory.0, "sha1");
-    let server = Server::start(&directory.0, None);
-    repository.tag("v1", &[("index.html", "one")]);
-    let small = SyncSpec {
-        limits: SyncLimits { size: outrigger_api::quantity::Quantity::parse("10k").unwrap(), files: 5 },
-        ..spec(&format!("{}/repository/.git", server.url), "v*")
-    };
-    let mut followed = Followed::new(&directory.0, small);
-    followed.round().unwrap();
-    // Not to be compressed to less than the limit.
-    let mut noise = 1_u64;
-    let text: String = std::iter::repeat_with(|| {
-        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        char::from(b'!' + u8::try_from(noise >> 58).unwrap())
-    })
-    .take(50_000)
-    .collect();
-    repository.tag("v2", &[("index.html", &text)]);
-    assert_eq!(followed.fails().0, "TooLarge");
-    assert_eq!(followed.fails().0, "BadVersion", "it is not fetched again");
-    assert_eq!(followed.read("index.html").as_deref(), Some("one"));
-    assert_eq!(fs::read_dir(directory.0.join("entry/work")).unwrap().count(), 0, "nothing of it stays");
 }
 
 #[test]
@@ -290,28 +267,12 @@ fn a_moved_tag_is_refused_unless_allowed_and_a_branch_moves() {
     repository.write("index.html", "moved");
     repository.commit();
     repository.git(&["tag", "--force", "v1"]);
-    assert_eq!(strict.fails().0, "MovedTag");
+    assert_eq!(strict.fails().0, Reason::MovedTag);
     assert_eq!(strict.read("index.html").as_deref(), Some("one"));
     for followed in &mut others {
         followed.round().unwrap();
         assert_eq!(followed.read("index.html").as_deref(), Some("moved"));
     }
-}
-
-#[test]
-fn tags_that_are_no_versions_are_told_by_their_dates() {
-    let directory = Directory::new();
-    let mut repository = Repository::new(&directory.0, "sha1");
-    repository.tag("night-b", &[("index.html", "first")]);
-    repository.tag("night-a", &[("index.html", "second")]);
-    let server = Server::start(&directory.0, None);
-    let url = format!("{}/repository/.git", server.url);
-    let mut followed = Followed::new(&directory.0, spec(&url, "night-*"));
-    followed.round().unwrap();
-    assert_eq!(followed.read("index.html").as_deref(), Some("second"));
-    server.requests();
-    followed.round().unwrap();
-    assert_eq!(server.requests(), 2, "what is known is not asked again");
 }
 
 #[test]
@@ -384,7 +345,7 @@ fn another_directory_of_the_same_version_is_served() {
     followed.round().unwrap();
     assert_eq!(followed.read("index.html").as_deref(), Some("other"));
     followed.worker.take(by("nowhere"));
-    assert_eq!(followed.fails().0, "BadTree");
+    assert_eq!(followed.fails().0, Reason::BadTree);
     assert_eq!(followed.read("index.html").as_deref(), Some("other"));
     // By a sidecar that starts anew with it, too.
     let mut followed = Followed::of(by("public"));
@@ -405,10 +366,10 @@ fn stricter_rules_are_asked_of_the_versions_there_are() {
     }
     let strict = SyncSpec { require_checksums: true, ..lax.clone() };
     followed.worker.take(source(&directory.0, strict));
-    assert_eq!(followed.fails().0, "BadChecksum");
-    assert_eq!(followed.fails().0, "BadVersion", "it is not fetched again");
+    assert_eq!(followed.fails().0, Reason::BadChecksum);
+    assert_eq!(followed.fails().0, Reason::BadVersion, "it is not fetched again");
     repository.git(&["tag", "--delete", "v2"]);
-    assert_eq!(followed.fails().0, "BadChecksum", "v1 is not put back unchecked");
+    assert_eq!(followed.fails().0, Reason::BadChecksum, "v1 is not put back unchecked");
     assert_eq!(followed.read("index.html").as_deref(), Some("v2"), "what is served stays");
     let mut roomy = lax;
     roomy.limits.files += 1;
@@ -446,148 +407,40 @@ fn the_fallback_is_there_at_once_and_goes_with_the_first_version() {
     let mut followed = Followed::new(&directory.0, spec);
     assert!(followed.entry().has_content && followed.version().is_none());
     assert_eq!(followed.read("a/b.html").as_deref(), Some("soon"));
-    assert_eq!(followed.fails().0, "NoMatchingTag");
+    assert_eq!(followed.fails().0, Reason::NoMatchingTag);
     repository.tag("v1", &[("index.html", "one")]);
     followed.round().unwrap();
     assert_eq!((followed.read("index.html").as_deref(), followed.read("a/b.html")), (Some("one"), None));
     assert_eq!(followed.versions(), 1);
 }
 
-/// The app stands for one that is not ready with the new version's content.
+/// It ended the sidecar, and with it the other entries.
 #[test]
-fn an_app_that_does_not_become_ready_gets_the_version_before() {
+fn a_volume_that_can_not_be_written_is_a_failure_until_it_can() {
     let directory = Directory::new();
     let mut repository = Repository::new(&directory.0, "sha1");
-    let port = app_that_reads(&directory.0.join("entry/tree/index.html"));
-    let spec = SyncSpec {
-        verify_for: Some("600ms".parse().unwrap()),
-        on_change: OnChange::default(),
-        ..spec(&repository.url(), "v*")
-    };
-    let mut source = source(&directory.0, spec);
-    source.ready = Some(ReadyCheck { port, path: Some("/ready".to_owned()) });
-    let mut followed = Followed::of(source.clone());
-    repository.tag("v1", &[("index.html", "good one")]);
+    repository.tag("v1", &[("index.html", "one")]);
+    let entry = directory.0.join("entry");
+    fs::write(&entry, "in the way").unwrap();
+    let fallback = vec![FallbackFile { path: "index.html".to_owned(), content: "soon".to_owned() }];
+    let mut followed =
+        Followed::new_unstarted(source(&directory.0, SyncSpec { fallback, ..spec(&repository.url(), "v*") }));
+    assert_eq!(followed.fails().0, Reason::Disk);
+    fs::remove_file(entry).unwrap();
     followed.round().unwrap();
-    repository.tag("v2", &[("index.html", "bad two")]);
-    let (code, message) = followed.fails();
-    assert_eq!(code, "BadVersion");
-    assert!(message.contains("v2 was bad: the app was not ready 600ms after it came"), "{message}");
-    assert_eq!(followed.read("index.html").as_deref(), Some("good one"));
-    assert_eq!((followed.entry().rollbacks, followed.version().as_deref()), (1, Some("v1")));
-    // Remembered by a sidecar that starts anew, too.
-    let mut followed = Followed::of(source);
-    assert_eq!(followed.fails().0, "BadVersion");
-    repository.tag("v3", &[("index.html", "good three")]);
-    followed.round().unwrap();
-    assert_eq!(followed.read("index.html").as_deref(), Some("good three"));
-    assert!(!followed.entry().on_trial);
+    assert_eq!(followed.read("index.html").as_deref(), Some("one"));
 }
 
-/// The trial ended before the switch back: a sidecar that was killed between the two took the bad version for good.
+/// A fallback that can't be written stopped all; admission refuses it, and where one comes all the same the repository is followed.
 #[test]
-fn a_way_back_that_was_cut_off_is_gone_at_the_next_start() {
-    for is_switched in [false, true] {
-        let directory = Directory::new();
-        let mut repository = Repository::new(&directory.0, "sha1");
-        let port = app_that_reads(&directory.0.join("entry/tree/index.html"));
-        let mut source = source(&directory.0, spec(&repository.url(), "v*"));
-        let mut followed = Followed::of(source.clone());
-        for (tag, text) in [("v1", "good one"), ("v2", "bad two")] {
-            repository.tag(tag, &[("index.html", text)]);
-            followed.round().unwrap();
-        }
-        source.spec.verify_for = Some("300ms".parse().unwrap());
-        source.ready = Some(ReadyCheck { port, path: Some("/ready".to_owned()) });
-        let place = Place::open(Path::new(&source.directory)).unwrap();
-        let mut state = place.load();
-        state.on_trial = true;
-        let before = state.go_back("not ready".to_owned(), 3).unwrap();
-        place.save(&state).unwrap();
-        if is_switched {
-            place.switch(&before.directory).unwrap();
-        }
-        let mut followed = Followed::of(source);
-        assert_eq!(followed.fails().0, "BadVersion");
-        assert_eq!(followed.read("index.html").as_deref(), Some("good one"));
-        assert_eq!((followed.version().as_deref(), followed.versions()), (Some("v1"), 1));
-        assert!(!followed.entry().on_trial);
-    }
-}
-
-/// It was told once; where that failed, the next round found all well again.
-#[test]
-fn an_app_that_could_not_be_told_is_told_in_each_round_until_it_knows() {
+fn a_fallback_that_can_not_be_written_does_not_keep_a_version_away() {
     let directory = Directory::new();
     let mut repository = Repository::new(&directory.0, "sha1");
-    let well = directory.0.join("well");
-    let source = told_by_http(&directory.0, &repository, app_that_reads(&well));
-    let mut followed = Followed::of(source.clone());
+    let file = |path: &str| FallbackFile { path: path.to_owned(), content: String::new() };
+    let fallback = vec![file("a"), file("a/b")];
+    let mut followed = Followed::new(&directory.0, SyncSpec { fallback, ..spec(&repository.url(), "v*") });
+    assert!(!followed.entry().has_content);
     repository.tag("v1", &[("index.html", "one")]);
     followed.round().unwrap();
-    repository.tag("v2", &[("index.html", "two")]);
-    assert_eq!(followed.fails().0, "AppNotTold");
-    assert_eq!(followed.fails().0, "AppNotTold", "it still does not know");
-    let away = directory.0.join("away");
-    fs::rename(&repository.path, &away).unwrap();
-    assert_eq!(followed.fails().0, "Unreachable");
-    fs::rename(away, &repository.path).unwrap();
-    let mut followed = Followed::of(source);
-    assert_eq!(followed.fails().0, "AppNotTold", "nor by a sidecar that starts anew");
-    fs::write(&well, "good").unwrap();
-    followed.round().unwrap();
-    fs::remove_file(&well).unwrap();
-    followed.round().unwrap();
-}
-
-/// Nobody told the app of a version whose sidecar was killed after the switch.
-#[test]
-fn a_switch_that_was_cut_off_is_told_at_the_next_start() {
-    let directory = Directory::new();
-    let mut repository = Repository::new(&directory.0, "sha1");
-    let well = directory.0.join("well");
-    let source = told_by_http(&directory.0, &repository, app_that_reads(&well));
-    repository.tag("v1", &[("index.html", "one")]);
-    Followed::of(source.clone()).round().unwrap();
-    repository.tag("v2", &[("index.html", "two")]);
-    // As far as a sidecar comes that is killed right after the rename.
-    let place = Place::open(Path::new(&source.directory)).unwrap();
-    let commit = repository.git(&["rev-parse", "v2"]);
-    let offer = Offer::new("v2".to_owned(), commit, &source.spec);
-    let version = Version { directory: directory_of(&offer, None), offer, since: 2 };
-    let made = place.clear_work().unwrap().join("tree");
-    fs::create_dir(&made).unwrap();
-    fs::write(made.join("index.html"), "two").unwrap();
-    place.publish(&made, &version.directory).unwrap();
-    let mut state = place.load();
-    state.prepare(version.clone());
-    place.save(&state).unwrap();
-    place.switch(&version.directory).unwrap();
-    let mut followed = Followed::of(source);
-    assert_eq!(followed.version().as_deref(), Some("v2"));
-    assert_eq!(followed.fails().0, "AppNotTold");
-    fs::write(&well, "good").unwrap();
-    followed.round().unwrap();
-}
-
-fn told_by_http(directory: &Path, repository: &Repository, port: u16) -> SyncSource {
-    let http = Some(HttpCall { port, path: "/reload".to_owned() });
-    let on_change = OnChange { http, ..OnChange::default() };
-    source(directory, SyncSpec { on_change, ..spec(&repository.url(), "v*") })
-}
-
-/// Answers 200 while the file says good.
-fn app_that_reads(file: &Path) -> u16 {
-    use std::io::{Read, Write};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (port, file) = (listener.local_addr().unwrap().port(), file.to_owned());
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let _ = stream.read(&mut [0; 1024]);
-            let good = fs::read_to_string(&file).is_ok_and(|text| text.contains("good"));
-            let status = if good { "200 OK" } else { "500 Bad" };
-            let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
-    port
+    assert_eq!(followed.read("index.html").as_deref(), Some("one"));
 }

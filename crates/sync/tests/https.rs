@@ -55,7 +55,7 @@ fn a_server_is_trusted_by_the_ca_of_the_secret_under_its_own_name_and_no_other()
     let server = Server::start_tls(&directory.0, ours.serve_as("localhost"));
     let refused = |server: &Server| {
         let error = names(server).unwrap_err();
-        assert_eq!(error.code(), "Denied", "{error}");
+        assert_eq!(error.reason(), outrigger_sync::failure::Reason::Denied, "{error}");
         error.to_string()
     };
     assert!(refused(&server).contains("UnknownIssuer"), "public CAs do not know it");

@@ -113,6 +113,7 @@ fn the_app_waits_for_content_and_a_push_is_taken_at_once() {
     assert_eq!(program.ask("GET /stats HTTP/1.1").unwrap().0, 401);
     let stats = || program.ask("GET /stats HTTP/1.1\r\nauthorization: Bearer secret").unwrap().1;
     wait_for("the stats to say so", || stats().contains(r#""version":"v2""#));
+    assert_eq!(program.ask("POST /retry HTTP/1.1").unwrap().0, 202);
     let metrics = program.ask("GET /metrics HTTP/1.1").unwrap().1;
     let labels = r#"container="app",path="/srv/www""#;
     for wanted in [
@@ -157,6 +158,44 @@ fn killed_at_any_point_there_is_a_whole_version_and_the_next_start_goes_on() {
     let _program = Program::start(&directory.0, spec);
     wait_for("the last version", || whole().as_deref() == Some("v60"));
     wait_for("the disk to be tidy", || fs::read_dir(tree.join("..versions")).unwrap().count() <= 3);
+}
+
+/// A process that hangs was the sidecar itself.
+#[test]
+fn a_round_that_is_killed_is_a_failure_and_one_whose_sidecar_is_killed_ends() {
+    let directory = Directory::new();
+    // Takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/site.git", silent.local_addr().unwrap());
+    let mut program = Program::start(&directory.0, spec(&url, "v*"));
+    wait_for("a round", || !children(program.child.id()).is_empty());
+    for round in children(program.child.id()) {
+        let killed = Command::new("kill").args(["-KILL", &round.to_string()]).status();
+        assert!(killed.unwrap().success());
+    }
+    wait_for("the failure", || program.entry()["failure"]["reason"] == "BrokenAnswer");
+    // Without content it asks again in a second.
+    wait_for("another round", || !children(program.child.id()).is_empty());
+    let rounds = children(program.child.id());
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    wait_for("the round to end", || rounds.iter().all(|round| !is_running(*round)));
+}
+
+/// The processes that this one has started.
+fn children(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap();
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let parent = format!("PPid:\t{parent}\n");
+    pids.filter(|pid| status(*pid).is_some_and(|status| status.contains(&parent))).collect()
+}
+
+fn is_running(pid: u32) -> bool {
+    status(pid).is_some_and(|status| !status.contains("State:\tZ"))
+}
+
+fn status(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/status")).ok()
 }
 
 #[test]

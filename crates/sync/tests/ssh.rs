@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,11 +21,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(directory: &Path, host_key: &Path, allowed: &Path) -> Self {
+    /// `more`: further lines of its configuration.
+    fn start(directory: &Path, host_key: &Path, allowed: &Path, more: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nPermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n",
+             PasswordAuthentication no\nPermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n{more}",
             host_key.display(),
             allowed.display()
         );
@@ -68,7 +70,7 @@ fn a_repository_is_read_by_key_from_a_server_that_is_known() {
     repository.tag("v1", &[("index.html", "one")]);
     let host_key = key(&directory.0, "host", "ed25519");
     let (ours, other) = (key(&directory.0, "ours", "ecdsa"), key(&directory.0, "other", "ed25519"));
-    let server = Server::start(&directory.0, &host_key, &ours.with_extension("pub"));
+    let server = Server::start(&directory.0, &host_key, &ours.with_extension("pub"), "");
     let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
     let url = format!("ssh://{}@127.0.0.1:{}{}", user.trim(), server.port, repository.path.display());
     let secret = directory.0.join("secret");
@@ -88,12 +90,36 @@ fn a_repository_is_read_by_key_from_a_server_that_is_known() {
     let mut session = open().unwrap_or_else(|error| panic!("{error}"));
     let references = session.references("refs/tags/v").unwrap();
     assert_eq!(references.len(), 1);
-    let objects = session.fetch(&[references[0].object], &directory.0.join("objects"), 1 << 20).unwrap();
+    let limits = outrigger_api::sync::SyncLimits::default();
+    let objects =
+        session.fetch(&[references[0].object], true, &directory.0.join("objects"), &limits).unwrap();
     let tree = directory.0.join("tree");
     fs::create_dir(&tree).unwrap();
-    let budget = outrigger_sync::tree::Budget::new(10, 100);
+    let budget = outrigger_sync::tree::Budget::new(&limits);
     outrigger_sync::checkout::checkout(&objects, references[0].commit, None, &tree, budget).unwrap();
     assert_eq!(fs::read_to_string(tree.join("index.html")).unwrap(), "one");
     put("ssh-privatekey", &fs::read_to_string(&other).unwrap());
     assert!(open().err().unwrap().contains("does not take ssh-privatekey"));
+}
+
+/// Nothing but the objects was counted.
+#[test]
+fn references_without_end_are_cut_off() {
+    let directory = Directory::new();
+    let (host_key, ours) = (key(&directory.0, "host", "ed25519"), key(&directory.0, "ours", "ed25519"));
+    let (script, id) = (directory.0.join("endless"), "a".repeat(40));
+    let first = format!("004f{id} refs/tags/v\\000side-band-64k shallow\\n");
+    fs::write(&script, format!("#!/bin/sh\nprintf '{first}'\nexec yes '003a{id} refs/tags/v1'\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let forced = format!("ForceCommand {}\n", script.display());
+    let server = Server::start(&directory.0, &host_key, &ours.with_extension("pub"), &forced);
+    let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    let url = format!("ssh://{}@127.0.0.1:{}/site.git", user.trim(), server.port);
+    let secret = directory.0.join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::copy(&ours, secret.join("ssh-privatekey")).unwrap();
+    let host_key = fs::read_to_string(host_key.with_extension("pub")).unwrap();
+    fs::write(secret.join("known_hosts"), format!("[127.0.0.1]:{} {host_key}", server.port)).unwrap();
+    let error = Session::open(&url, &Secret::at("site", &secret)).err().unwrap();
+    assert!(error.to_string().contains("before a version is asked for"), "{error}");
 }

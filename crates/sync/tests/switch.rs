@@ -19,7 +19,8 @@ use support::Directory;
 fn a_reader_sees_the_whole_old_or_the_whole_new_version() {
     const SWITCHES: u64 = 200;
     let directory = Directory::new();
-    let place = Place::open(&directory.0).unwrap();
+    let place = Place::at(&directory.0);
+    place.open().unwrap();
     let put = |number: u64| {
         let made = place.clear_work().unwrap().join("tree");
         fs::create_dir_all(made.join("parts")).unwrap();

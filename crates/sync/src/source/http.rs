@@ -21,6 +21,7 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
+use super::allowance::{Allowance, Counted};
 use super::secret::Secret;
 use super::{SourceError, told};
 
@@ -32,7 +33,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_mins(1);
 
 /// Connects lazily: the first request does it.
-pub(super) fn connect(url: &str, secret: &Secret) -> Result<Transport<Https>, SourceError> {
+pub(super) fn connect(
+    url: &str,
+    secret: &Secret,
+    allowance: &Allowance,
+) -> Result<Transport<Https>, SourceError> {
     let broken = |why: String| SourceError::Broken { url: url.to_owned(), why };
     let parsed = gix_url::parse(url).map_err(|error| broken(told(&error)))?;
     let authorization = match secret.optional("password")? {
@@ -44,7 +49,7 @@ pub(super) fn connect(url: &str, secret: &Secret) -> Result<Transport<Https>, So
     };
     // Some hundred kilobytes of certificates, which nobody asks for without TLS.
     let roots = if url.starts_with("https:") { roots(secret)? } else { Vec::new() };
-    let https = Https { agent: agent(roots), authorization };
+    let https = Https { agent: agent(roots), authorization, allowance: allowance.clone() };
     Ok(connect_http(https, parsed, Protocol::V2, false))
 }
 
@@ -83,6 +88,7 @@ fn agent(roots: Vec<Certificate<'static>>) -> Agent {
 pub(super) struct Https {
     agent: Agent,
     authorization: Option<String>,
+    allowance: Allowance,
 }
 
 impl Https {
@@ -109,7 +115,8 @@ impl Http for Https {
         headers: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> gix_error::Result<GetResponse<Head, Content>> {
         let lines: Vec<_> = headers.into_iter().map(|line| line.as_ref().to_owned()).collect();
-        let answer = answered(self.prepare(self.agent.get(url), &lines).call()).map_err(ErrorExt::raise)?;
+        let answer = self.prepare(self.agent.get(url), &lines).call();
+        let answer = answered(answer, &self.allowance).map_err(ErrorExt::raise)?;
         let exchange = Arc::new(Mutex::new(answer));
         Ok(GetResponse { headers: Head::of(&exchange), body: Content::of(&exchange) })
     }
@@ -123,8 +130,8 @@ impl Http for Https {
     ) -> gix_error::Result<PostResponse<Head, Content, Question>> {
         let lines: Vec<_> = headers.into_iter().map(|line| line.as_ref().to_owned()).collect();
         let request = self.prepare(self.agent.post(url), &lines);
-        let exchange =
-            Arc::new(Mutex::new(Exchange::Asking { request: Box::new(request), body: Vec::new() }));
+        let (request, allowance) = (Box::new(request), self.allowance.clone());
+        let exchange = Arc::new(Mutex::new(Exchange::Asking { request, body: Vec::new(), allowance }));
         Ok(PostResponse {
             post_body: Question(Arc::clone(&exchange)),
             headers: Head::of(&exchange),
@@ -139,16 +146,25 @@ impl Http for Https {
 
 /// A request and its answer. A question of git's protocol is a few lines, so it is gathered and sent when somebody wants to read.
 enum Exchange {
-    Asking { request: Box<ureq::RequestBuilder<ureq::typestate::WithBody>>, body: Vec<u8> },
-    Answered { head: Vec<u8>, body: Option<Stream> },
+    Asking {
+        request: Box<ureq::RequestBuilder<ureq::typestate::WithBody>>,
+        body: Vec<u8>,
+        allowance: Allowance,
+    },
+    Answered {
+        head: Vec<u8>,
+        body: Option<Stream>,
+    },
     Over,
 }
 
 impl Exchange {
     fn answer(&mut self) -> io::Result<(&mut Vec<u8>, &mut Option<Stream>)> {
         if let Self::Asking { .. } = self {
-            let Self::Asking { request, body } = std::mem::replace(self, Self::Over) else { unreachable!() };
-            *self = answered(request.send(&body[..]))?;
+            let Self::Asking { request, body, allowance } = std::mem::replace(self, Self::Over) else {
+                unreachable!()
+            };
+            *self = answered(request.send(&body[..]), &allowance)?;
         }
         match self {
             Self::Answered { head, body } => Ok((head, body)),
@@ -157,11 +173,13 @@ impl Exchange {
     }
 }
 
-fn answered(response: Result<Response<Body>, ureq::Error>) -> io::Result<Exchange> {
+fn answered(response: Result<Response<Body>, ureq::Error>, allowance: &Allowance) -> io::Result<Exchange> {
     let response = response.map_err(as_io)?;
     let status = response.status();
     if status.is_redirection() {
         let to = response.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
+        // What follows may be a signature that opens the place to whoever reads this.
+        let to = to.split(['?', '#']).next().unwrap_or_default();
         return Err(io::Error::other(format!(
             "the server answers {status} and points to {to}: use that URL"
         )));
@@ -182,9 +200,9 @@ fn answered(response: Result<Response<Body>, ureq::Error>) -> io::Result<Exchang
         head.extend_from_slice(value.as_bytes());
         head.push(b'\n');
     }
-    // `Limited` counts the objects; what else there is has few lines.
-    let body = response.into_body().into_with_config().limit(u64::MAX).reader();
-    Ok(Exchange::Answered { head, body: Some(Box::new(body)) })
+    // ureq's own limit is for each answer, and ours for all of them.
+    let inner = response.into_body().into_with_config().limit(u64::MAX).reader();
+    Ok(Exchange::Answered { head, body: Some(Box::new(Counted { inner, allowance: allowance.clone() })) })
 }
 
 fn as_io(error: ureq::Error) -> io::Error {

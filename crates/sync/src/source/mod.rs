@@ -3,8 +3,8 @@
 //! Versions 0 to 2 of git's protocol are spoken by `gix-protocol`; only what carries it is ours. Nothing is ever told to the server
 //! about what is here already: a version is fetched whole, at depth 1, so there is no history to keep, to repair or to grow.
 
+mod allowance;
 mod http;
-mod limited;
 mod local;
 mod secret;
 mod ssh;
@@ -12,6 +12,7 @@ mod ssh;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use gix_error::{Class, ResourceExhaustionKind};
 use gix_hash::{Kind, ObjectId};
 use gix_object::bstr::{BString, ByteSlice};
 use gix_pack::Bundle;
@@ -23,8 +24,16 @@ use gix_transport::client::blocking_io::Transport;
 use gix_transport::{Protocol, Service};
 use gix_utils::progress::Discard;
 
-use limited::Limited;
+use outrigger_api::sync::SyncLimits;
+
+use crate::failure::Reason;
+use allowance::Allowance;
 pub use secret::{Secret, SecretError};
+
+/// What a server may send before a version is asked for: some hundred thousand references.
+const REFERENCES: u64 = 8 << 20;
+/// What it may send beside a version: heads of answers, progress, and a thousandth for the packets of the protocol.
+const BESIDE: u64 = 64 << 10;
 
 /// The objects of a fetch, or of a repository on disk.
 pub type Objects = gix_odb::Handle;
@@ -67,6 +76,24 @@ pub enum SourceError {
         /// The bound.
         most: u64,
     },
+    /// A file that would take more memory than there is, or too many of them.
+    #[error(
+        "{url} sends an object, or a table of objects, of more than {most} bytes: limits.file, limits.files"
+    )]
+    ObjectTooLarge {
+        /// The repository.
+        url: String,
+        /// The bound.
+        most: u64,
+    },
+    /// A list of references without end.
+    #[error(
+        "{url} sends more than {REFERENCES} bytes before a version is asked for: are so many tags or branches meant?"
+    )]
+    TooManyReferences {
+        /// The repository.
+        url: String,
+    },
     /// The disk, on our side.
     #[error("failed to store what {url} sends: {why}")]
     Disk {
@@ -78,14 +105,14 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The code in metrics and `/stats`.
-    pub const fn code(&self) -> &'static str {
+    /// Its kind.
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } => "Unreachable",
-            Self::Denied { .. } | Self::Secret(_) => "Denied",
-            Self::Broken { .. } => "BrokenAnswer",
-            Self::TooLarge { .. } => "TooLarge",
-            Self::Disk { .. } => "Disk",
+            Self::Unreachable { .. } => Reason::Unreachable,
+            Self::Denied { .. } | Self::Secret(_) => Reason::Denied,
+            Self::Broken { .. } | Self::TooManyReferences { .. } => Reason::BrokenAnswer,
+            Self::TooLarge { .. } | Self::ObjectTooLarge { .. } => Reason::TooLarge,
+            Self::Disk { .. } => Reason::Disk,
         }
     }
 }
@@ -106,6 +133,7 @@ pub struct Session {
     url: String,
     kind: Kind,
     carrier: Carrier,
+    allowance: Allowance,
 }
 
 enum Carrier {
@@ -116,6 +144,7 @@ enum Carrier {
 impl Session {
     /// Connects. The Secret is read anew each time, so that a changed one counts from the next poll on.
     pub fn open(url: &str, secret: &Secret) -> Result<Self, SourceError> {
+        let allowance = Allowance::new(REFERENCES);
         if let Some(path) = url.strip_prefix("file://") {
             let repository = local::Repository::open(Path::new(path))
                 .map_err(|error| SourceError::Unreachable { url: url.to_owned(), why: error.to_string() })?;
@@ -123,12 +152,13 @@ impl Session {
                 url: url.to_owned(),
                 kind: repository.kind(),
                 carrier: Carrier::Local(repository),
+                allowance,
             });
         }
         let mut transport: Box<dyn Transport> = if url.starts_with("http:") || url.starts_with("https:") {
-            Box::new(http::connect(url, secret)?)
+            Box::new(http::connect(url, secret, &allowance)?)
         } else {
-            Box::new(ssh::connect(url, secret)?)
+            Box::new(ssh::connect(url, secret, &allowance)?)
         };
         let nobody_to_ask = |_| Ok(None);
         let handshake = gix_protocol::handshake(
@@ -138,7 +168,7 @@ impl Session {
             Vec::new(),
             &mut Discard,
         )
-        .map_err(|error| failure(url, &error))?;
+        .map_err(|error| asked_in_vain(url, &allowance, &error))?;
         let format = handshake.capabilities.capability("object-format");
         let format = format.and_then(|format| format.value().map(|value| value.to_str_lossy().into_owned()));
         let kind = match format.as_deref() {
@@ -153,6 +183,7 @@ impl Session {
             url: url.to_owned(),
             kind,
             carrier: Carrier::Remote { transport, handshake: Box::new(handshake) },
+            allowance,
         })
     }
 
@@ -173,22 +204,55 @@ impl Session {
                 prefixes.extend([BString::from(prefix)]);
                 LsRefsCommand::new(Some(prefixes), &handshake.capabilities, agent())
                     .invoke_blocking(transport, &mut Discard, false)
-                    .map_err(|error| failure(url, &error))?
+                    .map_err(|error| asked_in_vain(url, &self.allowance, &error))?
             }
         };
         Ok(refs.into_iter().filter_map(|reference| as_reference(reference, prefix)).collect())
     }
 
-    /// Fetches these objects with all they consist of, without history, into the directory `into`, which is empty.
-    pub fn fetch(&mut self, wanted: &[ObjectId], into: &Path, most: u64) -> Result<Objects, SourceError> {
-        let url = self.url.clone();
+    /// Whether the server can leave out files and directories, so that only dates and messages come.
+    pub fn can_leave_out_files(&self) -> bool {
+        match &self.carrier {
+            Carrier::Local(_) => true,
+            Carrier::Remote { handshake, .. } => {
+                arguments(&self.url, handshake).is_ok_and(|arguments| arguments.can_use_filter())
+            }
+        }
+    }
+
+    /// Fetches these objects with all they consist of, or without files and directories, in any case without history, into the directory
+    /// `into`, which is empty.
+    pub fn fetch(
+        &mut self,
+        wanted: &[ObjectId],
+        with_files: bool,
+        into: &Path,
+        limits: &SyncLimits,
+    ) -> Result<Objects, SourceError> {
+        let url = &self.url;
         let disk = |error: std::io::Error| SourceError::Disk { url: url.clone(), why: error.to_string() };
         let objects = match &mut self.carrier {
             Carrier::Local(repository) => repository.objects(),
             Carrier::Remote { transport, handshake } => {
                 let packs = into.join("pack");
                 std::fs::create_dir_all(&packs).map_err(disk)?;
-                receive(&url, transport, handshake, wanted, &packs, self.kind, most)?;
+                let most = limits.size.bytes();
+                self.allowance.set(most.saturating_add(most / 1000 + BESIDE));
+                let mut arguments = arguments(url, handshake)?;
+                for object in wanted {
+                    arguments.want(object);
+                }
+                if !with_files {
+                    arguments.filter("tree:0");
+                }
+                let version = handshake.server_protocol_version;
+                receive(url, transport, version, arguments, &packs, self.kind, limits).map_err(|error| {
+                    if self.allowance.exceeded() {
+                        SourceError::TooLarge { url: url.clone(), most }
+                    } else {
+                        error
+                    }
+                })?;
                 into.to_owned()
             }
         };
@@ -196,47 +260,49 @@ impl Session {
     }
 }
 
+/// A request for objects, by what this server can do.
+fn arguments(url: &str, handshake: &Handshake) -> Result<Arguments, SourceError> {
+    let version = handshake.server_protocol_version;
+    let mut features = Command::Fetch.default_features(version, &handshake.capabilities);
+    Response::check_required_features(version, &features)
+        .map_err(|error| SourceError::Broken { url: url.to_owned(), why: told(&error) })?;
+    features.push(agent());
+    Ok(Arguments::new(version, features, false))
+}
+
 fn receive(
     url: &str,
     transport: &mut Box<dyn Transport>,
-    handshake: &Handshake,
-    wanted: &[ObjectId],
+    version: Protocol,
+    mut arguments: Arguments,
     packs: &Path,
     kind: Kind,
-    most: u64,
+    limits: &SyncLimits,
 ) -> Result<(), SourceError> {
-    let broken = |why: String| SourceError::Broken { url: url.to_owned(), why };
-    let version = handshake.server_protocol_version;
-    let mut features = Command::Fetch.default_features(version, &handshake.capabilities);
-    Response::check_required_features(version, &features).map_err(|error| broken(told(&error)))?;
-    features.push(agent());
-    let mut arguments = Arguments::new(version, features, false);
+    let broken = |why: &str| SourceError::Broken { url: url.to_owned(), why: why.to_owned() };
     if !arguments.can_use_deepen() {
-        return Err(broken("the server can't leave out the history".to_owned()));
-    }
-    for object in wanted {
-        arguments.want(object);
+        return Err(broken("the server can't leave out the history"));
     }
     arguments.deepen(1);
     let mut answer = arguments.send(transport, true).map_err(|error| failure(url, &error))?;
     let response = Response::from_line_reader(version, &mut answer, true, false)
         .map_err(|error| failure(url, &error))?;
     if !response.has_pack() {
-        return Err(broken("the server sends no objects".to_owned()));
+        return Err(broken("the server sends no objects"));
     }
     // Progress comes beside the objects; without somebody who takes it, it would be taken for them.
     let ignored = |_: bool, _: &[u8]| std::ops::ControlFlow::Continue(());
     if version != Protocol::V0 || !response.shallow_updates().is_empty() {
         answer.set_progress_handler(Some(Box::new(ignored)));
     }
-    let mut limited = Limited::new(answer, most);
+    // An object is unpacked in memory, so a small pack must not hold a large one; the same bound holds for the table of all of them.
+    let most = limits.file.bytes().max(u64::from(limits.files) << 10);
     let options = gix_pack::bundle::write::Options {
-        // An object is unpacked in memory, so a small pack must not hold a large one.
         alloc_limit_bytes: usize::try_from(most).ok(),
         ..Default::default()
     };
     let stored = Bundle::write_to_directory(
-        &mut limited,
+        &mut answer,
         Some(packs),
         &mut Discard,
         &AtomicBool::new(false),
@@ -246,9 +312,25 @@ fn receive(
     );
     match stored {
         Ok(_) => Ok(()),
-        Err(_) if limited.exceeded() => Err(SourceError::TooLarge { url: url.to_owned(), most }),
+        Err(error) if takes_too_much(&error) => {
+            Err(SourceError::ObjectTooLarge { url: url.to_owned(), most })
+        }
         Err(error) => Err(failure(url, &error)),
     }
+}
+
+/// Whether an object is larger than it was allowed to be, or than there is memory.
+pub fn takes_too_much(error: &gix_error::Error) -> bool {
+    let kinds = [ResourceExhaustionKind::AllocationLimit, ResourceExhaustionKind::AllocationFailure];
+    kinds.into_iter().any(|kind| error.classify().has(Class::ResourceExhaustion(kind)))
+}
+
+/// Why a server did not tell what it has.
+fn asked_in_vain(url: &str, allowance: &Allowance, error: &(dyn std::error::Error + 'static)) -> SourceError {
+    if allowance.exceeded() {
+        return SourceError::TooManyReferences { url: url.to_owned() };
+    }
+    failure(url, error)
 }
 
 fn agent() -> (&'static str, Option<String>) {

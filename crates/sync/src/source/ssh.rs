@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::runtime::Runtime;
 
 use super::SourceError;
+use super::allowance::{Allowance, Counted};
 use super::secret::Secret;
 
 /// How long connecting may take, with all that is asked on the way.
@@ -53,7 +54,11 @@ impl<'a> Place<'a> {
 }
 
 /// Connects, asks who the server is, says who we are, and starts `git-upload-pack` there.
-pub(super) fn connect(url: &str, secret: &Secret) -> Result<Connection<From, To>, SourceError> {
+pub(super) fn connect(
+    url: &str,
+    secret: &Secret,
+    allowance: &Allowance,
+) -> Result<Connection<Counted<From>, To>, SourceError> {
     let unreachable = |why: String| SourceError::Unreachable { url: url.to_owned(), why };
     let place = Place::parse(url).ok_or_else(|| unreachable("it is no URL of ssh".to_owned()))?;
     let key = secret.required("ssh-privatekey")?;
@@ -93,7 +98,8 @@ pub(super) fn connect(url: &str, secret: &Secret) -> Result<Connection<From, To>
     };
     let runtime = Arc::new(runtime);
     let (read, write) = split(stream);
-    let from = From { runtime: Arc::clone(&runtime), half: Some(read) };
+    let inner = From { runtime: Arc::clone(&runtime), half: Some(read) };
+    let from = Counted { inner, allowance: allowance.clone() };
     let to = To { runtime, half: Some(write), _session: session };
     let host = None::<(&str, _)>;
     Ok(Connection::new(from, to, Protocol::V2, place.path, host, ConnectMode::Process, false))

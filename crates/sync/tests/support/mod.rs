@@ -13,7 +13,7 @@ use std::time::Duration;
 use outrigger_api::sync::{GitSpec, SyncSource, SyncSpec};
 use outrigger_runtime::readiness::Readiness;
 use outrigger_sync::app::App;
-use outrigger_sync::failure::Failure;
+use outrigger_sync::failure::{Failure, Reason};
 use outrigger_sync::status::{Entry, Statuses};
 use outrigger_sync::worker::Worker;
 
@@ -136,10 +136,18 @@ impl Followed {
     }
 
     pub(crate) fn of(source: SyncSource) -> Self {
+        let mut followed = Self::new_unstarted(source);
+        followed.worker.start().unwrap();
+        followed
+    }
+
+    /// One that has not looked at its directory.
+    pub(crate) fn new_unstarted(source: SyncSource) -> Self {
         let names = std::iter::once((source.spec.container.clone(), source.spec.path.clone()));
         let statuses = Statuses::new(names, Readiness::default().condition("content"));
         let tree = Path::new(&source.directory).join("tree");
-        let worker = Worker::new(source, app(), statuses.clone(), 0).unwrap();
+        let program = env!("CARGO_BIN_EXE_outrigger-sync").into();
+        let worker = Worker::new(source, app(), statuses.clone(), 0, program);
         Self { worker, statuses, tree }
     }
 
@@ -148,9 +156,9 @@ impl Followed {
     }
 
     /// How the next round fails.
-    pub(crate) fn fails(&mut self) -> (&'static str, String) {
+    pub(crate) fn fails(&mut self) -> (Reason, String) {
         let failure = self.worker.round().unwrap_err();
-        (failure.code(), failure.to_string())
+        (failure.reason(), failure.to_string())
     }
 
     pub(crate) fn read(&self, path: &str) -> Option<String> {
