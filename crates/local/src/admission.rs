@@ -19,7 +19,7 @@ use crate::cluster::{NAME, RELEASE};
 use crate::http;
 
 /// The chart's `timeoutSeconds`.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The pod as it is after its admission.
 pub(crate) async fn admit(webhook: SocketAddr, ca_bundle: &str, mut pod: Value) -> anyhow::Result<Value> {

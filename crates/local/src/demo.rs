@@ -21,11 +21,12 @@ use crate::commands::{self, Command};
 use crate::http;
 use crate::kubelet::Pod;
 use crate::process::{self, Process, stop_all};
+use crate::room::Room;
 use crate::service::{self, Endpoints};
 use crate::{Args, say};
 
 /// How long the webhook and the collector may take to be there.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How often changed objects and ended processes are looked for.
 const LOOK: Duration = Duration::from_millis(250);
 /// The pod that is slow, and by how much; how often payments fail.
@@ -45,7 +46,7 @@ struct Demo {
     /// Names of pods that crashed, and when.
     lost: Vec<(Instant, String)>,
     programs: PathBuf,
-    room: PathBuf,
+    room: Room,
 }
 
 /// Runs it until the user ends it, or for so many seconds.
@@ -96,8 +97,7 @@ impl Demo {
         for address in addresses.all().chain([args.dashboard]) {
             free(address)?;
         }
-        let room = std::env::temp_dir().join(format!("outrigger-demo-{}", std::process::id()));
-        fs::create_dir_all(&room).with_context(|| format!("failed to create {}", room.display()))?;
+        let room = Room::make(&std::env::temp_dir())?;
         let endpoints = DEPLOYMENTS.iter().map(|deployment| (deployment, Endpoints::default())).collect();
         let api = FakeApi::start(0).await;
         let (servers, pods, lost) = (Vec::new(), Vec::new(), Vec::new());
@@ -134,7 +134,7 @@ impl Demo {
         command
             .args(["--shutdown-delay=0s", "--log-format=text"])
             .env(LISTEN_ADDRESS, self.addresses.webhook().ip().to_string());
-        self.servers.push(Process::start("webhook", command, &self.room)?);
+        self.servers.push(Process::start("webhook", command, self.room.path())?);
         self.wait_for(self.addresses.webhook_admin(), "GET /ready").await?;
         cluster::ca_bundle(&self.api).context("the webhook is ready without a caBundle")
     }
@@ -157,7 +157,7 @@ impl Demo {
                 pod["status"] = json!({"phase": "Running", "podIP": address, "conditions": [ready]});
                 say(&format!("  {name}: admitted, starts at {address}"));
                 self.api.put(&path(&name), pod.clone());
-                let pod = Pod::start(pod, address, &self.programs, &self.room).await?;
+                let pod = Pod::start(pod, address, &self.programs, self.room.path()).await?;
                 self.pods.push(pod);
             }
             self.aim();
@@ -178,10 +178,10 @@ impl Demo {
     fn start_visitors(&mut self, dashboard: SocketAddr) -> anyhow::Result<()> {
         let mut visitors = process::command(&self.programs.join("outrigger-demo"))?;
         visitors.arg("visit").arg(format!("http://{}", self.addresses.service("frontend")));
-        self.servers.push(Process::start("visitors", visitors, &self.room)?);
+        self.servers.push(Process::start("visitors", visitors, self.room.path())?);
         let mut collector = self.outrigger()?;
         collector.args(["collector", "--log-format=text", "--listen", &dashboard.to_string()]);
-        self.servers.push(Process::start("collector", collector, &self.room)?);
+        self.servers.push(Process::start("collector", collector, self.room.path())?);
         Ok(())
     }
 
@@ -236,7 +236,7 @@ impl Demo {
             }
             Command::Pods => {
                 for Pod { name, address, .. } in &self.pods {
-                    say(&format!("  {name:<22} {address:<12} {}/{name}.*.log", self.room.display()));
+                    say(&format!("  {name:<22} {address:<12} {}/{name}.*.log", self.room.path().display()));
                 }
             }
             Command::Help => say(commands::HELP),
@@ -327,14 +327,14 @@ Type:
     }
 
     fn kubeconfig(&self) -> PathBuf {
-        self.room.join("kubeconfig.json")
+        self.room.path().join("kubeconfig.json")
     }
 
-    /// Ends all. After a failure the logs stay.
+    /// Ends all. After a failure the logs stay, until the next demo starts.
     async fn end(&mut self, well: bool) {
         stop_all(self.pods.iter_mut().flat_map(|pod| &mut pod.processes).chain(&mut self.servers)).await;
         if well {
-            let _ = fs::remove_dir_all(&self.room);
+            let _ = fs::remove_dir_all(self.room.path());
             say("\nended; nothing is left behind");
         }
     }

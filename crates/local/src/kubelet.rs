@@ -21,7 +21,7 @@ use crate::http;
 use crate::process::{self, Process};
 
 /// How long a container may take to be ready. The startup probe of the proxy gives it a minute.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A pod that runs.
 pub(crate) struct Pod {

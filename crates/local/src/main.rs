@@ -12,6 +12,7 @@ mod demo;
 mod http;
 mod kubelet;
 mod process;
+mod room;
 mod service;
 
 use std::ffi::OsString;
