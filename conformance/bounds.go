@@ -167,10 +167,10 @@ func slowly(t *Try, mode string) error {
 	var said string
 	go func() {
 		var err error
-		said, err = command(30*time.Second, "slowhttptest", args...)
+		said, err = command(3*time.Minute, "slowhttptest", args...)
 		attack <- err
 	}()
-	client := &http.Client{Timeout: 2 * time.Second}
+	client := &http.Client{Timeout: patience}
 	for {
 		select {
 		case err := <-attack:

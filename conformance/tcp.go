@@ -101,7 +101,7 @@ var tcpCases = []Case{
 			client, err := proxy.dial(t)
 			// The reset may be here before the connection is seen to be made.
 			if err == nil {
-				client.SetDeadline(time.Now().Add(time.Second))
+				client.SetDeadline(time.Now().Add(patience))
 				_, err = client.ReadByte()
 			}
 			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
