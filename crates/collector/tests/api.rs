@@ -8,7 +8,6 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use serde_json::Value;
 use support::{Collector, FAST, Load, Sidecar, content_sync, eventually, pod, pod_with_files};
@@ -126,7 +125,7 @@ fn pods_that_hang_or_lie_delay_nobody() {
         (told["state"].as_str().unwrap().to_owned(), told["findings"][0]["text"].to_string())
     };
     for (number, why) in [(0, "no answer within"), (1, "too long"), (2, "no /stats document")] {
-        support::within(Duration::from_secs(15), why, || {
+        eventually(why, || {
             let (is, text) = state(number);
             is == "gone" && text.contains(why)
         });

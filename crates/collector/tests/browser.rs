@@ -6,9 +6,7 @@ mod support;
 #[path = "support/webdriver.rs"]
 mod webdriver;
 
-use std::time::Duration;
-
-use support::{Collector, FAST, Load, SLOW, Sidecar, content_sync, eventually, pod, pod_with_files, within};
+use support::{Collector, FAST, Load, SLOW, Sidecar, content_sync, eventually, pod, pod_with_files};
 use webdriver::Browser;
 
 /// Four pods of `api` and one of `frontend`, which calls them; of the four, the third is slow.
@@ -46,13 +44,11 @@ fn of_four_pods_the_slow_one_alone_stands_out_and_changes_show_at_once() {
     browser.picture("service-light");
 
     sidecars[0].set(Load { errors_of_100: 40, ..FAST });
-    within(Duration::from_secs(3), "errors show", || browser.texts(".pod.failing .who a") == ["api-5d9f-0"]);
+    eventually("errors show", || browser.texts(".pod.failing .who a") == ["api-5d9f-0"]);
     browser.picture("service-errors");
 
     sidecars.remove(3).kill();
-    within(Duration::from_secs(5), "the dead pod is marked", || {
-        browser.texts(".pod.gone .who a") == ["api-5d9f-3"]
-    });
+    eventually("the dead pod is marked", || browser.texts(".pod.gone .who a") == ["api-5d9f-3"]);
     browser.picture("service-dead");
     assert_eq!(browser.complaints(), [""; 0], "the console");
 }
@@ -127,9 +123,7 @@ fn tabs_behind_others_ask_for_nothing_and_go_on_when_they_are_seen() {
     sidecars[0].set(Load { errors_of_100: 40, ..FAST });
     eventually("and goes on", || browser.texts(".pod.failing .who a") == ["api-5d9f-0"]);
     browser.show_tab(&first);
-    within(Duration::from_secs(5), "the first goes on", || {
-        browser.texts(".pod.failing .who a") == ["api-5d9f-0"]
-    });
+    eventually("the first goes on", || browser.texts(".pod.failing .who a") == ["api-5d9f-0"]);
     assert_eq!(browser.complaints(), [""; 0], "the console");
 }
 
@@ -270,7 +264,5 @@ fn what_is_out_of_sight_waits_but_for_its_state(browser: &Browser, sidecars: &[S
     browser.value("document.querySelector('tbody tr:last-child').scrollIntoView()");
     eventually("a row in sight is up to date", || browser.value(stale) == false);
     sidecars[59].set(Load { errors_of_100: 60, ..FAST });
-    within(Duration::from_secs(5), "a pod out of sight fails", || {
-        browser.texts(".pod.failing .who a") == ["api-5d9f-59"]
-    });
+    eventually("a pod out of sight fails", || browser.texts(".pod.failing .who a") == ["api-5d9f-59"]);
 }

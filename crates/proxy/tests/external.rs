@@ -257,7 +257,7 @@ fn without_an_answer_the_profile_decides() {
     let external = |fail_open, port| {
         let mut auth = spec(port);
         let external = auth.external.as_mut().unwrap();
-        (external.fail_open, external.timeout) = (fail_open, "300ms".parse().unwrap());
+        (external.fail_open, external.timeout) = (fail_open, "3s".parse().unwrap());
         auth
     };
     let (closed, hits) = proxy("closed", external(false, port));

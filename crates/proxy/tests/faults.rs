@@ -199,11 +199,14 @@ fn idle_connection_that_the_app_closed_costs_no_request() {
     // Each connection of this app is good for one answer, which does not say so.
     let requests = Count::default();
     let seen = requests.clone();
+    let (closed, is_closed) = mpsc::channel();
     let proxy = http(serve(move |mut connection| {
         if connection.request().is_some() {
             seen.add();
             connection.send(OK);
         }
+        drop(connection);
+        let _ = closed.send(());
     }));
     let mut client = proxy.connect();
     for _ in 0..50 {
@@ -211,6 +214,7 @@ fn idle_connection_that_the_app_closed_costs_no_request() {
         let status = client.answer().status;
         // Where the close crosses the request on its way the proxy can't know, and must say so rather than send it twice.
         assert!(status == 200 || status == 502, "{status}");
+        is_closed.recv_timeout(support::PATIENCE).unwrap();
     }
     let answered = proxy.requests("POST", "200", "");
     assert_eq!(answered + proxy.requests("POST", "502", "reset"), 50);
@@ -277,8 +281,7 @@ fn idle_connection_to_the_app_is_closed_by_us_first() {
 #[test]
 fn client_that_does_not_finish_its_head_is_cut_off() {
     let short = Duration::from_millis(100);
-    let limits = Limits { head: short, idle: short, ..Limits::default() };
-    let proxy = start(Protocol::Http, answering(OK), limits);
+    let proxy = start(Protocol::Http, answering(OK), Limits { head: short, ..Limits::default() });
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nHost:");
     let answer = client.answer();
@@ -286,10 +289,17 @@ fn client_that_does_not_finish_its_head_is_cut_off() {
     assert!(answer.has("outrigger-reason: head_timeout"), "{}", answer.head);
     assert!(client.is_closed_by_peer());
     assert_eq!(proxy.requests("_OTHER", "408", "head_timeout"), 1);
-    let mut silent = proxy.connect();
-    assert!(silent.is_closed_by_peer());
-    let mut idle = proxy.connect();
+    assert_eq!(proxy.active(), 0);
+}
+
+#[test]
+fn client_that_says_nothing_is_let_go() {
+    // Long enough for a request, on a busy machine too.
+    let proxy =
+        start(Protocol::Http, answering(OK), Limits { idle: Duration::from_secs(2), ..Limits::default() });
+    let (mut silent, mut idle) = (proxy.connect(), proxy.connect());
     idle.get("/");
+    assert!(silent.is_closed_by_peer());
     assert!(idle.is_closed_by_peer());
     assert_eq!(proxy.of_port("idle_connections_closed_total"), 1);
     assert_eq!(proxy.active(), 0);

@@ -172,8 +172,7 @@ fn client_that_is_dead_is_found_out_by_ping() {
 
 #[test]
 fn client_that_answers_pings_is_left_alone() {
-    let proxy =
-        start(Protocol::Http, silent(), Limits { ping: Duration::from_millis(50), ..Limits::default() });
+    let proxy = start(Protocol::Http, silent(), Limits { ping: Duration::from_secs(2), ..Limits::default() });
     let mut client = Raw::connect(proxy.port);
     client.send(&frame(HEADERS, 5, 1, &GET));
     let mut asked = 0;

@@ -289,7 +289,7 @@ fn request_under_way_ends_at_shutdown_and_the_client_is_told_to_leave() {
 
 #[test]
 fn idle_client_is_told_to_leave() {
-    let (idle, ping) = (Duration::from_millis(50), Duration::from_millis(50));
+    let (idle, ping) = (Duration::from_secs(2), Duration::from_secs(2));
     let limits = Limits { idle, ping, ..Limits::default() };
     let proxy = start(Protocol::Http, serve(async |call| call.answer("")), limits);
     run(async {

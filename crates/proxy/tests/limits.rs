@@ -188,12 +188,12 @@ fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_goes_on_is_not() 
         while let Some((head, _)) = connection.request() {
             if head.starts_with("GET /begins") {
                 connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
-                std::thread::park_timeout(std::time::Duration::from_millis(150));
+                std::thread::park_timeout(std::time::Duration::from_secs(3));
                 connection.send("k");
             }
         }
     });
-    let timeouts = TimeoutsSpec { request: Some("50ms".parse().unwrap()), ..TimeoutsSpec::default() };
+    let timeouts = TimeoutsSpec { request: Some("2s".parse().unwrap()), ..TimeoutsSpec::default() };
     let proxy = proxy(app, LimitsSpec::default(), timeouts);
     let mut client = proxy.connect();
     let answer = client.get("/");
@@ -205,7 +205,7 @@ fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_goes_on_is_not() 
 #[test]
 fn by_http2_it_is_the_same() {
     let app = silent_at_never();
-    let timeouts = TimeoutsSpec { request: Some("50ms".parse().unwrap()), ..TimeoutsSpec::default() };
+    let timeouts = TimeoutsSpec { request: Some("2s".parse().unwrap()), ..TimeoutsSpec::default() };
     let rate = RateSpec { requests: 2, per: "1h".parse().unwrap(), burst: None };
     let proxy = proxy(app, LimitsSpec { rate: Some(rate), ..LimitsSpec::default() }, timeouts);
     run(async {

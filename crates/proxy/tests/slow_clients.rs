@@ -13,18 +13,19 @@ use support::{Running, http, start, wait_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-fn impatient(app: u16) -> Running {
-    start(Protocol::Http, app, Limits { body: Duration::from_millis(100), ..Limits::default() })
+fn impatient(app: u16, body: Duration) -> Running {
+    start(Protocol::Http, app, Limits { body, ..Limits::default() })
 }
 
 #[test]
 fn body_that_stalls_is_a_408_and_the_app_is_let_go() {
     let (closed, app_told) = channel();
-    let proxy = impatient(serve(move |mut connection| {
+    let app = serve(move |mut connection| {
         connection.head();
         connection.wait_for_close();
         let _ = closed.send(());
-    }));
+    });
+    let proxy = impatient(app, Duration::from_millis(100));
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
     let answer = client.answer();
@@ -38,19 +39,22 @@ fn body_that_stalls_is_a_408_and_the_app_is_let_go() {
 
 #[test]
 fn body_may_stall_while_its_answer_runs() {
-    let proxy = impatient(serve(|mut connection| {
+    let app = serve(|mut connection| {
         connection.head();
         connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
         assert_eq!(connection.read_until("world"), "world");
         connection.send("world");
-    }));
+    });
+    // The answer must begin before that.
+    let most = Duration::from_secs(2);
+    let proxy = impatient(app, most);
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
     client.head();
     assert_eq!(client.read_exact(5), b"hello");
     // For longer than it may before.
     let (_never, nothing) = channel::<()>();
-    let _ = nothing.recv_timeout(Duration::from_millis(300));
+    let _ = nothing.recv_timeout(most * 3 / 2);
     client.send("world");
     assert_eq!(client.read_exact(5), b"world");
     assert_eq!(proxy.requests("POST", "200", ""), 1);
@@ -59,12 +63,13 @@ fn body_may_stall_while_its_answer_runs() {
 #[test]
 fn answer_that_its_client_does_not_take_is_given_up() {
     for framing in ["Content-Length: 1073741824", "Transfer-Encoding: chunked"] {
-        let proxy = impatient(serve(move |mut connection| {
+        let app = serve(move |mut connection| {
             connection.request();
             connection.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
             let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
             while connection.try_send(piece.as_bytes()) {}
-        }));
+        });
+        let proxy = impatient(app, Duration::from_millis(100));
         let mut client = proxy.connect();
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         wait_until("it is given up", || proxy.requests("GET", "200", "body_timeout") == 1);

@@ -217,21 +217,24 @@ fn requests_that_are_sent_once_more_are_counted_by_how_it_ended() {
 
 #[test]
 fn clients_are_counted_by_what_they_speak() {
-    let limits = Limits { idle: Duration::from_millis(50), ..Limits::default() };
-    let proxy = start(Protocol::Http, answering(OK), limits);
-    let counted = |result: &str| {
+    let counted_by = |proxy: &Running, result: &str| {
         proxy.metric(&format!(r#"detect_total{{direction="inbound",port="web",result="{result}"}}"#))
     };
+    let proxy = http(answering(OK));
+    let counted = |result: &str| counted_by(&proxy, result);
     client::get(proxy.port, "/");
     assert_eq!(counted("http1"), 1);
     proxy.connect().send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     wait_until("HTTP/2 is seen", || counted("http2") == 1);
     drop(proxy.connect());
     wait_until("a client that leaves is seen", || counted("nothing") == 1);
-    let mut silent = proxy.connect();
+    assert_eq!(["http1", "http2", "nothing", "timeout"].map(counted), [1, 1, 1, 0]);
+
+    let limits = Limits { idle: Duration::from_millis(50), ..Limits::default() };
+    let impatient = start(Protocol::Http, answering(OK), limits);
+    let mut silent = impatient.connect();
     assert!(silent.is_closed_by_peer());
-    wait_until("a silent client is seen", || counted("timeout") == 1);
-    assert_eq!([counted("http1"), counted("http2"), counted("nothing")], [1, 1, 1]);
+    wait_until("a silent client is seen", || counted_by(&impatient, "timeout") == 1);
 }
 
 #[test]

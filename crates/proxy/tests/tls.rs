@@ -282,6 +282,7 @@ fn clients_that_do_not_finish_their_handshake_are_cut_off() {
     slow.write_all(&[0x16, 3, 1]).unwrap();
     assert_eq!(slow.read(&mut [0]).unwrap_or(0), 0);
     assert_eq!(handshakes(&proxy, "timeout"), 1);
+    let proxy = start_by(with_tls(Protocol::Http, 1, spec()), &secrets.0, Limits::default());
     let mut gone = open(proxy.port);
     gone.write_all(&[0x16, 3, 1]).unwrap();
     drop(gone);

@@ -267,9 +267,9 @@ impl Drop for Collector {
     }
 }
 
-/// Waits until it holds, for half a minute.
+/// Waits until it holds, for two minutes.
 pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) -> Duration {
-    within(Duration::from_secs(30), what, holds)
+    within(Duration::from_mins(2), what, holds)
 }
 
 /// Waits until it holds, and returns how long that took.

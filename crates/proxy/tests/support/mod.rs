@@ -27,7 +27,7 @@ use outrigger_runtime::{bind, log};
 use process::ConfigFile;
 
 /// No wait in a test takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub const TOKEN: &str = "opensesame";
 

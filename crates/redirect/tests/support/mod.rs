@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// No wait in a test takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The addresses of the pod, and of the world.
 pub const POD: [&str; 2] = ["10.123.0.2", "fd00:123::2"];

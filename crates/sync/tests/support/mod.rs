@@ -126,7 +126,7 @@ pub(crate) fn app() -> App {
         path: "/srv/www".to_owned(),
         tree: PathBuf::new(),
         host: "127.0.0.1".to_owned(),
-        grace: Duration::from_secs(5),
+        grace: Duration::from_mins(1),
     }
 }
 

@@ -95,7 +95,7 @@ async fn admit(
 
 async fn replica(client: &Client) -> Webhook {
     let webhook = Webhook::start_with(client.clone(), |options| {
-        options.shutdown_delay = Duration::from_millis(500);
+        options.shutdown_delay = Duration::from_secs(3);
     })
     .await;
     webhook.ready().await;
@@ -133,7 +133,7 @@ async fn change_of_certificate_and_authority_loses_no_connection() {
     let mut registration = registration(&client, &Readiness::default());
     registration.served = running.served.clone();
     let secret = Store::new(client.clone(), RELEASE, "outrigger-webhook-certificate");
-    let provided = Provided { secret, registration, settles: Duration::from_millis(200) };
+    let provided = Provided { secret, registration, settles: Duration::from_secs(2) };
     let material = || {
         let policy = Policy { name: NAME.into(), lifetime: Duration::from_hours(1) };
         Material::create(&policy, SystemTime::now()).unwrap()
