@@ -219,25 +219,25 @@ impl Fields {
             let line = || line(head, headers, number);
             // By length first: most headers are none of these.
             match name.len() {
-                2 if name.eq_ignore_ascii_case("te") => {
+                2 if is(name, b"te") => {
                     te = Some(te.unwrap_or(false) || lists(value, b"trailers"));
                     fields.hop.remove.push(line());
                 }
-                4 if name.eq_ignore_ascii_case("host") => {
+                4 if is(name, b"host") => {
                     fields.hosts += 1;
                     if !value.iter().all(|byte| is_of_host(*byte)) {
                         return Err(HeadError::Malformed("Host is not a host"));
                     }
                 }
-                7 if name.eq_ignore_ascii_case("upgrade") => upgrade = Some((*value, line())),
-                10 if name.eq_ignore_ascii_case("connection") => {
+                7 if is(name, b"upgrade") => upgrade = Some((*value, line())),
+                10 if is(name, b"connection") => {
                     fields.connection(value, &mut named);
                     fields.hop.remove.push(line());
                 }
-                10 if name.eq_ignore_ascii_case("keep-alive") => fields.hop.remove.push(line()),
-                14 if name.eq_ignore_ascii_case("content-length") => fields.content_length(value, line())?,
-                16 if name.eq_ignore_ascii_case("proxy-connection") => fields.hop.remove.push(line()),
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                10 if is(name, b"keep-alive") => fields.hop.remove.push(line()),
+                14 if is(name, b"content-length") => fields.content_length(value, line())?,
+                16 if is(name, b"proxy-connection") => fields.hop.remove.push(line()),
+                17 if is(name, b"transfer-encoding") => {
                     fields.transfer_encoding(value, line());
                 }
                 _ => {}
@@ -263,9 +263,9 @@ impl Fields {
     fn connection(&mut self, value: &[u8], named: &mut bool) {
         for option in options(value) {
             match option.len() {
-                5 if option.eq_ignore_ascii_case(b"close") => self.hop.close = true,
-                7 if option.eq_ignore_ascii_case(b"upgrade") => self.hop.upgrade = true,
-                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.hop.keep_alive = true,
+                5 if is(option, b"close") => self.hop.close = true,
+                7 if is(option, b"upgrade") => self.hop.upgrade = true,
+                10 if is(option, b"keep-alive") => self.hop.keep_alive = true,
                 _ => *named = true,
             }
         }
@@ -326,7 +326,28 @@ fn lists(value: &[u8], wanted: &[u8]) -> bool {
 /// What a host and port are made of, RFC 3986 3.2.2. RFC 9112 3.2 wants a 400 for anything else: two hosts in one value are
 /// two requests to two parsers.
 fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+    const OF_HOST: [bool; 256] = {
+        let (mut table, mut byte) = ([false; 256], 0_u8);
+        while byte < 128 {
+            table[byte as usize] = byte.is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let others = b"-._~%!$&'()*+,;=:[]";
+        let mut at = 0;
+        while at < others.len() {
+            table[others[at] as usize] = true;
+            at += 1;
+        }
+        table
+    };
+    OF_HOST[usize::from(byte)]
+}
+
+/// Whether a token is this one, which is in lower case. As [`<[u8]>::eq_ignore_ascii_case`], but without a loop: nothing that a token may be
+/// made of becomes another of its bytes by that bit but letters.
+fn is<const LENGTH: usize>(token: impl AsRef<[u8]>, wanted: &[u8; LENGTH]) -> bool {
+    let Ok(token) = <&[u8; LENGTH]>::try_from(token.as_ref()) else { return false };
+    token.iter().zip(wanted).fold(0, |differs, (byte, wanted)| differs | (byte | 0x20) ^ wanted) == 0
 }
 
 /// The line of a header, with its end.
