@@ -77,5 +77,6 @@ mod tap;
 mod target;
 mod tcp;
 mod tls;
+mod turns;
 mod window;
 mod worker;

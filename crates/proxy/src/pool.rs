@@ -9,7 +9,6 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::ReadBuf;
 
 use crate::connect::AppStream;
 use crate::limits::Limits;
@@ -93,16 +92,18 @@ impl Pool {
 
 /// Whether nothing has come: an app has nothing to say on an idle connection but that it closes it.
 fn is_quiet(stream: &Stream, ask: bool) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
     let stream = match stream {
         Stream::Plain(stream) => stream,
         // Reads what TLS has of its own to say after the handshake, as tickets. The kernel knows only that there is something.
-        Stream::Tls(session) => return session.poll_peek(&mut context).is_pending(),
+        Stream::Tls(session) => {
+            return session.poll_peek(&mut Context::from_waker(Waker::noop())).is_pending();
+        }
     };
     if ask {
         let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
         return peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     }
-    // The runtime knows, as of its last look at its events. Where it is not sure, this asks the kernel too.
-    stream.poll_peek(&mut context, &mut ReadBuf::new(&mut [0])).is_pending()
+    // The runtime knows, as of its last look at its events. Where it is not sure, this asks the kernel too. What is read then is lost, as is
+    // the connection.
+    stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }

@@ -1,8 +1,9 @@
 //! One client's connection: its requests, one after the other.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,7 @@ use crate::seat::{Called, Seat};
 use crate::stall;
 use crate::stream::Stream;
 use crate::tcp::{self, Open};
+use crate::turns::Turn;
 
 /// How long, and for how much, we read on after an answer that ends the connection: what is left unread makes a reset of
 /// the close, which can overtake the answer.
@@ -67,7 +69,8 @@ async fn next_request(
     seat: &Seat,
 ) -> Result<Option<(Buffer, RequestHead)>, Refusal> {
     let mut message = if client.unread.is_empty() {
-        let receive = |context: &mut Context<'_>| buffer::poll_receive(&mut client.stream, context);
+        let mut turn = Turn::default();
+        let receive = |context: &mut Context<'_>| poll_in_turn(&mut client.stream, &mut turn, context);
         match seat.wait(seat.deadline(listener.port().limits.idle), true, receive).await {
             Ok(Ok(message)) if !message.is_empty() => message,
             Err(Called::Late) => {
@@ -110,6 +113,15 @@ async fn next_request(
             Err(_) => return Err(Refusal::Late),
         }
     }
+}
+
+/// Waits for the first bytes of a request, and for its turn. By TLS only for the bytes: that some have come is known when they are read.
+fn poll_in_turn(stream: &mut Stream, turn: &mut Turn, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
+    if let Stream::Plain(socket) = stream {
+        ready!(socket.poll_read_ready(context))?;
+        ready!(turn.poll(context));
+    }
+    buffer::poll_receive(stream, context)
 }
 
 fn contains_end(bytes: &[u8]) -> bool {
