@@ -88,11 +88,13 @@ fn heads_in_pieces_are_refused_where_slow_clients_hold_all_the_memory_there_is()
         statuses.push(client.answer().status);
     }
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 4, "{statuses:?}");
-    let mut another = proxy.connect();
-    another.send(piece);
-    another.send("\r\n");
-    assert_eq!(another.answer().status, 200, "and there is memory again");
-    assert_eq!(refused(), 8);
+    // A client has its answer before the worker has the buffer back.
+    wait_until("there is memory again", || {
+        let mut another = proxy.connect();
+        another.send(piece);
+        another.send("\r\n");
+        another.answer().status == 200
+    });
 }
 
 /// Containers often have 1,024 files. Connections beyond would fail at random, those to the app among them.
