@@ -69,3 +69,12 @@ fn a_server_is_trusted_by_the_ca_of_the_secret_under_its_own_name_and_no_other()
         .unwrap();
     assert!(names(&server).is_err(), "a broken one is not left out");
 }
+
+/// It was told as a server whose answer is broken. The name is one that nobody can have, RFC 6761 6.4.
+#[test]
+fn a_name_that_nobody_has_is_a_server_that_is_not_reached() {
+    let secret = Directory::new();
+    let url = "http://git.invalid/site.git";
+    let error = Session::open(url, &Secret::at("site", &secret.0)).err().unwrap();
+    assert_eq!(error.reason(), outrigger_sync::failure::Reason::Unreachable, "{error}");
+}

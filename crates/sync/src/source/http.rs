@@ -213,6 +213,10 @@ fn as_io(error: ureq::Error) -> io::Error {
         {
             io::Error::new(io::ErrorKind::PermissionDenied, error)
         }
+        // The standard library has no kind of error for a name that nobody has.
+        ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address") => {
+            io::Error::new(io::ErrorKind::HostUnreachable, error)
+        }
         ureq::Error::Io(error) => error,
         ureq::Error::Timeout(timeout) => io::Error::new(io::ErrorKind::TimedOut, timeout.to_string()),
         ureq::Error::HostNotFound => io::Error::new(io::ErrorKind::HostUnreachable, "no such host"),
