@@ -90,6 +90,11 @@ impl Seat {
         self.all.looked.get().unwrap_or_else(Instant::now) + TICK + limit
     }
 
+    /// Whether what waits is to wait no more.
+    pub(crate) fn is_called(&self) -> bool {
+        self.place.called.get().is_some()
+    }
+
     /// Waits for what `poll` waits for, but not beyond the deadline and, where `heeds_stop`, no longer than the listener runs. What it
     /// has at that time counts.
     pub(crate) async fn wait<T>(

@@ -28,8 +28,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Waits until the request may begin. Who is woken for another reason, as the end of the listener, begins at once: what it has at that
-    /// time counts.
+    /// Waits until the request may begin. Who is woken for another reason begins at once.
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         if self.has_waited {
             return Poll::Ready(());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use outrigger_api::config::Protocol;
-use support::app::serve;
+use support::app::{answering, serve};
 use support::client::Client;
 use support::process::{ConfigFile, Process, command};
 use support::{client, closed_port, config, wait_until};
@@ -109,6 +109,28 @@ fn sigterm_lets_the_request_in_flight_end_and_exits_0() {
         assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
     }
     assert!(log.contains("SIGTERM"), "{log}");
+}
+
+/// Those that waited for their turn when the listener stopped were reset: of three hundred, 280.
+#[test]
+fn requests_that_came_before_sigterm_are_answered() {
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut process = Process::start("arrived", answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let mut clients: Vec<_> = (0..300).map(|_| Client::connect(process.port)).collect();
+    for client in &mut clients {
+        client.send(REQUEST);
+        assert_eq!(client.answer().text(), "ok");
+    }
+    process.signal("STOP");
+    for client in &mut clients {
+        client.send(REQUEST);
+    }
+    process.signal("TERM");
+    process.signal("CONT");
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "ok");
+    }
+    assert_eq!(process.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

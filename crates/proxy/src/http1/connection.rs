@@ -70,7 +70,7 @@ async fn next_request(
 ) -> Result<Option<(Buffer, RequestHead)>, Refusal> {
     let mut message = if client.unread.is_empty() {
         let mut turn = Turn::default();
-        let receive = |context: &mut Context<'_>| poll_in_turn(&mut client.stream, &mut turn, context);
+        let receive = |context: &mut Context<'_>| poll_in_turn(&mut client.stream, &mut turn, seat, context);
         match seat.wait(seat.deadline(listener.port().limits.idle), true, receive).await {
             Ok(Ok(message)) if !message.is_empty() => message,
             Err(Called::Late) => {
@@ -115,11 +115,19 @@ async fn next_request(
     }
 }
 
-/// Waits for the first bytes of a request, and for its turn. By TLS only for the bytes: that some have come is known when they are read.
-fn poll_in_turn(stream: &mut Stream, turn: &mut Turn, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
+/// Waits for the first bytes of a request, and for its turn, unless the seat is called: what is there by then counts. By TLS only for the
+/// bytes: that some have come is known when they are read.
+fn poll_in_turn(
+    stream: &mut Stream,
+    turn: &mut Turn,
+    seat: &Seat,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Buffer>> {
     if let Stream::Plain(socket) = stream {
         ready!(socket.poll_read_ready(context))?;
-        ready!(turn.poll(context));
+        if !seat.is_called() {
+            ready!(turn.poll(context));
+        }
     }
     buffer::poll_receive(stream, context)
 }
