@@ -14,6 +14,9 @@ use std::task::{Context, Poll};
 /// What a buffer can hold at first. 16 KiB: most messages come in one read.
 pub(crate) const SIZE: usize = 16 * 1024;
 
+/// What is kept also where buffers are scarce, in bytes: about the head of a request, without which nobody could be served.
+const SMALL: usize = 1024;
+
 /// How many free ones a thread keeps; beyond, memory goes back.
 const KEPT: usize = 16;
 
@@ -33,6 +36,11 @@ pub(crate) fn bound(bytes: usize) {
 /// Whether so much is in use that nobody should wait with a buffer in hand.
 pub(crate) fn is_scarce() -> bool {
     HELD.get() > BOUND.get()
+}
+
+/// Whether so many bytes are more than may be kept now.
+pub(crate) fn is_too_much(bytes: usize) -> bool {
+    is_scarce() && bytes > SMALL
 }
 
 /// Whether new connections that take much by themselves, by TLS or HTTP/2, would soon leave too little for those that are there.
@@ -64,10 +72,50 @@ impl Drop for Held {
     }
 }
 
+/// Bytes that stand for long, in no more room than they need. They count as those of a [`Buffer`] do.
+#[derive(Debug, Default)]
+pub(crate) struct Stored(Vec<u8>);
+
+impl Stored {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let mut stored = Self::default();
+        stored.add(bytes);
+        stored
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        let before = self.0.capacity();
+        self.0.extend_from_slice(bytes);
+        HELD.set(HELD.get() + self.0.capacity() - before);
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - self.0.capacity());
+    }
+}
+
+impl Deref for Stored {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Buffer {
     pub(crate) fn borrow() -> Self {
         let free = FREE.with_borrow_mut(Vec::pop);
         Self { bytes: free.unwrap_or_else(|| Vec::with_capacity(SIZE)), held: Held::new(SIZE) }
+    }
+
+    /// One that holds these bytes.
+    pub(crate) fn with(bytes: &[u8]) -> Self {
+        let mut buffer = Self::borrow();
+        buffer.bytes.extend_from_slice(bytes);
+        buffer.held = Held::new(buffer.bytes.capacity());
+        buffer
     }
 
     /// Makes room for more.
@@ -155,6 +203,14 @@ mod tests {
         drop(second);
         assert_eq!(HELD.get(), 0);
         drop(first);
+        assert_eq!(HELD.get(), 0);
+        let mut stored = Stored::of(&[0; SIZE]);
+        stored.add(&[0; SIZE]);
+        assert!(!is_scarce());
+        stored.add(&[0]);
+        assert!(is_scarce(), "what is stored counts too");
+        assert!(is_too_much(SMALL + 1) && !is_too_much(SMALL));
+        drop(stored);
         assert_eq!(HELD.get(), 0);
     }
 }

@@ -97,6 +97,23 @@ fn heads_in_pieces_are_refused_where_slow_clients_hold_all_the_memory_there_is()
     });
 }
 
+/// They were read on for up to a second, each into a buffer of 16 KiB.
+#[test]
+fn refused_clients_that_do_not_leave_hold_no_memory() {
+    let buffers = Limits { buffers: 4 * 16 * 1024, ..Limits::default() };
+    let proxy = start(Protocol::Http, answering(OK), buffers);
+    let refused = |_| {
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\r\nno header\r\n\r\n");
+        assert_eq!(client.answer().status, 400);
+        client
+    };
+    let _refused: Vec<_> = (0..12).map(refused).collect();
+    // More than comes at once, so that it is refused where memory is scarce.
+    let large = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    assert_eq!(client::request(proxy.port, &large).status, 200);
+}
+
 /// Containers often have 1,024 files. Connections beyond would fail at random, those to the app among them.
 #[test]
 fn no_more_are_taken_than_the_limit_of_open_files_has_room_for() {

@@ -15,7 +15,7 @@ use outrigger_proxy::limits::Limits;
 use support::app::serve;
 use support::http2::{self, HEADERS, Raw, SETTINGS, WINDOW_UPDATE, connect, frame, request, run};
 use support::tls::{Authority, Client, Secrets, Trust};
-use support::{Running, config, start, start_by, wait_until};
+use support::{Running, client, config, open, start, start_by, wait_until};
 
 /// `:path: /endless`, and the rest as in [`http2::GET`].
 const ENDLESS: &[u8] = b"\x82\x86\x04\x08/endless\x41\x01a";
@@ -186,4 +186,55 @@ fn an_answer_that_is_taken_late_by_tls_is_whole() {
     for (piece, bytes) in answer[head..].chunks(ZEROS.len()).enumerate() {
         assert!(bytes.iter().all(|byte| usize::from(*byte) == piece % 251), "piece {piece}");
     }
+}
+
+/// A hello of 64 KiB that never came whole counted for 10, and 1,000 of them took all of the sidecar's 64 MiB.
+#[test]
+fn handshakes_that_are_not_done_are_bounded_by_memory() {
+    let (proxy, trust, _secrets) = https("hello", app_of_http1(), 640 * 1024);
+    let begins = |_| {
+        let mut client = open(proxy.port);
+        // A record of 4 KiB, in which a hello of 63 KiB begins.
+        client.write_all(&[22, 3, 1, 16, 0, 1, 0, 252, 0]).unwrap();
+        client
+    };
+    let clients: Vec<_> = (0..20).map(begins).collect();
+    wait_until("those beyond are refused", || given_up(&proxy) > 0);
+    drop(clients);
+    wait_until("there is room again", || trust.connect(proxy.port, "shop").try_get("/", "").is_ok());
+}
+
+/// Clients that send this, with the next request behind it, while the app takes its time over the first.
+fn what_comes_beyond_is_bounded(request: &str) {
+    let app = serve(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.starts_with("GET / ") {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            } else {
+                connection.wait_for_close();
+            }
+        }
+    });
+    let proxy = start(Protocol::Http, app, limits(4 * 16 * 1024));
+    let ahead = |_| {
+        let mut client = proxy.connect();
+        client.send([request, &"G".repeat(12_000)].concat());
+        client
+    };
+    let _clients: Vec<_> = (0..12).map(ahead).collect();
+    wait_until("those beyond are refused", || given_up(&proxy) >= 6);
+    assert_eq!(client::get(proxy.port, "/").status, 200, "who waits for answers notices nothing");
+}
+
+/// 16 KiB each, for as long as the app took, counted as nothing.
+#[test]
+fn requests_that_are_sent_ahead_are_bounded_by_memory() {
+    what_comes_beyond_is_bounded("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+}
+
+#[test]
+fn requests_that_are_sent_ahead_behind_a_body_are_bounded_by_memory() {
+    let body = "x".repeat(20_000);
+    let upload = format!("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n{body}");
+    what_comes_beyond_is_bounded(&upload);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::answer::OwnAnswer;
-use crate::buffer::{self, Buffer};
+use crate::buffer::{self, Buffer, Stored};
 use crate::http1::answer;
 use crate::http1::exchange::{Next, exchange};
 use crate::http1::head::{self, HeadError, RequestHead};
@@ -33,14 +33,14 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Client {
     pub(crate) stream: Stream,
     /// What was read beyond the request before: the next, of a client that does not wait for answers.
-    pub(crate) unread: Vec<u8>,
+    pub(crate) unread: Stored,
     pub(crate) clock: Rc<Clock>,
 }
 
 /// Serves one client's connection until either side closes it. When the listener stops, the request under way finishes; on a
 /// connection that came later, one more.
 pub(crate) async fn serve(stream: Stream, listener: &Rc<Listener>, seat: &Seat, clock: Rc<Clock>) {
-    let mut client = Client { stream, unread: Vec::new(), clock };
+    let mut client = Client { stream, unread: Stored::default(), clock };
     loop {
         let (mut message, head) = match next_request(&mut client, listener, seat).await {
             Ok(Some(request)) => request,
@@ -80,9 +80,7 @@ async fn next_request(
             _ => return Ok(None),
         }
     } else {
-        let mut message = Buffer::borrow();
-        message.append(&mut client.unread);
-        message
+        Buffer::with(&std::mem::take(&mut client.unread))
     };
     let deadline = seat.deadline(listener.port().limits.head);
     let mut looked_at = 0;
@@ -184,10 +182,8 @@ async fn refuse(client: Client, listener: &Listener, refusal: Refusal) {
 pub(crate) async fn linger(mut client: Stream) {
     let _ = tokio::time::timeout(LINGER, async {
         client.shutdown().await?;
-        let mut unread = Buffer::borrow();
-        while client.read_buf(&mut *unread).await? > 0 {
-            unread.clear();
-        }
+        // Not with a buffer in hand: there are many such clients where memory is scarce and all are refused.
+        while !buffer::receive(&mut client).await?.is_empty() {}
         Ok::<_, std::io::Error>(())
     })
     .await;

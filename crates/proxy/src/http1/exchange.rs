@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use crate::answer::OwnAnswer;
-use crate::buffer::Buffer;
+use crate::buffer::{self, Buffer, Stored};
 use crate::connect::AppStream;
 use crate::forward::{self, Sent};
 use crate::http1::answer;
@@ -62,7 +62,10 @@ pub(crate) async fn exchange(
     let Ok(mut body) = begin_body(client, message, head, &exchange) else {
         return own_answer(client, exchange, head.method, false, own(Reason::BadRequest)).await;
     };
-    let may_resend = port.retries.is_some() && body.is_ended();
+    if buffer::is_too_much(client.unread.len()) {
+        return own_answer(client, exchange, head.method, false, own(Reason::OutOfBuffers)).await;
+    }
+    let may_resend = port.retries.is_some() && body.is_ended() && !buffer::is_too_much(message.len());
     let asked = Asked::of(head, &body, may_resend);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
     let refused = if policy::judges_at_once(port) {
@@ -84,8 +87,8 @@ pub(crate) async fn exchange(
             return own_answer(client, exchange, asked.method, body.is_ended() && keep(), own(reason)).await;
         }
     };
-    let may_be_stale = again && sent.was_idle;
-    let kept = (may_resend || may_be_stale).then(|| Box::from(&message[start..]));
+    let may_be_stale = again && sent.was_idle && !buffer::is_too_much(message.len() - start);
+    let kept = (may_resend || may_be_stale).then(|| Stored::of(&message[start..]));
     message.give_back();
 
     let mut way = Way { client, body: &mut body, asked: &asked, keep: &keep, exchange: &exchange };
@@ -134,7 +137,7 @@ async fn once_more(
     way: &mut Way<'_>,
     sent: &mut Sent,
     mut reason: Reason,
-    request: Box<[u8]>,
+    request: Stored,
     may_be_stale: bool,
 ) -> Result<Answered, Reason> {
     let (asked, exchange) = (way.asked, way.exchange);
@@ -203,7 +206,7 @@ fn begin_body(
     let (taken, passed, end) =
         request_body::take(&mut body, come, keeps_trailers_back, |content| data += content)?;
     exchange.received(data);
-    client.unread.extend_from_slice(&come[taken..]);
+    client.unread.add(&come[taken..]);
     message.truncate(head.length + passed);
     message.extend_from_slice(end);
     Ok(body)

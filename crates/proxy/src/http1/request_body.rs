@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::buffer::{self, SIZE};
+use crate::buffer::{self, SIZE, Stored};
 use crate::http1::framing::{BadFraming, Body};
 use crate::http1::response::Asked;
 use crate::observe::Exchange;
@@ -48,7 +48,7 @@ pub(crate) async fn pass(
     mut client: ReadHalf<'_>,
     mut app: WriteHalf<'_>,
     body: &mut Body,
-    unread: &mut Vec<u8>,
+    unread: &mut Stored,
     asked: &Asked,
     exchange: &Exchange,
 ) -> Result<(), Unsent> {
@@ -91,7 +91,10 @@ pub(crate) async fn pass(
         }
         // What TLS has kept back would wait for the next piece.
         app.flush().await.map_err(|_| Unsent::App)?;
-        unread.extend_from_slice(&piece[taken..]);
+        unread.add(&piece[taken..]);
+        if buffer::is_too_much(unread.len()) {
+            return Err(Unsent::Client(Reason::OutOfBuffers));
+        }
     }
     Ok(())
 }

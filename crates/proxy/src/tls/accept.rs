@@ -48,6 +48,9 @@ impl Handshake {
     ];
 }
 
+/// The most that the library keeps of a message of a handshake that has not come whole, in bytes (`MAX_HANDSHAKE_SIZE` of rustls).
+const UNFINISHED: usize = 64 * 1024;
+
 /// Shakes hands with a client that has begun to. Without a session there is nothing more to say to it: TLS has told it why.
 pub(crate) async fn accept(
     stream: TcpStream,
@@ -56,10 +59,13 @@ pub(crate) async fn accept(
     seat: &Seat,
 ) -> Option<Box<Session>> {
     let held = Held::new(session::SIZE);
+    // For all of the handshake: a certificate can come in pieces as a hello can, and the library does not tell what it has.
+    let unfinished = Held::new(UNFINISHED);
     let http2 = terminator.is_http() && port.offer.has_http2(&port.target).await;
     let mut shake = pin!(TlsAcceptor::from(terminator.config(http2)).accept(stream));
     let deadline = seat.deadline(port.limits.handshake);
     let shaken = seat.wait(deadline, false, |context| shake.as_mut().poll(context)).await;
+    drop(unfinished);
     let handshake = match &shaken {
         Ok(Ok(stream)) if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) => {
             Handshake::Resumed
