@@ -54,7 +54,7 @@ pub(crate) async fn exchange(
     let exchange = Exchange::start(&port, clock, &view);
     let asked = Asked::by(&view);
     let size = size(&head);
-    let _held = Held::new(size);
+    let _held = Held::new(in_memory(size, head.headers().len()));
     if let Some(answer) = refusal(&head, is_named, size, stream, &exchange).await {
         return own_answer(&mut respond, &exchange, asked, answer);
     }
@@ -129,7 +129,7 @@ async fn refusal(
     if stream.crowded {
         return Some(exchange.own(Reason::TooManyConnections));
     }
-    if buffer::is_scarce() && (size > buffer::SIZE || stream.client.watch.blocked.get()) {
+    if buffer::is_too_much(size) || buffer::is_scarce() && stream.client.watch.blocked.get() {
         return Some(exchange.own(Reason::OutOfBuffers));
     }
     if head.headers().len() > MAX_HEADERS || size > MAX_BUFFER {
@@ -150,6 +150,12 @@ async fn refusal(
 fn size(head: &Request<()>) -> usize {
     let fields: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     fields + head.uri().path_and_query().map_or(0, |target| target.as_str().len())
+}
+
+/// What a request with such a head takes, in bytes: `h2` reads it into more room than it needs, and there is a copy for another try and one
+/// on its way to the app; each with a table, of a hundred bytes for a field.
+fn in_memory(size: usize, fields: usize) -> usize {
+    3 * (size + 100 * fields)
 }
 
 fn view(head: &Request<()>) -> request::Request<'_> {
