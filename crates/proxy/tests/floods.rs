@@ -7,8 +7,8 @@ use std::time::Duration;
 use outrigger_api::config::Protocol;
 use outrigger_proxy::limits::Limits;
 use support::http2::{
-    CONTINUATION, GET, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, connect, frame, request, run,
-    serve,
+    CONTINUATION, DATA, GET, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, connect, frame,
+    request, run, serve,
 };
 use support::{Running, http, start, wait_until};
 
@@ -137,6 +137,38 @@ fn heads_are_bounded_and_the_connection_goes_on() {
         assert_eq!(client.get("/").await.1, b"ok");
     });
     assert_eq!(proxy.requests("GET", "431", "head_too_large"), 2);
+}
+
+/// It stood until the connection had been idle for long, and for ever beside a stream under way.
+#[test]
+fn heads_that_do_not_come_whole_are_ended() {
+    let proxy =
+        start(Protocol::Http, silent(), Limits { head: Duration::from_millis(50), ..Limits::default() });
+    let mut client = Raw::connect(proxy.port);
+    client.send(&frame(HEADERS, 5, 1, &GET));
+    client.send(&frame(HEADERS, 1, 3, &GET));
+    assert_eq!(client.goaway(), Some(ENHANCE_YOUR_CALM));
+    wait_until("it is counted", || ended(&proxy, "head_timeout") == 1);
+}
+
+/// 500 of them, each of 120 KB, counted as nothing and took all of the sidecar's 64 MiB.
+#[test]
+fn heads_that_do_not_come_whole_are_bounded_by_memory() {
+    let limits = Limits { buffers: 1024 * 1024, ..Limits::default() };
+    let proxy = start(Protocol::Http, serve(async |call| call.answer("ok")), limits);
+    let connected = |_| {
+        let mut client = Raw::connect(proxy.port);
+        client.send(&frame(HEADERS, 5, 1, &GET));
+        assert!(std::iter::from_fn(|| client.frame()).any(|(kind, ..)| kind == DATA), "an answer");
+        client
+    };
+    let mut clients: Vec<_> = (0..10).map(connected).collect();
+    // A byte for each field: `accept-encoding: gzip, deflate` of the static table.
+    let head = [&GET[..], &[0x90; 1500]].concat();
+    for client in &mut clients {
+        client.send(&frame(HEADERS, 1, 3, &head));
+    }
+    wait_until("those beyond are cut", || ended(&proxy, "out_of_buffers") >= 6);
 }
 
 #[test]

@@ -120,7 +120,7 @@ async fn serve_until_end(
         streams: Cell::new(0),
         quiet_since: Cell::new(Instant::now()),
     });
-    Serving { connection, client, pings: None, leaving: false }.run(seat).await
+    Serving { connection, client, pings: None, leaving: false, head_began: None }.run(seat).await
 }
 
 struct Serving {
@@ -130,6 +130,8 @@ struct Serving {
     pings: Option<PingPong>,
     /// The client was told to open no more streams.
     leaving: bool,
+    /// When the head began that is waited for.
+    head_began: Option<Instant>,
 }
 
 /// What a connection has to do next.
@@ -137,6 +139,8 @@ struct Serving {
 enum Event {
     Request(Request<RecvStream>, SendResponse<Piece>),
     Flood(Ended),
+    /// A head has begun of which more is to come, or its rest has.
+    Head,
     /// The app has ended its connection.
     AppLeft,
     End(Ended),
@@ -156,6 +160,9 @@ impl Serving {
                 (true, true) => Instant::now() + PARTING,
                 (false, _) => Instant::now() + limits.ping,
             };
+            self.head_began = self.client.watch.head_began();
+            let head_deadline = self.head_began.map(|began| began + limits.head);
+            let deadline = head_deadline.map_or(deadline, |head| deadline.min(head));
             let heeds_stop = !late && !self.leaving;
             match seat.wait(deadline, heeds_stop, |context| self.poll(context)).await {
                 Ok(Event::Request(request, respond)) => {
@@ -164,9 +171,13 @@ impl Serving {
                         self.leave();
                     }
                 }
+                Ok(Event::Head) => {}
                 Ok(Event::AppLeft) | Err(Called::Stop) => self.leave(),
                 Ok(Event::Flood(flood)) => return self.cut(Reason::ENHANCE_YOUR_CALM, flood).await,
                 Ok(Event::End(ended)) => return ended,
+                Err(Called::Late) if head_deadline.is_some_and(|head| head <= Instant::now()) => {
+                    return self.cut(Reason::ENHANCE_YOUR_CALM, Ended::HeadTimeout).await;
+                }
                 Err(Called::Late) if self.client.streams.get() > 0 => {
                     let before = std::mem::replace(&mut read, self.client.watch.read.get());
                     let silent = read == before;
@@ -203,6 +214,8 @@ impl Serving {
                 Poll::Ready(Event::End(watch.ended_by(&error)))
             }
             Poll::Ready(None) => Poll::Ready(Event::End(Ended::Orderly)),
+            Poll::Pending if watch.lacks_room() => Poll::Ready(Event::Flood(Ended::OutOfBuffers)),
+            Poll::Pending if watch.head_began() != self.head_began => Poll::Ready(Event::Head),
             Poll::Pending if !self.leaving && self.client.app.has_left() => Poll::Ready(Event::AppLeft),
             Poll::Pending => Poll::Pending,
         }

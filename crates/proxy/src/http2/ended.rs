@@ -17,13 +17,17 @@ pub(crate) enum Ended {
     ControlFlood,
     /// A head in more CONTINUATION frames than it needs (VU#421644), or of far more fields than there may be.
     HeadFlood,
+    /// A head did not come whole in time.
+    HeadTimeout,
+    /// A head did not come whole at once, and there was no memory to wait for the rest.
+    OutOfBuffers,
     /// Data in pieces so small, or empty, that they cost more than they carry (CVE-2019-9518).
     DataFlood,
 }
 
 impl Ended {
     /// Each at its own number, `ended as usize`.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Orderly,
         Self::ClientClosed,
         Self::ProtocolError,
@@ -31,6 +35,8 @@ impl Ended {
         Self::ResetFlood,
         Self::ControlFlood,
         Self::HeadFlood,
+        Self::HeadTimeout,
+        Self::OutOfBuffers,
         Self::DataFlood,
     ];
 
@@ -44,6 +50,8 @@ impl Ended {
             Self::ResetFlood => "reset_flood",
             Self::ControlFlood => "control_flood",
             Self::HeadFlood => "head_flood",
+            Self::HeadTimeout => "head_timeout",
+            Self::OutOfBuffers => "out_of_buffers",
             Self::DataFlood => "data_flood",
         }
     }

@@ -14,6 +14,9 @@ use crate::stream::Stream;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    /// Of what follows, in bytes.
+    pub(crate) length: u32,
 }
 
 impl Frame {
@@ -22,6 +25,13 @@ impl Frame {
     pub(crate) const RST_STREAM: u8 = 3;
     pub(crate) const WINDOW_UPDATE: u8 = 8;
     pub(crate) const CONTINUATION: u8 = 9;
+
+    const END_HEADERS: u8 = 4;
+
+    /// Whether a head begins or goes on here, and more of it comes.
+    pub(crate) fn leaves_head_open(self) -> bool {
+        matches!(self.kind, Self::HEADERS | Self::CONTINUATION) && self.flags & Self::END_HEADERS == 0
+    }
 }
 
 const HEAD: usize = 9;
@@ -50,9 +60,9 @@ impl Frames {
             self.filled += taken;
             bytes = &bytes[taken..];
             if self.filled == HEAD {
-                let [high, middle, low, kind, ..] = self.head;
+                let [high, middle, low, kind, flags, ..] = self.head;
                 let length = u32::from_be_bytes([0, high, middle, low]);
-                seen(Frame { kind });
+                seen(Frame { kind, flags, length });
                 (self.filled, self.skip) = (0, length as usize);
             }
         }
@@ -124,6 +134,9 @@ impl AsyncRead for Guarded {
         let came = &buffer.filled()[before..];
         me.watch.read.set(me.watch.read.get() + came.len() as u64);
         me.came.read(came, |frame| me.watch.came(frame));
+        if me.came.skip == 0 {
+            me.watch.came_whole();
+        }
         Poll::Ready(Ok(()))
     }
 }

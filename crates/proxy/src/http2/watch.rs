@@ -3,13 +3,35 @@
 //! `h2` bounds what it keeps (streams, heads, CONTINUATION, small pieces of data) and answers PING and SETTINGS no faster than
 //! the client takes the answers, but it does not mind when a client asks for thousands a second.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use h2::Reason;
 
+use crate::buffer::{self, Held};
 use crate::http2::Ended;
 use crate::http2::guard::Frame;
+use crate::limits::MAX_BUFFER;
+
+/// What `h2` may make of one byte of a head, in bytes: a field that is told by its place in a table. And the most it makes of a head.
+const FIELD: usize = 100;
+const MOST: usize = 6 * MAX_BUFFER;
+
+/// A head of which more is to come. It counts for what it may take rather than for what came.
+#[derive(Debug)]
+struct OpenHead {
+    began: Instant,
+    length: usize,
+    held: Held,
+    /// Its last frame has begun.
+    ends: bool,
+}
+
+impl OpenHead {
+    fn begin() -> Self {
+        Self { began: Instant::now(), length: 0, held: Held::new(0), ends: false }
+    }
+}
 
 /// How often something may happen: so often at once, and so often each second from then on.
 #[derive(Debug)]
@@ -61,6 +83,7 @@ pub(crate) struct Watch {
     /// The client takes nothing of what we have to write.
     pub(crate) blocked: Cell<bool>,
     flood: Cell<Option<Ended>>,
+    open_head: RefCell<Option<OpenHead>>,
     /// The kind of the last frame that came.
     last: Cell<u8>,
     /// Whether a request was ever reset, by the client or by us because of it.
@@ -79,6 +102,7 @@ impl Watch {
             may_end: Cell::new(true),
             blocked: Cell::new(false),
             flood: Cell::new(None),
+            open_head: RefCell::new(None),
             last: Cell::new(Frame::HEADERS),
             has_reset: Cell::new(false),
             control: Allowance::new(1000, 100),
@@ -90,6 +114,16 @@ impl Watch {
     /// The flood that was seen.
     pub(crate) fn flood(&self) -> Option<Ended> {
         self.flood.get()
+    }
+
+    /// When the head began of which more is to come.
+    pub(crate) fn head_began(&self) -> Option<Instant> {
+        self.open_head.borrow().as_ref().map(|head| head.began)
+    }
+
+    /// Whether more of a head is to come, and there is no memory to wait for it.
+    pub(crate) fn lacks_room(&self) -> bool {
+        buffer::is_scarce() && self.open_head.borrow().is_some()
     }
 
     /// A request got its answer.
@@ -123,6 +157,7 @@ impl Watch {
     /// The client sent a frame.
     pub(crate) fn came(&self, frame: Frame) {
         self.last.set(frame.kind);
+        self.look_for_head(frame);
         self.has_reset.set(self.has_reset.get() || frame.kind == Frame::RST_STREAM);
         match frame.kind {
             Frame::DATA | Frame::HEADERS => self.control.give(),
@@ -130,6 +165,28 @@ impl Watch {
             Frame::WINDOW_UPDATE | Frame::CONTINUATION => {}
             _ if self.control.take() => {}
             _ => self.flood.set(Some(Ended::ControlFlood)),
+        }
+    }
+
+    fn look_for_head(&self, frame: Frame) {
+        let mut open = self.open_head.borrow_mut();
+        let goes_on = frame.kind == Frame::CONTINUATION && open.as_ref().is_some_and(|head| !head.ends);
+        if !goes_on {
+            *open = None;
+        }
+        if goes_on || frame.leaves_head_open() {
+            let head = open.get_or_insert_with(OpenHead::begin);
+            head.length += frame.length as usize;
+            head.held = Held::new((head.length * FIELD).min(MOST));
+            head.ends = !frame.leaves_head_open();
+        }
+    }
+
+    /// All of the last frame has come.
+    pub(crate) fn came_whole(&self) {
+        let mut open = self.open_head.borrow_mut();
+        if open.as_ref().is_some_and(|head| head.ends) {
+            *open = None;
         }
     }
 
@@ -158,8 +215,28 @@ mod tests {
     }
 
     #[test]
+    fn a_head_in_pieces_is_open_until_the_last_byte_of_the_last() {
+        let headers = |flags| Frame { kind: Frame::HEADERS, flags, length: 9 };
+        let continuation = |flags| Frame { kind: Frame::CONTINUATION, flags, length: 9 };
+        let watch = Watch::new();
+        buffer::bound(FIELD * 20);
+        watch.came(headers(4));
+        assert_eq!(watch.head_began(), None);
+        watch.came(headers(0));
+        watch.came_whole();
+        assert!(watch.head_began().is_some() && !watch.lacks_room());
+        watch.came(continuation(0));
+        assert!(!watch.lacks_room());
+        watch.came(continuation(4));
+        assert!(watch.lacks_room(), "it counts for what it may take");
+        watch.came_whole();
+        assert!(watch.head_began().is_none() && !buffer::is_scarce());
+    }
+
+    #[test]
     fn pings_beside_data_are_no_flood_and_alone_are() {
-        let (ping, data) = (Frame { kind: 6 }, Frame { kind: Frame::DATA });
+        let (ping, data) =
+            (Frame { kind: 6, flags: 0, length: 0 }, Frame { kind: Frame::DATA, flags: 0, length: 0 });
         let watch = Watch::new();
         for _ in 0..100_000 {
             watch.came(ping);
