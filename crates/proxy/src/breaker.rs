@@ -1,7 +1,7 @@
 //! When a failing upstream is no longer called, and when it is again: decisions only. Time and chance are arguments.
 //!
 //! Closed, it counts failures in a row and shares over a window; open, it lets nothing through for a while; half-open, it lets a few
-//! requests try, whose success closes it and whose failure opens it for longer.
+//! requests try, whose success closes it and whose failure opens it for longer; one that is throttled, for as long as at first.
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub(crate) enum Cause {
     SlowRatio,
     /// It opened: one that tried failed.
     TrialFailed,
+    /// It opened: one that tried was throttled.
+    TrialThrottled,
     /// It is half-open: the time was over.
     Elapsed,
     /// It closed: those that tried succeeded.
@@ -50,11 +52,12 @@ pub(crate) enum Cause {
 
 impl Cause {
     /// Each at its own number.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::ConsecutiveFailures,
         Self::FailureRatio,
         Self::SlowRatio,
         Self::TrialFailed,
+        Self::TrialThrottled,
         Self::Elapsed,
         Self::Recovered,
     ];
@@ -65,6 +68,7 @@ impl Cause {
             Self::FailureRatio => "failure_ratio",
             Self::SlowRatio => "slow_ratio",
             Self::TrialFailed => "trial_failed",
+            Self::TrialThrottled => "trial_throttled",
             Self::Elapsed => "elapsed",
             Self::Recovered => "recovered",
         }
@@ -73,7 +77,11 @@ impl Cause {
     /// The state that it leads to: the `to` label.
     pub(crate) const fn leads_to(self) -> &'static str {
         match self {
-            Self::ConsecutiveFailures | Self::FailureRatio | Self::SlowRatio | Self::TrialFailed => "open",
+            Self::ConsecutiveFailures
+            | Self::FailureRatio
+            | Self::SlowRatio
+            | Self::TrialFailed
+            | Self::TrialThrottled => "open",
             Self::Elapsed => "half_open",
             Self::Recovered => "closed",
         }
@@ -85,7 +93,7 @@ impl Cause {
 pub(crate) enum Outcome {
     Success,
     Failure,
-    /// The upstream is asked for too much (429): for the share alone.
+    /// The upstream is asked for too much (429): no failure, but it is to be left alone.
     Throttled,
     /// It says nothing of the upstream: the client left, or we refused the request.
     Nothing,
@@ -114,7 +122,7 @@ enum Phase {
         in_a_row: u32,
         window: Window,
     },
-    /// `times`: how often in a row it has opened.
+    /// `times`: how often in a row it has opened by failures.
     Open {
         until: Instant,
         times: u32,
@@ -191,7 +199,8 @@ impl Breaker {
                     window.add(now, outcome != Outcome::Success, slow);
                 }
                 if let Some(cause) = self.settings.too_bad(*in_a_row, window.totals()) {
-                    self.open(1, cause, now, chance);
+                    let length = self.settings.open_for(1);
+                    self.open(length, 1, cause, now, chance);
                 }
             }
             Phase::HalfOpen { trying, succeeded, times } => {
@@ -200,8 +209,13 @@ impl Breaker {
                     trying.swap_remove(place);
                 }
                 match outcome {
-                    // Who answers that it is asked for too much is there, and says nothing of whether it works.
-                    Outcome::Nothing | Outcome::Throttled => {}
+                    Outcome::Nothing => {}
+                    // Not for longer each time: it is there. Its place to the next at once would be all requests, one after the other, for one that
+                    // asks for fewer.
+                    Outcome::Throttled => {
+                        let (length, times) = (self.settings.open_for(1), *times);
+                        self.open(length, times, Cause::TrialThrottled, now, chance);
+                    }
                     Outcome::Success if !slow => {
                         *succeeded += 1;
                         if *succeeded >= self.settings.successes {
@@ -211,7 +225,8 @@ impl Breaker {
                     }
                     _ => {
                         let times = *times + 1;
-                        self.open(times, Cause::TrialFailed, now, chance);
+                        let length = self.settings.open_for(times);
+                        self.open(length, times, Cause::TrialFailed, now, chance);
                     }
                 }
             }
@@ -234,10 +249,9 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, times: u32, cause: Cause, now: Instant, chance: f64) {
-        let doubled = self.settings.open_for.saturating_mul(1 << (times - 1).min(20));
-        let length = doubled.min(self.settings.max_open_for).mul_f64(0.8 + 0.4 * chance);
-        self.enter(Phase::Open { until: now + length, times }, cause);
+    fn open(&mut self, length: Duration, times: u32, cause: Cause, now: Instant, chance: f64) {
+        let until = now + length.mul_f64(0.8 + 0.4 * chance);
+        self.enter(Phase::Open { until, times }, cause);
     }
 
     fn enter(&mut self, phase: Phase, cause: Cause) {
@@ -247,6 +261,11 @@ impl Breaker {
 }
 
 impl Settings {
+    /// For how long it opens, as often as it has in a row.
+    fn open_for(&self, times: u32) -> Duration {
+        self.open_for.saturating_mul(1 << (times - 1).min(20)).min(self.max_open_for)
+    }
+
     fn too_bad(&self, in_a_row: u32, totals: Part) -> Option<Cause> {
         let exceeds = |part: u32, ratio: u16| {
             ratio > 0

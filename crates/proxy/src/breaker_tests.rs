@@ -105,15 +105,29 @@ fn a_trial_that_is_cancelled_gives_its_place_back() {
     }
 }
 
-/// A trial that was answered 429 opened it for twice as long, though a 429 is no failure.
+/// A trial that was answered 429 opened it for twice as long, though a 429 is no failure; later it gave its place back, and all requests
+/// went through, one after the other, to an upstream that had asked to be left alone.
 #[test]
-fn a_trial_that_is_throttled_gives_its_place_back_and_opens_nothing() {
-    let now = Instant::now();
+fn a_trial_that_is_throttled_opens_it_again_for_no_longer() {
+    let mut now = Instant::now();
     let mut breaker = opened(now);
-    let later = now + 5 * SECOND;
-    one(&mut breaker, Outcome::Throttled, later);
-    assert_eq!(breaker.state(), State::HalfOpen);
-    (0..2).for_each(|_| one(&mut breaker, Outcome::Success, later));
+    now += 5 * SECOND;
+    for _ in 0..3 {
+        one(&mut breaker, Outcome::Throttled, now);
+        assert_eq!((breaker.state(), breaker.cause()), (State::Open, Cause::TrialThrottled));
+        assert_eq!(breaker.ask(now), Err(5 * SECOND));
+        now += 5 * SECOND;
+    }
+    // With `Retry-After`.
+    one(&mut breaker, Outcome::Throttled, now);
+    breaker.rest(30 * SECOND, now);
+    assert_eq!(breaker.ask(now), Err(30 * SECOND));
+    now += 30 * SECOND;
+    // The first failure since doubles, as if none had been throttled.
+    one(&mut breaker, Outcome::Failure, now);
+    assert_eq!(breaker.ask(now), Err(10 * SECOND));
+    now += 10 * SECOND;
+    (0..2).for_each(|_| one(&mut breaker, Outcome::Success, now));
     assert_eq!((breaker.state(), breaker.cause()), (State::Closed, Cause::Recovered));
 }
 
@@ -183,7 +197,7 @@ struct Model {
     /// The outcomes in this state, each with the tenth of the window in which it came, and whether it was slow.
     ended: Vec<(u128, Outcome, bool)>,
     began: Instant,
-    /// Since when, and how often in a row, it has opened.
+    /// Until when it is open, and how often in a row failures have opened it.
     open: Option<(Instant, u32)>,
     half_open: bool,
     /// When those began that are trying, and that have not ended.
@@ -204,9 +218,15 @@ impl Model {
         (self.settings.open_for * 2_u32.pow((times - 1).min(10))).min(self.settings.max_open_for)
     }
 
+    fn rests(&mut self, time: Duration, now: Instant) {
+        if let Some((until, _)) = self.open.as_mut().filter(|_| !self.half_open) {
+            *until = (*until).max(now + time.min(self.settings.max_open_for));
+        }
+    }
+
     fn lets_through(&mut self, now: Instant) -> bool {
-        if let Some((since, times)) = self.open.filter(|_| !self.half_open) {
-            if now < since + self.length(times) {
+        if let Some((until, _)) = self.open.filter(|_| !self.half_open) {
+            if now < until {
                 return false;
             }
             self.change(now, self.open, true);
@@ -230,7 +250,8 @@ impl Model {
             let successes = tail.filter(|outcome| *outcome == Outcome::Success).count();
             let failed = outcome == Outcome::Failure || slow && outcome == Outcome::Success;
             match outcome {
-                _ if failed => self.change(now, Some((now, times + 1)), false),
+                _ if failed => self.change(now, Some((now + self.length(times + 1), times + 1)), false),
+                Outcome::Throttled => self.change(now, Some((now + self.settings.open_for, times)), false),
                 _ if successes >= self.settings.successes as usize => self.change(now, None, false),
                 _ => {}
             }
@@ -261,7 +282,7 @@ impl Model {
             || exceeds(bad, self.settings.failure_ratio)
             || too_many_slow
         {
-            self.change(now, Some((now, 1)), false);
+            self.change(now, Some((now + self.length(1), 1)), false);
         }
     }
 
@@ -277,7 +298,8 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Step {
     Ask,
-    End(usize, Outcome, bool),
+    /// Which, how, whether slow, and the `Retry-After` in seconds.
+    End(usize, Outcome, bool, Option<u32>),
     Wait(u64),
 }
 
@@ -290,8 +312,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         5 => Just(Step::Ask),
-        5 => (any::<usize>(), outcome, proptest::bool::weighted(0.3))
-            .prop_map(|(which, outcome, slow)| Step::End(which, outcome, slow)),
+        5 => (any::<usize>(), outcome, proptest::bool::weighted(0.3), proptest::option::weighted(0.2, 0_u32..9))
+            .prop_map(|(which, outcome, slow, rest)| Step::End(which, outcome, slow, rest)),
         2 => (1_u64..4000).prop_map(Step::Wait),
     ];
     proptest::collection::vec(step, 1..300)
@@ -325,13 +347,18 @@ proptest! {
                     prop_assert_eq!(permit.is_ok(), model.lets_through(now));
                     under_way.extend(permit.ok());
                 }
-                Step::End(which, outcome, slow) if !under_way.is_empty() => {
+                Step::End(which, outcome, slow, rest) if !under_way.is_empty() => {
                     let permit: Permit = under_way.swap_remove(which % under_way.len());
+                    let rest = rest.filter(|_| permit.epoch == breaker.epoch).map(|seconds| seconds * SECOND);
                     if permit.epoch == breaker.epoch {
                         model.ends(permit.given, outcome, slow && slow_ratio.is_some(), now);
                     }
                     let took = if slow { 2 * SECOND } else { QUICK };
                     breaker.report(permit, outcome, took, now, NO_JITTER);
+                    if let Some(rest) = rest {
+                        model.rests(rest, now);
+                        breaker.rest(rest, now);
+                    }
                 }
                 Step::End(..) => {}
                 Step::Wait(millis) => now += Duration::from_millis(millis),

@@ -353,6 +353,30 @@ fn an_upstream_says_for_how_long_it_wants_to_be_left_alone() {
     assert!(is_canned(&canned) && canned.has("Retry-After: 40"), "{}", canned.head);
 }
 
+/// It was answered 429 to one request after the other, all of them, as each gave its place to the next.
+#[test]
+fn an_upstream_that_throttles_the_one_that_tries_is_left_alone_too() {
+    let hits = Count::default();
+    let counted = hits.clone();
+    let throttling = serve(move |mut connection| {
+        while connection.request().is_some() {
+            counted.add();
+            connection.send(match counted.get() {
+                1..=5 => FAILED,
+                _ => "HTTP/1.1 429 Slow Down\r\nRetry-After: 40\r\nContent-Length: 0\r\n\r\n",
+            });
+        }
+    });
+    let proxy = calling(throttling);
+    let mut client = proxy.connect();
+    (0..5).for_each(|_| assert_eq!(client.get("/").status, 500));
+    wait_until("one may try", || client.get("/").status == 429);
+    let canned = client.get("/");
+    assert!(is_canned(&canned) && canned.has("Retry-After: 40"), "{}", canned.head);
+    assert_eq!(hits.get(), 6);
+    assert_eq!(of_circuit(&proxy, "circuit_transitions_total", r#"to="open",cause="trial_throttled""#), 1);
+}
+
 /// An answer to what began before the breaker opened kept an upstream that had recovered shut.
 #[test]
 fn what_began_before_it_opened_does_not_ask_for_rest() {
