@@ -17,7 +17,11 @@ pub const MAX_PAGE: u64 = 64 * 1024;
 /// Opens where an upstream fails, and lets single requests try after a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "crd",
+    derive(schemars::JsonSchema),
+    schemars(extend("x-kubernetes-validations" = [at_most_the_longest()]))
+)]
 pub struct CircuitBreakerSpec {
     /// Whether requests are kept from the upstream.
     pub mode: CircuitMode,
@@ -45,7 +49,7 @@ pub struct CircuitBreakerSpec {
     pub slow_call: Option<SlowCallSpec>,
     /// How long it stays open; twice as long after each time that it opens again, and up to a fifth more or less. Default: 5s.
     pub open_for: Span,
-    /// The longest that it stays open. Default: 60s.
+    /// The longest that it stays open; not shorter than `openFor`. Default: 60s.
     pub max_open_for: Span,
     /// How it closes again.
     pub half_open: HalfOpenSpec,
@@ -154,6 +158,18 @@ pub struct BodyFrom {
         )
     )]
     pub key: String,
+}
+
+const LONGER_FAULT: &str = "it is longer than maxOpenFor, which is 60s where it is not set";
+
+#[cfg(feature = "crd")]
+fn at_most_the_longest() -> serde_json::Value {
+    // What is no length of time is told by the length's own rule.
+    let is_length = "matches('^[0-9]{1,8}(ms|s|m|h)$')";
+    let rule = format!(
+        "!self.openFor.{is_length} || !self.maxOpenFor.{is_length} || duration(self.openFor) <= duration(self.maxOpenFor)"
+    );
+    serde_json::json!({"rule": rule, "message": LONGER_FAULT, "fieldPath": ".openFor"})
 }
 
 const KEY_FAULT: &str = "it takes the name of a file, as down.html";
@@ -291,6 +307,9 @@ impl CircuitBreakerSpec {
             if entries > 16 {
                 fault(field, format!("{entries} entries: at most 16"));
             }
+        }
+        if self.open_for.length() > self.max_open_for.length() {
+            fault("openFor", LONGER_FAULT.to_owned());
         }
         let FallbackSpec { status, content_type, body, .. } = &self.fallback;
         if !(200..=599).contains(status) || [204, 205, 304].contains(status) {
