@@ -153,7 +153,7 @@ pub struct ApiKeySpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 pub struct RuleSpec {
-    /// Methods. Default: every one.
+    /// Methods, also those of other documents than RFC 9110: `PROPFIND`. Default: every one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "crd",
@@ -161,7 +161,7 @@ pub struct RuleSpec {
             length(max = MAX_ITEMS),
             inner(length(max = 24)),
             extend("x-kubernetes-validations" = [rule(
-                "self.all(method, method.matches('^[A-Z]+$'))",
+                "self.all(method, method.matches('^[A-Z][A-Z-]*$'))",
                 "it takes methods, as GET",
             )])
         )
@@ -335,7 +335,9 @@ impl RuleSpec {
             fault(field.to_owned(), format!("{entries} entries: at most {MAX_ITEMS}"));
         }
         let is_method = |method: &String| {
-            (1..=24).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_uppercase())
+            (1..=24).contains(&method.len())
+                && method.starts_with(|first: char| first.is_ascii_uppercase())
+                && method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
         };
         for (i, method) in self.methods.iter().enumerate().filter(|(_, method)| !is_method(method)) {
             fault(format!("methods[{i}]"), format!("{method:?} is no method, as GET"));

@@ -193,6 +193,7 @@ mod tests {
             let request = Request {
                 version: Version::Http11,
                 method: Method::Get,
+                method_name: b"GET",
                 target: target.as_bytes(),
                 authority: None,
                 headers: Headers::Lines(b""),

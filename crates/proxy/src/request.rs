@@ -11,6 +11,8 @@ use crate::method::Method;
 pub(crate) struct Request<'a> {
     pub(crate) version: Version,
     pub(crate) method: Method,
+    /// As it was sent: what is [`Method::Other`] has a name too.
+    pub(crate) method_name: &'a [u8],
     /// Path and query as they came; of HTTP/1 it may be a whole URI, or `*`. Of one of [the forms](crate::request_target) that are known.
     pub(crate) target: &'a [u8],
     /// Whom it is for, where that does not stand in `Host`.
@@ -107,14 +109,6 @@ impl Headers<'_> {
 }
 
 impl<'a> Request<'a> {
-    /// The method as it was sent; by HTTP/2 one that is not known has the label's word.
-    pub(crate) fn method_name(&self) -> &'a [u8] {
-        match self.headers {
-            Headers::Lines(head) => head.split(|byte| *byte == b' ').next().unwrap_or_default(),
-            Headers::Map(_) => self.method.label().as_bytes(),
-        }
-    }
-
     /// The host that the client named, with its port.
     pub(crate) fn host(&self) -> Option<&'a [u8]> {
         self.authority.or_else(|| self.headers.first("host"))
@@ -148,8 +142,10 @@ mod tests {
             assert_eq!(headers.first("content-type"), Some(&b"application/grpc+proto"[..]));
             assert_eq!(headers.first("a"), Some(&b""[..]));
             assert_eq!(headers.first("post /a http/1.1"), None);
-            let (version, method) = (Version::Http2, Method::Post);
-            assert!(Request { version, method, target: b"/a", authority: None, headers }.is_grpc());
+            let (version, method, method_name) = (Version::Http2, Method::Post, &b"POST"[..]);
+            assert!(
+                Request { version, method, method_name, target: b"/a", authority: None, headers }.is_grpc()
+            );
         }
     }
 
@@ -163,8 +159,8 @@ mod tests {
         ] {
             let lines = format!("POST / HTTP/1.1\r\ncontent-type: {value}\r\n\r\n");
             let headers = Headers::Lines(lines.as_bytes());
-            let (version, method) = (Version::Http11, Method::Post);
-            let request = Request { version, method, target: b"/", authority: None, headers };
+            let (version, method, method_name) = (Version::Http11, Method::Post, &b"POST"[..]);
+            let request = Request { version, method, method_name, target: b"/", authority: None, headers };
             assert_eq!(request.is_grpc(), wanted, "{value}");
         }
     }

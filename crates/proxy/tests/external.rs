@@ -318,3 +318,23 @@ fn by_http2_and_grpc_it_is_the_same() {
     assert!(asked.lock().unwrap()[0].to_ascii_lowercase().contains("x-forwarded-host: "));
     assert_eq!(decisions(&proxy, "denied"), 2);
 }
+
+/// Browsers send each cookie by itself, and the authoriser was asked with as many lines, of which it may read one; of a method that has no
+/// label it was told `_OTHER`.
+#[test]
+fn by_http2_cookies_are_one_line_and_methods_have_their_names() {
+    let (port, asked) = authoriser();
+    let (proxy, _hits) = proxy("cookies", AuthSpec { rules: Vec::new(), ..spec(port) });
+    run(async {
+        let client = connect(proxy.port).await;
+        let propfind =
+            support::http2::request("PROPFIND", "/no").header("cookie", "a=1").header("cookie", "b=2");
+        let (answer, _) = client.send(propfind.body(()).unwrap(), true).await;
+        assert_eq!(answer.await.unwrap().status(), 403);
+    });
+    let question = asked.lock().unwrap().pop().unwrap().to_ascii_lowercase();
+    for line in ["cookie: a=1; b=2\r\n", "x-forwarded-method: propfind\r\n"] {
+        assert!(question.contains(line), "{line}: {question}");
+    }
+    assert_eq!(question.matches("cookie:").count(), 1, "{question}");
+}

@@ -143,6 +143,7 @@ mod tests {
         let request = Request {
             version: Version::Http11,
             method: Method::Get,
+            method_name: b"GET",
             target: &long,
             authority: None,
             headers: Headers::Lines(head),

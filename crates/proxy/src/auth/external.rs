@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName};
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -220,11 +220,12 @@ fn headers(request: &Request<'_>, came: Came, edits: &Edits) -> HeaderMap {
     for name in NOT_SENT {
         headers.remove(name);
     }
+    join_cookies(&mut headers);
     edits.apply(&mut headers);
     let mut told = Edits::default();
     told.set(
         "X-Forwarded-Method",
-        HeaderValue::from_bytes(request.method_name()).unwrap_or(HeaderValue::from_static("")),
+        HeaderValue::from_bytes(request.method_name).unwrap_or(HeaderValue::from_static("")),
     );
     told.set(
         "X-Forwarded-Uri",
@@ -242,6 +243,16 @@ fn headers(request: &Request<'_>, came: Came, edits: &Edits) -> HeaderMap {
     told.set(QUESTION, HeaderValue::from_static("1"));
     told.apply(&mut headers);
     headers
+}
+
+/// Makes one line of cookies that came by HTTP/2 in several: RFC 9113 section 8.2.3. Who reads the first line alone would miss the session.
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(all) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, all);
+    }
 }
 
 /// The client's, as it came.

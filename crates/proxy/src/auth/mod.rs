@@ -170,7 +170,7 @@ impl Auth {
             return go_on(Decision::Exempt, self.unjudged(request));
         }
         let (claims, edits) = self.authenticate(keys, request, came.client, now).await?;
-        if !rules::allow(&self.spec.rules, request.method, path, &claims) {
+        if !rules::allow(&self.spec.rules, request.method_name, path, &claims) {
             return Err(Denied::Forbidden);
         }
         match (&self.external, &self.spec.external) {

@@ -48,6 +48,7 @@ impl RequestHead {
         Request {
             version: self.version,
             method: self.method,
+            method_name: bytes[..self.target.start].trim_ascii_end(),
             target: &bytes[self.target.clone()],
             authority: None,
             headers: Headers::Lines(&bytes[..self.length]),

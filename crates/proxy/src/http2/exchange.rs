@@ -162,6 +162,7 @@ fn view(head: &Request<()>) -> request::Request<'_> {
     request::Request {
         version: Version::Http2,
         method: Method::of(head.method().as_str()),
+        method_name: head.method().as_str().as_bytes(),
         target: head.uri().path_and_query().map_or(&[], |target| target.as_str().as_bytes()),
         authority: head.uri().authority().map(|authority| authority.as_str().as_bytes()),
         headers: Headers::Map(head.headers()),

@@ -145,6 +145,7 @@ mod tests {
         let request = Request {
             version: Version::Http11,
             method,
+            method_name: method.label().as_bytes(),
             target: target.as_bytes(),
             authority: None,
             headers: Headers::Lines(b""),
@@ -212,6 +213,7 @@ mod tests {
         let request = Request {
             version: Version::Http11,
             method: Method::Get,
+            method_name: b"GET",
             target: b"/\xff",
             authority: None,
             headers: Headers::Lines(b""),
