@@ -292,6 +292,41 @@ fn rules_say_what_a_credential_allows_and_exempt_paths_need_none() {
     assert_eq!(hits.get(), 4);
 }
 
+/// They were left out without a word, so the app took who had them for somebody without; lists came as if they had other entries.
+#[test]
+fn a_token_whose_claims_no_header_can_tell_is_not_taken() {
+    let issuer = Issuer::new();
+    let (proxy, hits, _secrets) = proxy("untold", &issuer, spec());
+    let ask = |name: &str, claim: Value| {
+        let token = issuer.token(&json!({"alg": "EdDSA"}), &claims(json!({name: claim})));
+        with_token(&proxy, "GET /shop", &token)
+    };
+    for claim in [
+        json!({"name": "ada"}),
+        json!("ada\r\nX-Role: admin"),
+        json!(" ada"),
+        json!(["user,admin"]),
+        json!(["user", "admin "]),
+        json!([["admin"]]),
+        json!([1]),
+    ] {
+        let answer = ask("role", claim.clone());
+        assert_eq!(answer.status, 401, "{claim}");
+        assert!(answer.head.contains("a claim that no header can tell"), "{}", answer.head);
+    }
+    assert_eq!(hits.get(), 0);
+    for (claim, told) in [
+        (json!("Zo\u{eb}, the first"), "X-Role: Zo\u{eb}, the first\r\n"),
+        (json!(["user", "ops"]), "X-Role: user,ops\r\n"),
+        (json!(7), "X-Role: 7\r\n"),
+        (json!(true), "X-Role: true\r\n"),
+    ] {
+        let answer = ask("role", claim);
+        assert!(answer.status == 200 && answer.text().contains(told), "{told}: {}", answer.text());
+    }
+    assert!(!ask("role", Value::Null).text().contains("X-Role"));
+}
+
 /// They were judged as `/healthz` and `/shop`, and reached the app, which makes other paths of them.
 #[test]
 fn a_target_that_is_judged_by_another_path_than_the_apps_never_passes() {

@@ -206,9 +206,10 @@ impl Auth {
             let claims = self.verified(keys, token)?;
             jwt::check(&claims, spec, now).map_err(Denied::Invalid)?;
             for told in &spec.claims_to_headers {
-                let value =
-                    claims.get(&told.claim).and_then(text).and_then(|text| HeaderValue::from_str(&text).ok());
-                if let Some(value) = value {
+                let claim = claims.get(&told.claim).filter(|claim| !claim.is_null());
+                if let Some(claim) = claim {
+                    // An app that is told nothing would take it for a bearer without the claim.
+                    let value = header(claim).ok_or(Denied::Invalid("a claim that no header can tell"))?;
                     edits.set(&told.header, value);
                 }
             }
@@ -294,16 +295,20 @@ fn one<'a>(request: &Request<'a>, name: &str) -> Result<Option<&'a [u8]>, Denied
     }
 }
 
-/// A claim as a header can tell it.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
+/// A claim as a header can tell it, in UTF-8. Of a list, an entry with a comma would be taken for two; spaces around a text are no part of
+/// a header's value (RFC 9110 section 5.5).
+fn header(claim: &Value) -> Option<HeaderValue> {
+    let is_whole = |text: &str| text.trim_ascii() == text;
+    let text = match claim {
+        Value::String(text) if is_whole(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(truth) => truth.to_string(),
         Value::Array(list) => {
-            let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
-            texts.map(|texts| texts.join(","))
+            let texts =
+                list.iter().map(|one| one.as_str().filter(|text| is_whole(text) && !text.contains(',')));
+            texts.collect::<Option<Vec<_>>>()?.join(",")
         }
-        Value::Null | Value::Object(_) => None,
-    }
+        Value::String(_) | Value::Null | Value::Object(_) => return None,
+    };
+    HeaderValue::from_bytes(text.as_bytes()).ok()
 }
