@@ -64,6 +64,11 @@ impl Held {
         HELD.set(HELD.get() + bytes);
         Self(bytes)
     }
+
+    /// `None` where with so many more they would be scarce.
+    pub(crate) fn if_it_fits(bytes: usize) -> Option<Self> {
+        (HELD.get().saturating_add(bytes) <= BOUND.get()).then(|| Self::new(bytes))
+    }
 }
 
 impl Drop for Held {

@@ -11,11 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outrigger_api::auth::{AuthSpec, BasicSpec};
+use outrigger_proxy::limits::Limits;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use support::app::Count;
 use support::client::Client;
-use support::guarded::{ask, decisions, guarded};
+use support::guarded::{ask, decisions, guarded, guarded_within};
 use support::http2::{connect, run};
 use support::tls::Secrets;
 use support::{PATIENCE, Running, wait_until};
@@ -206,6 +207,28 @@ fn guesses_hold_up_nobody_else() {
     // Behind the hashes, each of the 20 would have waited for one.
     assert!(decided("invalid") - before < 20, "{}", decided("invalid") - before);
     drop(guesses);
+}
+
+/// Hashes by argon2 took memory that nobody had counted: beside slow clients, one password could end the proxy.
+#[test]
+fn a_hash_is_made_where_its_memory_fits_beside_what_others_hold() {
+    let _alone = alone();
+    // Bob's hash takes 256 KiB, whoever is asked for, and a request 16.
+    for (name, users, kibibytes, good) in
+        [("tight", BOB, 200, 503), ("bcrypt", ADA, 200, 401), ("room", BOB, 300, 200)]
+    {
+        let secrets = Secrets::new(&format!("basic-{name}"));
+        secrets.write("users", &[("htpasswd", users)]);
+        let limits = Limits { buffers: kibibytes * 1024, ..Limits::default() };
+        let (proxy, _hits) = guarded_within(&secrets, spec(), limits);
+        let bad = if good == 503 { 503 } else { 401 };
+        // Each gives its memory back.
+        for (password, wanted) in [("guess", bad), ("password", good), ("other", bad)] {
+            let answer = ask(&proxy, "GET /shop", &with(&format!("bob:{password}")));
+            assert_eq!(answer.status, wanted, "{name} {password}");
+            assert_eq!(answer.has("outrigger-reason: too_many_requests"), wanted == 503);
+        }
+    }
 }
 
 #[test]

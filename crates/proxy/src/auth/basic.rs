@@ -5,7 +5,7 @@
 //! from what is.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -17,9 +17,12 @@ use crate::auth::Denied;
 use crate::auth::keys::Keys;
 use crate::auth::line::{Client, Line};
 use crate::auth::remembered::{Remembered, Tag};
+use crate::buffer::Held;
 
 /// One at a time: argon2 takes megabytes each time, and the cores are the app's.
 static TURN: Semaphore = Semaphore::const_new(1);
+/// Says once that there is no memory for a hash: it may be so for each.
+static NO_ROOM: Once = Once::new();
 /// The longest credential that is looked at, in bytes.
 const LONGEST: usize = 1024;
 
@@ -62,11 +65,27 @@ impl Verifier {
         if self.good.borrow_mut().has(&tag) {
             return Ok(name.to_owned());
         }
+        let memory = keys.users.memory();
+        let Some(held) = Held::if_it_fits(memory) else {
+            NO_ROOM.call_once(|| {
+                let mebibytes = memory >> 20;
+                tracing::warn!(
+                    mebibytes,
+                    "no memory for a password's hash: it takes a higher memory limit, or cheaper hashes"
+                );
+            });
+            return Err(Denied::Busy);
+        };
         let (judge, asked, password) = (Arc::clone(keys), name.to_owned(), password.to_owned());
         let judged = tokio::task::spawn_blocking(move || {
             // Given back when the hash is made, also where nobody waits for it any more.
             let _turn = turn;
             judge.users.has(&asked, password.as_bytes())
+        });
+        // On this thread, which counts it, and to the hash's end, as the turn.
+        let judged = tokio::task::spawn_local(async move {
+            let _held = held;
+            judged.await.unwrap_or(false)
         });
         if !judged.await.unwrap_or(false) {
             return Err(Denied::Invalid("no such user and password"));
@@ -114,7 +133,7 @@ mod tests {
     use super::*;
 
     /// Any change of the file had everybody wait for a hash again.
-    #[tokio::test]
+    #[tokio::test(flavor = "local")]
     async fn who_was_good_is_remembered_as_long_as_the_own_line_is_the_same() {
         const FILE: &str = include_str!("users.htpasswd");
         let spec: AuthSpec =

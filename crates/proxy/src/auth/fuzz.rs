@@ -123,7 +123,7 @@ fn no_strange_token_is_a_good_one() {
     std::fs::remove_dir_all(secrets).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn no_strange_password_is_a_good_one() {
     let file = "ada:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
     let spec: AuthSpec = serde_json::from_value(json!({"basic": {"secretName": "s"}})).unwrap();

@@ -8,8 +8,8 @@ use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params};
 
-/// The most memory that one hash by argon2 may take, in KiB: with more, the proxy could reach its limit of 64 MiB. More than the 19 MiB
-/// that OWASP asks for.
+/// The most memory that one hash by argon2 may take, in KiB. More than the 19 MiB that OWASP asks for. Whether the proxy has as much is asked
+/// when one is made.
 const MOST_MEMORY: u32 = 32 * 1024;
 /// The most passes over it.
 const MOST_PASSES: u32 = 8;
@@ -23,6 +23,8 @@ pub(super) struct Users {
     hashes: HashMap<String, Hash>,
     /// One of each kind.
     decoys: Vec<Hash>,
+    /// The most that one of these hashes takes while it is made, in bytes.
+    memory: usize,
 }
 
 #[derive(Clone)]
@@ -45,7 +47,7 @@ pub struct BadLine {
 impl Users {
     /// Nobody.
     pub(super) fn none() -> Self {
-        Self { hashes: HashMap::new(), decoys: Vec::new() }
+        Self { hashes: HashMap::new(), decoys: Vec::new(), memory: 0 }
     }
 
     /// Reads `name:hash` of each line. Empty ones, and those that begin with `#`, say nothing.
@@ -73,8 +75,14 @@ impl Users {
         if hashes.is_empty() {
             Err(BadLine { line: 1, why: "has no user, nor has another" })
         } else {
-            Ok(Self { hashes, decoys })
+            let memory = decoys.iter().map(Hash::memory).max().unwrap_or(0);
+            Ok(Self { hashes, decoys, memory })
         }
+    }
+
+    /// How much a question whether somebody has a password takes, in bytes. The same whoever is asked for.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Whether somebody of this name has this password. Where not, that takes the time of one hash of each kind that is in the file, tens
@@ -128,6 +136,12 @@ impl Hash {
             // `$2y$10`, salt and hash in one.
             Ok(of(2, None))
         }
+    }
+
+    /// What it takes while it is made, in bytes. The 4 KiB of bcrypt are none.
+    fn memory(&self) -> usize {
+        let params = self.argon2.as_ref().and_then(|hash| Params::try_from(&**hash).ok());
+        params.map_or(0, |params| params.m_cost() as usize * 1024)
     }
 
     /// In constant time, both.

@@ -11,6 +11,11 @@ use super::{Running, config, start_by};
 
 /// The proxy, and how often its app was asked.
 pub fn guarded(secrets: &Secrets, auth: AuthSpec) -> (Running, Count) {
+    guarded_within(secrets, auth, Limits::default())
+}
+
+/// The same, with these limits.
+pub fn guarded_within(secrets: &Secrets, auth: AuthSpec, limits: Limits) -> (Running, Count) {
     let hits = Count::default();
     let counted = hits.clone();
     let app = serve(move |mut connection| {
@@ -24,7 +29,7 @@ pub fn guarded(secrets: &Secrets, auth: AuthSpec) -> (Running, Count) {
         config.inbound[0].auth = Some(auth);
         config
     };
-    (start_by(config, &secrets.0, Limits::default()), hits)
+    (start_by(config, &secrets.0, limits), hits)
 }
 
 /// One request, as `GET /shop`, with these further headers.
