@@ -30,9 +30,21 @@ pub const MAX_PATH: usize = 2048;
 /// The longest name, in bytes, on the file systems of Linux.
 const MAX_NAME: usize = 255;
 
+/// The most characters that a message shows of a text whose length somebody else has chosen.
+pub const SHOWN: usize = 200;
+
+/// The beginning of a text, of at most so many characters.
+pub fn beginning(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The path of `name` in the directory `parent`, which is empty for the place itself.
 pub fn join(parent: &str, name: &[u8]) -> Result<String, PathError> {
-    let shown = || join_shown(parent, &String::from_utf8_lossy(name));
+    // A name in a tree has no bound, and messages are kept and shown.
+    let shown = || beginning(&join_shown(parent, &String::from_utf8_lossy(name)), SHOWN);
     let Ok(text) = std::str::from_utf8(name) else { return Err(PathError::Name { path: shown() }) };
     let is_name = !matches!(text, "" | "." | "..")
         && text.len() <= MAX_NAME
@@ -46,7 +58,7 @@ pub fn join(parent: &str, name: &[u8]) -> Result<String, PathError> {
     }
     let path = join_shown(parent, text);
     if path.len() > MAX_PATH || path.matches('/').count() >= MAX_DEPTH {
-        return Err(PathError::Deep { path });
+        return Err(PathError::Deep { path: shown() });
     }
     Ok(path)
 }
@@ -81,6 +93,14 @@ mod tests {
         assert!(matches!(join("", b"..data"), Err(PathError::Reserved { .. })));
         assert_eq!(join("a", b"..data").unwrap(), "a/..data");
         assert_eq!(join("", b".gitignore").unwrap(), ".gitignore");
+    }
+
+    /// A message was as long as the name that it was about, of which a tree may have any.
+    #[test]
+    fn a_message_shows_the_beginning_of_a_long_name() {
+        let long = "ä".repeat(100_000);
+        let error = join("", long.as_bytes()).unwrap_err();
+        assert_eq!(error, PathError::Name { path: format!("{}…", "ä".repeat(SHOWN)) });
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use gix_hash::ObjectId;
 use gix_object::tag::ref_iter::Token;
 use gix_object::{FindExt, TagRefIter};
+use outrigger_api::sync_path::{SHOWN, beginning};
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::SshSig;
 
@@ -58,7 +59,7 @@ pub fn verify(objects: &Objects, reference: &Reference, keys: &[String]) -> Resu
     let (of, target) = name_and_target(object.data, reference.object.kind());
     // Who may push could otherwise give an old signed version a new name.
     if of != reference.name {
-        return Err(SignatureError::OfAnotherTag { tag: tag(), of });
+        return Err(SignatureError::OfAnotherTag { tag: tag(), of: beginning(&of, SHOWN) });
     }
     if target != Some(reference.commit) {
         return Err(unknown("it is a tag of a tag".to_owned()));

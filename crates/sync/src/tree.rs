@@ -2,7 +2,7 @@
 //! is allowed.
 
 use outrigger_api::sync::SyncLimits;
-use outrigger_api::sync_path::{MAX_PATH, PathError};
+use outrigger_api::sync_path::{MAX_PATH, PathError, SHOWN, beginning};
 
 /// Why a tree is not put in place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,8 +110,10 @@ impl Budget {
 /// `..` is allowed only at its beginning: after a name it would be the parent of wherever that name leads, if it is a link, and
 /// two links that are harmless by themselves could lead out together.
 pub fn link<'a>(path: &str, target: &'a [u8]) -> Result<&'a str, TreeError> {
-    let refused =
-        || TreeError::Link { path: path.to_owned(), target: String::from_utf8_lossy(target).into_owned() };
+    let refused = || {
+        let target = beginning(&String::from_utf8_lossy(target), SHOWN);
+        TreeError::Link { path: path.to_owned(), target }
+    };
     let text = std::str::from_utf8(target).map_err(|_| refused())?;
     let parts: Vec<_> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     let up = parts.iter().take_while(|part| **part == "..").count();
@@ -160,6 +162,13 @@ mod tests {
         ] {
             assert!(link(path, target.as_bytes()).is_err(), "{path} {target}");
         }
+    }
+
+    /// A message was as long as the link that it was about, up to `limits.file`.
+    #[test]
+    fn a_message_shows_the_beginning_of_a_long_link() {
+        let message = link("a", "x".repeat(100_000).as_bytes()).unwrap_err().to_string();
+        assert!(message.len() < 400, "{}", message.len());
     }
 
     #[test]
