@@ -23,6 +23,14 @@ pub enum CheckoutError {
     /// No such directory in this version.
     #[error("the version has no directory {0}: git.directory")]
     NoDirectory(String),
+    /// Tags may be of anything.
+    #[error("{commit} is a {kind}: tag a commit")]
+    NoCommit {
+        /// What the tag is of.
+        commit: ObjectId,
+        /// What that is.
+        kind: gix_object::Kind,
+    },
     /// An object is missing, or is not what its name says.
     #[error("the repository's objects are damaged: {0}")]
     Damaged(String),
@@ -50,7 +58,7 @@ pub fn checkout(
     let mut buffer = Vec::new();
     let found = objects.find(&commit, &mut buffer).map_err(damaged)?;
     if found.kind != gix_object::Kind::Commit {
-        return Err(CheckoutError::Damaged(format!("{commit} is a {} and no commit", found.kind)));
+        return Err(CheckoutError::NoCommit { commit, kind: found.kind });
     }
     let mut tree = CommitRefIter::from_bytes(found.data, commit.kind()).tree_id().map_err(damaged)?;
     for name in directory.iter().flat_map(|directory| directory.split('/')) {

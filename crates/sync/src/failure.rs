@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use outrigger_api::sync_path::beginning;
 use serde::{Deserialize, Serialize};
 
 use crate::app::AppError;
@@ -80,7 +81,9 @@ impl Failure {
             Self::Checkout(CheckoutError::Tree(TreeError::File { .. }) | CheckoutError::NoMemory(_)) => {
                 Reason::TooLarge
             }
-            Self::Checkout(CheckoutError::Tree(_) | CheckoutError::NoDirectory(_)) => Reason::BadTree,
+            Self::Checkout(
+                CheckoutError::Tree(_) | CheckoutError::NoDirectory(_) | CheckoutError::NoCommit { .. },
+            ) => Reason::BadTree,
             Self::Checkout(CheckoutError::Damaged(_)) => Reason::DamagedObjects,
             Self::Checkout(CheckoutError::Write { .. }) | Self::Disk { .. } => Reason::Disk,
             Self::Checksum(_) => Reason::BadChecksum,
@@ -94,6 +97,9 @@ impl Failure {
     }
 }
 
+/// The most characters of a message: they stand in the state on disk, in `/stats` and in logs.
+const MESSAGE: usize = 1024;
+
 /// A failure, as the process of a round tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -106,7 +112,18 @@ pub struct Told {
 
 impl From<&Failure> for Told {
     fn from(failure: &Failure) -> Self {
-        Self { reason: failure.reason(), message: failure.to_string() }
+        Self { reason: failure.reason(), message: beginning(&failure.to_string(), MESSAGE) }
+    }
+}
+
+impl Told {
+    /// The same, with the version that it is about before it, where it is the version's own fault.
+    #[must_use]
+    pub fn about(self, version: &str) -> Self {
+        if !self.reason.is_of_version() {
+            return self;
+        }
+        Self { message: format!("{version}: {}", self.message), ..self }
     }
 }
 

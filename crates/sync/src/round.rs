@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use gix_hash::ObjectId;
 use gix_object::{CommitRefIter, FindExt, TagRefIter};
+use jiff::Timestamp;
 use outrigger_api::sync::SyncSpec;
 use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkout::checkout;
 use crate::failure::{Failure, Told};
 use crate::source::{Objects, Reference, Secret, Session};
-use crate::state::{Decision, Offer, State, Version};
+use crate::state::{Bad, Decision, Offer, State, Version};
 use crate::tags::{Choice, Wanted};
 use crate::tree::Budget;
 use crate::{checksums, signature};
@@ -47,6 +48,8 @@ pub struct Report {
     pub offer: Option<Offer>,
     /// When tags were made: those that were known and those that were asked for. None where it did not get so far.
     pub dates: Option<BTreeMap<String, i64>>,
+    /// Versions that turned out bad on the way to the one that the round is about.
+    pub bad: Vec<Bad>,
     /// How it ended; none until it does.
     pub end: Option<Result<Outcome, Told>>,
 }
@@ -78,7 +81,7 @@ pub fn run() -> io::Result<()> {
     // Heap and stacks, and not the files that are mapped.
     let most = Some(question.spec.limits.memory());
     setrlimit(Resource::Data, Rlimit { current: most, maximum: most })?;
-    let mut round = Round { question, report: Report::default() };
+    let mut round = Round { question, report: Report::default(), perhaps_newer: None };
     let end = round.follow();
     round.report.end = Some(end.map_err(|failure| Told::from(&failure)));
     round.say();
@@ -88,6 +91,8 @@ pub fn run() -> io::Result<()> {
 struct Round {
     question: Question,
     report: Report,
+    /// A bad tag that may be newer than the one that was chosen by its date.
+    perhaps_newer: Option<Bad>,
 }
 
 impl Round {
@@ -109,7 +114,7 @@ impl Round {
         let offer = self.is_about(&reference);
         let may_move = spec.git.allow_moved_tags || matches!(wanted, Wanted::Branch(_));
         match self.question.state.decide(&offer, may_move) {
-            Decision::Keep => Ok(Outcome::Keep),
+            Decision::Keep => self.perhaps_newer.take().map_or(Ok(Outcome::Keep), |bad| Err(bad.into())),
             Decision::Bad(reason) => Err(Failure::Bad { version: offer.name, reason }),
             Decision::Moved { from } => Err(Failure::Moved { tag: offer.name, from, to: offer.commit }),
             Decision::Return(version) => Ok(Outcome::Return(version)),
@@ -121,9 +126,18 @@ impl Round {
     }
 
     fn is_about(&mut self, reference: &Reference) -> Offer {
-        let offer = Offer::new(reference.name.clone(), reference.commit.to_string(), &self.question.spec);
+        let offer = self.offer(reference);
         self.report.offer = Some(offer.clone());
         offer
+    }
+
+    fn offer(&self, reference: &Reference) -> Offer {
+        Offer::new(reference.name.clone(), reference.commit.to_string(), &self.question.spec)
+    }
+
+    fn bad(&self, reference: &Reference) -> Option<&Bad> {
+        let offer = self.offer(reference);
+        self.question.state.bad.iter().find(|bad| bad.offer == offer)
     }
 
     fn choose(
@@ -152,7 +166,8 @@ impl Round {
         found.ok_or_else(|| none(format!("branch {name}")))
     }
 
-    /// The tag that was made last. Only those not seen before are asked for.
+    /// The tag that was made last. Only those not seen before are asked for. What is bad by itself has no date: it counts as made when
+    /// that was found, for who pushed it last must hear of it, but it does not keep back the newest of the others.
     fn latest(&mut self, references: Vec<Reference>, secret: &Secret) -> Result<Reference, Failure> {
         if references.len() > MOST_BY_DATE {
             return Err(Failure::TooManyTags(references.len()));
@@ -160,18 +175,27 @@ impl Round {
         let known = &self.question.state.dates;
         let known = references.iter().filter_map(|reference| known.get_key_value(&key(reference)));
         let known: BTreeMap<_, _> = known.map(|(key, date)| (key.clone(), *date)).collect();
-        let is_bad = |reference: &Reference| {
-            let offer = Offer::new(reference.name.clone(), reference.commit.to_string(), &self.question.spec);
-            self.question.state.bad.iter().any(|bad| bad.offer == offer)
-        };
-        let is_unknown = |reference: &&Reference| !known.contains_key(&key(reference)) && !is_bad(reference);
+        let is_unknown =
+            |reference: &&Reference| !known.contains_key(&key(reference)) && self.bad(reference).is_none();
         let unknown: Vec<_> = references.iter().filter(is_unknown).cloned().collect();
         self.report.dates = Some(known);
         self.date(&unknown, secret)?;
-        let dates = self.report.dates.get_or_insert_default();
-        let date = |reference: &Reference| dates.get(&key(reference)).copied().unwrap_or(i64::MIN);
-        let latest = references.into_iter().max_by_key(|reference| (date(reference), reference.name.clone()));
-        latest.ok_or(Failure::TooManyTags(0))
+        let date = |reference: &Reference| self.report.dates.as_ref()?.get(&key(reference)).copied();
+        let (dated, others): (Vec<_>, Vec<_>) =
+            references.into_iter().partition(|reference| date(reference).is_some());
+        let latest = dated.into_iter().max_by_key(|reference| (date(reference), reference.name.clone()));
+        let made = latest.as_ref().and_then(date).unwrap_or(i64::MIN);
+        let others: Vec<_> = others.iter().map(|reference| self.offer(reference)).collect();
+        // The one found last comes first.
+        let bad = self.question.state.bad.iter().find(|bad| others.contains(&bad.offer));
+        let newer = bad.filter(|bad| bad.at > made).cloned();
+        match (latest, newer) {
+            (None, Some(bad)) => Err(bad.into()),
+            (latest, newer) => {
+                self.perhaps_newer = newer;
+                latest.ok_or(Failure::TooManyTags(0))
+            }
+        }
     }
 
     /// Asks when these were made: without their files where the server can leave them out, otherwise one by one, each within the limits
@@ -189,16 +213,32 @@ impl Round {
             }
             let wanted: Vec<_> = now.iter().map(|reference| reference.object).collect();
             let into = self.question.work.join("dates");
-            let objects = session.fetch(&wanted, with_files, &into, &self.question.spec.limits)?;
-            for reference in now {
-                let date = date(&objects, reference.object).unwrap_or(i64::MIN);
-                self.report.dates.get_or_insert_default().insert(key(reference), date);
+            let fetched = session.fetch(&wanted, with_files, &into, &self.question.spec.limits);
+            match fetched.map_err(Failure::from) {
+                Ok(objects) => {
+                    for reference in now {
+                        let date = date(&objects, reference.object).unwrap_or(i64::MIN);
+                        self.report.dates.get_or_insert_default().insert(key(reference), date);
+                    }
+                }
+                Err(failure) if with_files && failure.reason().is_of_version() => {
+                    self.refuse(&now[0], &failure);
+                }
+                Err(failure) => return Err(failure),
             }
-            drop(objects);
             remove(&into)?;
             rest = later;
         }
         Ok(())
+    }
+
+    /// Notes that one of several tags is bad. The round goes on, about another.
+    fn refuse(&mut self, reference: &Reference, failure: &Failure) {
+        let (reason, at) = (Told::from(failure).message, Timestamp::now().as_second());
+        let bad = Bad { offer: self.offer(reference), reason, at };
+        self.question.state.refuse(bad.clone());
+        self.report.bad.push(bad);
+        self.report.offer = None;
     }
 
     /// Fetches a version and checks all that can be checked before anybody sees it.

@@ -8,10 +8,13 @@ use outrigger_api::sync::SyncSpec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::failure::Failure;
+use crate::round::MOST_BY_DATE;
+
 /// Versions that stay on disk, the one that is served among them.
 pub const KEPT: usize = 3;
-/// Bad versions that are remembered. A repository that brings more of them in a row has other problems.
-const REMEMBERED: usize = 16;
+/// Bad versions that are remembered: all tags that are told by their dates may be, and each is fetched once.
+const REMEMBERED: usize = MOST_BY_DATE;
 
 /// A version that the repository offers, and the rules by which it is good. The same commit by other rules is another offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,12 @@ pub struct Bad {
     pub reason: String,
     /// When that was found, in seconds since the Unix epoch.
     pub at: i64,
+}
+
+impl From<Bad> for Failure {
+    fn from(bad: Bad) -> Self {
+        Self::Bad { version: bad.offer.name, reason: bad.reason }
+    }
 }
 
 /// What is known of one entry, as it is kept on disk.
@@ -163,10 +172,10 @@ impl State {
     }
 
     /// Notes that an offer is bad, before or after it was put in place.
-    pub fn refuse(&mut self, offer: Offer, reason: String, at: i64) {
-        self.bad.retain(|bad| bad.offer != offer);
-        self.before.retain(|version| version.offer != offer);
-        self.bad.insert(0, Bad { offer, reason, at });
+    pub fn refuse(&mut self, bad: Bad) {
+        self.bad.retain(|known| known.offer != bad.offer);
+        self.before.retain(|version| version.offer != bad.offer);
+        self.bad.insert(0, bad);
         self.bad.truncate(REMEMBERED);
     }
 
@@ -189,7 +198,7 @@ impl State {
             return None;
         };
         self.next = Some(Version { since: at, ..before.clone() });
-        self.refuse(current.offer, reason, at);
+        self.refuse(Bad { offer: current.offer, reason, at });
         Some(before)
     }
 
@@ -251,7 +260,7 @@ mod tests {
         assert!(matches!(state.decide(&offer("v1", &unsigned), false), Decision::Return(_)));
         assert_eq!(state.decide(&offer("v1", &signed), false), Decision::Fetch);
         assert_eq!(state.decide(&offer("v2", &signed), false), Decision::Fetch);
-        state.refuse(offer("v2", &signed), "not signed".to_owned(), 3);
+        state.refuse(Bad { offer: offer("v2", &signed), reason: "not signed".to_owned(), at: 3 });
         assert!(matches!(state.decide(&offer("v2", &signed), false), Decision::Bad(_)));
         assert_eq!(state.decide(&offer("v2", &unsigned), false), Decision::Keep);
     }
@@ -346,7 +355,7 @@ mod tests {
                         }
                     }
                     Step::FoundBroken if state.current.as_ref().is_none_or(|c| c.offer != last) => {
-                        state.refuse(last.clone(), "broken".to_owned(), at);
+                        state.refuse(Bad { offer: last.clone(), reason: "broken".to_owned(), at });
                     }
                     Step::FoundBroken => {}
                     Step::NotReady => {

@@ -13,8 +13,8 @@ use crate::asking;
 use crate::failure::{Failure, Told};
 use crate::pause;
 use crate::place::{Place, directory_of};
-use crate::round::{Outcome, Question};
-use crate::state::{Offer, State, Version};
+use crate::round::{Outcome, Question, Report};
+use crate::state::{Bad, Offer, State, Version};
 use crate::status::Statuses;
 
 /// What a worker is told from outside.
@@ -92,11 +92,25 @@ impl Worker {
             let chance = f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX);
             let wait = pause::after(self.source.spec.interval.length(), failures, has_content, chance);
             match orders.recv_timeout(wait) {
-                Ok(Order::Poll) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Order::Retry) => self.retry(),
-                Ok(Order::Take(source)) => self.take(*source),
+                Ok(order) => self.obey(std::iter::once(order).chain(orders.try_iter())),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// One round follows, however many orders have come since the last.
+    fn obey(&mut self, orders: impl Iterator<Item = Order>) {
+        let mut is_retry = false;
+        for order in orders {
+            match order {
+                Order::Poll => {}
+                Order::Retry => is_retry = true,
+                Order::Take(source) => self.take(*source),
+            }
+        }
+        if is_retry {
+            self.retry();
         }
     }
 
@@ -144,16 +158,9 @@ impl Worker {
         if report.answered {
             self.statuses.change(self.at, |entry| entry.answered = Some(Timestamp::now()));
         }
-        if let Some(dates) = report.dates.filter(|dates| *dates != self.state.dates) {
-            self.state.dates = dates;
-            self.save()?;
-        }
-        let outcome = end.inspect_err(|told| {
-            self.remember(report.offer.as_ref(), told);
-            // Others of the pod may need the disk until the next round.
-            self.tidy();
-        })?;
-        match (outcome, report.offer) {
+        self.learn(&report, end.as_ref().err());
+        let version = report.offer.as_ref().map(|offer| offer.name.as_str()).unwrap_or_default();
+        match (end.map_err(|told| told.about(version))?, report.offer) {
             (Outcome::Return(version), _) => self.put(Version { since: now(), ..version }),
             (Outcome::Made { files, bytes }, Some(offer)) => {
                 tracing::debug!(version = offer.name, files, bytes, "checked out");
@@ -187,7 +194,11 @@ impl Worker {
         self.switch(&directory)?;
         self.state.settle(self.place.linked().as_deref(), on_trial, !is_first);
         self.save()?;
-        self.statuses.change(self.at, |entry| entry.switches += 1);
+        self.statuses.change(self.at, |entry| {
+            entry.switches += 1;
+            // A trial may take long, and what failed before is over.
+            entry.failure = None;
+        });
         self.tidy();
         self.show();
         tracing::info!(
@@ -278,15 +289,28 @@ impl Worker {
         Ok(())
     }
 
-    /// A version that is broken by itself is not fetched again.
-    fn remember(&mut self, offer: Option<&Offer>, told: &Told) {
-        if let Some(offer) = offer.filter(|_| told.reason.is_of_version()) {
-            self.state.refuse(offer.clone(), told.message.clone(), now());
-            if let Err(error) = self.save() {
-                tracing::warn!(%error, "a bad version may be fetched again");
-            }
-            self.show();
+    /// Notes what a round has found out on the way to its end. A version that is broken by itself is not fetched again.
+    fn learn(&mut self, report: &Report, failed: Option<&Told>) {
+        let known = self.state.clone();
+        report.bad.iter().for_each(|bad| self.state.refuse(bad.clone()));
+        if let (Some(offer), Some(told)) = (&report.offer, failed.filter(|told| told.reason.is_of_version()))
+        {
+            self.state.refuse(Bad { offer: offer.clone(), reason: told.message.clone(), at: now() });
         }
+        if let Some(dates) = &report.dates {
+            self.state.dates.clone_from(dates);
+        }
+        if failed.is_some() {
+            // Others of the pod may need the disk until the next round, and so may the state.
+            self.tidy();
+        }
+        // What can't be saved is found out again.
+        if self.state != known
+            && let Err(error) = self.save()
+        {
+            tracing::warn!(%error, "a tag may be fetched again for its date or to find it bad");
+        }
+        self.show();
     }
 
     fn report(&self, result: &Result<(), Failure>) {

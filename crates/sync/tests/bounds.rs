@@ -28,7 +28,9 @@ fn a_server_that_sends_more_than_allowed_is_cut_off() {
     let mut followed = Followed::new(&directory.0, small);
     followed.round().unwrap();
     repository.tag("v2", &[("index.html", &noise(1, 200_000))]);
-    assert_eq!(followed.fails().0, Reason::TooLarge);
+    let (reason, message) = followed.fails();
+    assert_eq!(reason, Reason::TooLarge);
+    assert!(message.starts_with("v2: "), "which tag: {message}");
     assert_eq!(followed.fails().0, Reason::BadVersion, "it is not fetched again");
     assert_eq!(followed.read("index.html").as_deref(), Some("one"));
     assert_eq!(fs::read_dir(directory.0.join("entry/work")).unwrap().count(), 0, "nothing of it stays");
@@ -166,6 +168,77 @@ fn tags_that_are_no_versions_are_told_by_their_dates() {
         followed.round().unwrap();
         assert_eq!(followed.read("index.html").as_deref(), Some("zero"), "{can_filter}");
     }
+}
+
+/// An old tag that was too large ended each round, and a new one was told of once, after which all was well again.
+#[test]
+fn a_tag_by_date_that_is_too_large_keeps_no_other_back_and_fails_until_a_newer_one_comes() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    repository.git(&["config", "uploadpack.allowFilter", "false"]);
+    let large = |seed| noise(seed, 100_000);
+    repository.year = 2000;
+    for old in 0..18 {
+        repository.tag(&format!("night-old-{old}"), &[("noise", &large(old))]);
+    }
+    repository.tag("night-good", &[("index.html", "good")]);
+    let server = Server::start(&directory.0, None);
+    let limits = SyncLimits { size: Quantity::parse("10k").unwrap(), ..SyncLimits::default() };
+    let url = format!("{}/repository/.git", server.url);
+    let mut followed = Followed::new(&directory.0, SyncSpec { limits, ..spec(&url, "night-*") });
+    followed.round().unwrap();
+    assert_eq!((followed.read("index.html").as_deref(), followed.entry().bad.len()), (Some("good"), 18));
+    repository.tag("night-new", &[("noise", &large(99))]);
+    for _ in 0..2 {
+        let (reason, message) = followed.fails();
+        assert_eq!(reason, Reason::BadVersion, "{message}");
+        assert!(message.contains("night-new was bad") && message.contains("limits.size"), "{message}");
+        server.requests();
+    }
+    followed.fails();
+    assert_eq!(server.requests(), 2, "none is fetched again");
+    // Made after the last was found bad, by the clock of this machine.
+    repository.year = 2099;
+    repository.tag("night-newer", &[("index.html", "newer")]);
+    for _ in 0..2 {
+        followed.round().unwrap();
+    }
+    assert_eq!(followed.read("index.html").as_deref(), Some("newer"));
+}
+
+/// A message was as long as what it was about, in the state, in `/stats` and in each round's question.
+#[test]
+fn a_message_has_a_bound() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    let file = directory.0.join("tree");
+    let blob = {
+        repository.tag("v1", &[("index.html", "one")]);
+        repository.git(&["rev-parse", "v1:index.html"])
+    };
+    let id: Vec<_> = (0..20).map(|at| u8::from_str_radix(&blob[at * 2..at * 2 + 2], 16).unwrap()).collect();
+    fs::write(&file, [format!("100644 {}\0", "x".repeat(5 << 20)).as_bytes(), &id].concat()).unwrap();
+    let tree = repository.git(&["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()]);
+    let commit = repository.git(&["commit-tree", &tree, "-m", "x"]);
+    repository.git(&["tag", "v2", &commit]);
+    let mut followed = Followed::new(&directory.0, spec(&repository.url(), "v*"));
+    let (reason, message) = followed.fails();
+    assert_eq!(reason, Reason::BadTree, "{message:.300}");
+    assert!(message.starts_with("v2: xxx") && message.len() < 300, "{}: {message:.300}", message.len());
+}
+
+/// It was told as damaged objects, for which there is nothing to be done in a repository that is whole.
+#[test]
+fn a_tag_of_a_file_is_refused_as_that() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    repository.tag("v1", &[("index.html", "one")]);
+    repository.git(&["tag", "v2", "v1:index.html"]);
+    let mut followed = Followed::new(&directory.0, spec(&repository.url(), "v*"));
+    let (reason, message) = followed.fails();
+    assert_eq!(reason, Reason::BadTree);
+    assert!(message.ends_with("is a blob: tag a commit"), "{message}");
+    assert_eq!(followed.fails().0, Reason::BadVersion);
 }
 
 /// Not to be compressed to less than three quarters.

@@ -8,11 +8,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::mpsc;
 
 use outrigger_api::sync::{HttpCall, OnChange, ReadyCheck, SyncSource, SyncSpec};
-use outrigger_sync::failure::Reason;
+use outrigger_sync::failure::{Failure, Reason, Told};
 use outrigger_sync::place::{Place, directory_of};
 use outrigger_sync::state::{Offer, Version};
+use outrigger_sync::worker::Order;
 use support::{Directory, Followed, Repository, source, spec};
 
 /// The app stands for one that is not ready with the new version's content.
@@ -154,6 +156,41 @@ fn a_switch_that_was_cut_off_is_told_at_the_next_start() {
     assert_eq!(followed.fails().0, Reason::AppNotTold);
     fs::write(&well, "good").unwrap();
     followed.round().unwrap();
+}
+
+/// For as long as the trial of the version that mended it, the failure from before was shown.
+#[test]
+fn a_switch_ends_the_failure_before_it() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    let mut followed = Followed::new(&directory.0, spec(&repository.url(), "v*"));
+    let told = Told { reason: Reason::BadChecksum, message: "v1".to_owned() };
+    followed.statuses.change(0, |entry| assert!(entry.ended(&Err(Failure::Round(told)))));
+    repository.tag("v2", &[("index.html", "two")]);
+    followed.round().unwrap();
+    assert!(followed.entry().failure.is_none());
+}
+
+/// Each `POST /sync` was a round of its own, though the first of them had asked after all.
+#[test]
+fn any_number_of_orders_is_one_round() {
+    let directory = Directory::new();
+    let mut repository = Repository::new(&directory.0, "sha1");
+    repository.tag("v1", &[("index.html", "one")]);
+    repository.tag("x1", &[("index.html", "other")]);
+    let Followed { worker, statuses, tree } = Followed::new(&directory.0, spec(&repository.url(), "v*"));
+    let (orders, inbox) = mpsc::channel();
+    for _ in 0..100 {
+        orders.send(Order::Poll).unwrap();
+        orders.send(Order::Retry).unwrap();
+    }
+    for tags in ["nothing*", "x*"] {
+        orders.send(Order::Take(Box::new(source(&directory.0, spec(&repository.url(), tags))))).unwrap();
+    }
+    drop(orders);
+    worker.run(&inbox);
+    assert_eq!(statuses.all()[0].polls, 2, "the first, and the one that was asked for");
+    assert_eq!(fs::read_to_string(tree.join("index.html")).unwrap(), "other");
 }
 
 /// Asked often, and one that is missed decides, as the switch of these versions is all that there is to miss.

@@ -41,13 +41,14 @@ pub(crate) struct Repository {
     pub(crate) path: PathBuf,
     /// Each commit is a minute later than the last, so that dates tell them apart.
     minutes: u32,
+    pub(crate) year: u32,
 }
 
 impl Repository {
     pub(crate) fn new(directory: &Path, format: &str) -> Self {
         let path = directory.join("repository");
         fs::create_dir_all(&path).unwrap();
-        let mut repository = Self { path, minutes: 0 };
+        let mut repository = Self { path, minutes: 0, year: 2026 };
         repository.git(&["init", "--quiet", "--initial-branch=main", &format!("--object-format={format}")]);
         for (key, value) in [("user.name", "A"), ("user.email", "a@example.com"), ("gc.auto", "0")] {
             repository.git(&["config", key, value]);
@@ -60,7 +61,7 @@ impl Repository {
     }
 
     pub(crate) fn git(&mut self, arguments: &[&str]) -> String {
-        let date = format!("2026-11-22T{:02}:{:02}:00Z", self.minutes / 60, self.minutes % 60);
+        let date = format!("{}-11-22T{:02}:{:02}:00Z", self.year, self.minutes / 60, self.minutes % 60);
         let output = Command::new("git")
             .args(arguments)
             .current_dir(&self.path)
