@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http2::heads;
 use crate::http2::watch::Watch;
 use crate::stream::Stream;
 
@@ -28,9 +29,14 @@ impl Frame {
 
     const END_HEADERS: u8 = 4;
 
-    /// Whether a head begins or goes on here, and more of it comes.
+    /// Whether a head begins or goes on here.
+    fn is_of_head(self) -> bool {
+        matches!(self.kind, Self::HEADERS | Self::CONTINUATION)
+    }
+
+    /// The same, and more of it comes.
     pub(crate) fn leaves_head_open(self) -> bool {
-        matches!(self.kind, Self::HEADERS | Self::CONTINUATION) && self.flags & Self::END_HEADERS == 0
+        self.is_of_head() && self.flags & Self::END_HEADERS == 0
     }
 }
 
@@ -117,6 +123,7 @@ impl AsyncRead for Guarded {
             // Whoever polls sees it too and ends the connection.
             return Poll::Pending;
         }
+        ready!(heads::poll_turn(context));
         let before = buffer.filled().len();
         let read = match me.end.take() {
             Some(end) => end,
@@ -133,7 +140,12 @@ impl AsyncRead for Guarded {
         }
         let came = &buffer.filled()[before..];
         me.watch.read.set(me.watch.read.get() + came.len() as u64);
-        me.came.read(came, |frame| me.watch.came(frame));
+        me.came.read(came, |frame| {
+            if frame.is_of_head() {
+                heads::came(frame.length as usize);
+            }
+            me.watch.came(frame);
+        });
         if me.came.skip == 0 {
             me.watch.came_whole();
         }

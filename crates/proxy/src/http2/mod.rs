@@ -16,6 +16,7 @@ mod connection;
 mod ended;
 mod exchange;
 mod guard;
+mod heads;
 mod kept;
 mod piece;
 mod watch;
