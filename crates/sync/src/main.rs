@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use outrigger_api::config::SidecarConfig;
 use outrigger_api::names::{CONFIG_DIR, CONFIG_FILE, SYNC_ADMIN_PORT, SYNC_TREE};
 use outrigger_runtime::bearer::Token;
 use outrigger_runtime::log::{self, Format};
@@ -71,7 +73,7 @@ fn main() -> ExitCode {
     };
     let ended = match args.command {
         Some(Step::Round) => round::run().context("failed to go a round"),
-        None => run(args),
+        None => run(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,28 +85,14 @@ fn main() -> ExitCode {
 }
 
 /// Runs until SIGTERM. Workers need not be waited for: each step of theirs can be cut off.
-fn run(args: Args) -> anyhow::Result<()> {
-    let mut file = ConfigFile::new(args.config);
+fn run(args: &Args) -> anyhow::Result<()> {
+    let mut file = ConfigFile::new(args.config.clone());
     let mut config = file.load()?;
     let log = log::init(args.log_level.as_deref().unwrap_or(config.log_level.as_str()), args.log_format)?;
     let readiness = Readiness::default();
     let names = config.sync.iter().map(|source| (source.spec.container.clone(), source.spec.path.clone()));
     let statuses = Statuses::new(names, readiness.condition("content"));
-    let program = std::env::current_exe().context("failed to find this program")?;
-    let mut workers = Vec::new();
-    for (at, source) in config.sync.iter().enumerate() {
-        let app = App {
-            container: source.spec.container.clone(),
-            path: source.spec.path.clone(),
-            tree: Path::new(&source.directory).join(SYNC_TREE),
-            host: args.pod_ip.clone(),
-            grace: Duration::from_secs(args.grace_seconds),
-        };
-        let worker = Worker::new(source.clone(), app, statuses.clone(), at, program.clone());
-        let (orders, inbox) = mpsc::channel();
-        std::thread::Builder::new().name(format!("sync-{at}")).spawn(move || worker.run(&inbox))?;
-        workers.push(orders);
-    }
+    let (workers, threads): (Vec<_>, Vec<_>) = follow(&config, args, &statuses)?.into_iter().unzip();
     let (stop, stopped) = mpsc::channel();
     let token = Token::new(config.token.clone());
     let config_refused = Arc::new(AtomicBool::new(false));
@@ -120,6 +108,10 @@ fn run(args: Args) -> anyhow::Result<()> {
     admin::spawn(args.admin_port, served)
         .map_err(|error| anyhow::anyhow!("failed to listen on admin port {}: {error}", args.admin_port))?;
     while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        if threads.iter().any(JoinHandle::is_finished) {
+            // It goes on from what is on the disk when the kubelet has started it again.
+            anyhow::bail!("a worker has panicked: its entry would be followed no more");
+        }
         match file.changed(&config.sync) {
             None => {}
             Some(Err(error)) => {
@@ -143,4 +135,28 @@ fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Starts a worker for each entry. None ends while somebody may give it orders.
+fn follow(
+    config: &SidecarConfig,
+    args: &Args,
+    statuses: &Statuses,
+) -> anyhow::Result<Vec<(Sender<Order>, JoinHandle<()>)>> {
+    let program = std::env::current_exe().context("failed to find this program")?;
+    let mut workers = Vec::new();
+    for (at, source) in config.sync.iter().enumerate() {
+        let app = App {
+            container: source.spec.container.clone(),
+            path: source.spec.path.clone(),
+            tree: Path::new(&source.directory).join(SYNC_TREE),
+            host: args.pod_ip.clone(),
+            grace: Duration::from_secs(args.grace_seconds),
+        };
+        let worker = Worker::new(source.clone(), app, statuses.clone(), at, program.clone());
+        let (orders, inbox) = mpsc::channel();
+        let thread = thread::Builder::new().name(format!("sync-{at}"));
+        workers.push((orders, thread.spawn(move || worker.run(&inbox))?));
+    }
+    Ok(workers)
 }
