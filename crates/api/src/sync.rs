@@ -11,7 +11,7 @@ use crate::schema::{
     container_rule, own_directory_rules, relative_path_rule, rule, subdomain_rule, without_default,
 };
 use crate::span::Span;
-pub use crate::sync_limits::{MAX_FILES, SyncLimits};
+pub use crate::sync_limits::{MAX_BYTES, MAX_FILES, SyncLimits};
 use crate::sync_path::{self, collide};
 
 /// The most entries of a profile: each is a thread of the sidecar and a repository that is asked.
@@ -364,10 +364,7 @@ impl SyncSpec {
                 faults.push(("onChange.http.path", format!("{path:?} is no path: it takes one as /reload")));
             }
         }
-        if !(1..=MAX_FILES).contains(&self.limits.files) {
-            let message = format!("{} is not between 1 and {MAX_FILES}", self.limits.files);
-            faults.push(("limits.files", message));
-        }
+        faults.extend(self.limits.faults());
         if self.fallback.len() > MAX_FALLBACK_FILES {
             let message = format!("{} entries: at most {MAX_FALLBACK_FILES}", self.fallback.len());
             faults.push(("fallback", message));
