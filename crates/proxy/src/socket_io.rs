@@ -31,6 +31,11 @@ pub(crate) fn poll_read(
     }
 }
 
+/// Reads what there is, and asks the kernel rather than the runtime; `WouldBlock` where there is nothing.
+pub(crate) fn read_now(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    Ok(recv(stream, spare_capacity(into), RecvFlags::DONTWAIT)?.0)
+}
+
 fn try_read(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
     let room = into.capacity() - into.len();
     let mut some = None;

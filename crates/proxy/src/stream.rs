@@ -8,7 +8,7 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 
-use crate::buffer::Receive;
+use crate::buffer::{Buffer, Receive};
 use crate::connect;
 use crate::socket_io;
 use crate::tls::Session;
@@ -38,6 +38,14 @@ impl Stream {
             Self::Plain(stream) => socket_io::try_write(stream, bytes),
             Self::Tls(session) => session.try_write(bytes),
         }
+    }
+
+    /// What the kernel has of a plain connection, whatever the runtime knows of it; `None` where that is nothing, or the end.
+    pub(crate) fn read_now(&self) -> Option<Buffer> {
+        let Self::Plain(stream) = self else { return None };
+        let mut buffer = Buffer::borrow();
+        let length = socket_io::read_now(stream, &mut buffer).ok()?;
+        (length > 0).then_some(buffer)
     }
 
     /// Waits until the peer says something, be it the end, which stays there.

@@ -77,6 +77,11 @@ async fn next_request(
                 listener.port().metrics.idle_closed.add(1);
                 return Ok(None);
             }
+            // What came since the runtime last looked at its events would be lost with the connection, and with it a request.
+            Err(Called::Stop) => match client.stream.read_now() {
+                Some(message) => message,
+                None => return Ok(None),
+            },
             _ => return Ok(None),
         }
     } else {
