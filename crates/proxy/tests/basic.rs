@@ -164,18 +164,22 @@ fn from(address: [u8; 4], port: u16) -> Client {
     Client { reader: BufReader::new(socket.into()) }
 }
 
+/// Wrong passwords at the same time, more than may wait.
+fn forty_guesses(proxy: &Running) -> Vec<Client> {
+    let guess = |n| {
+        let mut client = proxy.connect();
+        client.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{}\r\n", with(&format!("ada:{n}"))));
+        client
+    };
+    (0..40).map(guess).collect()
+}
+
 /// Wrong passwords of one client turned away everybody whose own was not remembered.
 #[test]
 fn guesses_of_one_client_turn_away_nobody_else() {
     let _alone = alone();
     let (proxy, _, _secrets) = proxy("share", &ADA.replace("$04$", "$07$"));
-    let guesses: Vec<_> = (0..40)
-        .map(|n| {
-            let mut client = proxy.connect();
-            client.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{}\r\n", with(&format!("ada:{n}"))));
-            client
-        })
-        .collect();
+    let guesses = forty_guesses(&proxy);
     wait_until("its places are taken", || decisions(&proxy, "busy") >= 7);
     let mut other = from([127, 0, 0, 2], proxy.port);
     other.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{}\r\n", with("ada:secret")));
@@ -188,24 +192,15 @@ fn guesses_of_one_client_turn_away_nobody_else() {
 fn guesses_hold_up_nobody_else() {
     let _alone = alone();
     let (proxy, _, _secrets) = proxy("guesses", &ADA.replace("$04$", "$07$"));
-    let decided = |result: &str| {
-        proxy.metric(&format!(r#"auth_decisions_total{{direction="inbound",port="web",result="{result}"}}"#))
-    };
-    let guesses: Vec<_> = (0..40)
-        .map(|n| {
-            let mut client = proxy.connect();
-            client.send(format!("GET /shop HTTP/1.1\r\nHost: a\r\n{}\r\n", with(&format!("ada:{n}"))));
-            client
-        })
-        .collect();
+    let guesses = forty_guesses(&proxy);
     // All but those that wait and the one whose turn it is.
-    wait_until("the queue is full", || decided("busy") >= 7);
+    wait_until("the queue is full", || decisions(&proxy, "busy") >= 7);
     let turned_away = ask(&proxy, "GET /shop", &with("ada:more"));
     assert!(turned_away.status == 503 && turned_away.has("outrigger-reason: too_many_requests"));
-    let before = decided("invalid");
+    let before = decisions(&proxy, "invalid");
     (0..20).for_each(|_| assert_eq!(ask(&proxy, "GET /healthz", "").status, 200));
     // Behind the hashes, each of the 20 would have waited for one.
-    assert!(decided("invalid") - before < 20, "{}", decided("invalid") - before);
+    assert!(decisions(&proxy, "invalid") - before < 20, "{}", decisions(&proxy, "invalid") - before);
     drop(guesses);
 }
 
