@@ -37,6 +37,6 @@ pub(crate) fn wanted(config: &SidecarConfig) -> Vec<Wanted<'_>> {
 impl Wanted<'_> {
     /// Listens there: on every address, or on those of loopback.
     pub(crate) fn bind(&self) -> io::Result<Vec<TcpListener>> {
-        if self.only_for_us { bind::loopback(self.port) } else { Ok(vec![bind::dual_stack(self.port)?]) }
+        if self.only_for_us { bind::loopback(self.port) } else { bind::each_family(self.port) }
     }
 }
