@@ -9,7 +9,10 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
 use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What a buffer can hold at first. 16 KiB: most messages come in one read.
 pub(crate) const SIZE: usize = 16 * 1024;
@@ -83,9 +86,9 @@ pub(crate) struct Stored(Vec<u8>);
 
 impl Stored {
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        let mut stored = Self::default();
-        stored.add(bytes);
-        stored
+        let bytes = bytes.to_vec();
+        HELD.set(HELD.get() + bytes.capacity());
+        Self(bytes)
     }
 
     pub(crate) fn add(&mut self, bytes: &[u8]) {
@@ -148,14 +151,22 @@ pub(crate) async fn receive(from: &mut impl Receive) -> io::Result<Buffer> {
 
 /// As [`receive`], for who waits for something else too.
 pub(crate) fn poll_receive(from: &mut impl Receive, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
+    from.poll_receive(context)
+}
+
+/// As [`receive`], of what can only read into a buffer that is there.
+pub(crate) fn poll_read(
+    from: &mut (impl AsyncRead + Unpin),
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Buffer>> {
     let mut buffer = Buffer::borrow();
-    from.poll_receive(context, &mut buffer).map_ok(|_| buffer)
+    pin!(from.read_buf(&mut *buffer)).poll(context).map_ok(|_| buffer)
 }
 
 /// Where bytes come from.
 pub(crate) trait Receive {
-    /// Waits for bytes and reads them into the room that `into` has; 0 at the end of the stream.
-    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>>;
+    /// As [`receive`].
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Buffer>>;
 }
 
 impl Drop for Buffer {

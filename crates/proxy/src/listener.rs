@@ -137,16 +137,14 @@ pub(crate) async fn accept(socket: TcpListener, open: Rc<Open>, served: Drain, t
         connect::prepare(&stream);
         let port = open.behind.port();
         if served.count() < port.limits.connections {
-            let (behind, in_flight) = (open.behind.clone(), served.start());
-            match behind {
-                Behind::Port(listener) => tokio::task::spawn_local(async move {
-                    serve::serve(stream, client.ip(), &listener).await;
-                    drop(in_flight);
-                }),
-                Behind::Redirected(redirected) => tokio::task::spawn_local(async move {
-                    redirected.serve(stream, client.ip()).await;
-                    drop(in_flight);
-                }),
+            let in_flight = served.start();
+            match open.behind.clone() {
+                Behind::Port(listener) => {
+                    tokio::task::spawn_local(serve::serve(stream, client.ip(), listener, in_flight))
+                }
+                Behind::Redirected(redirected) => {
+                    tokio::task::spawn_local(redirected.serve(stream, client.ip(), in_flight))
+                }
             };
             continue;
         }

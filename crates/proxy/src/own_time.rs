@@ -29,8 +29,8 @@ impl Clock {
 
     /// Measures the polls of the task that its requests are served by. By reference: a future that is passed on by value is
     /// kept twice by who awaits it.
-    pub(crate) async fn watch<T>(&self, mut task: Pin<&mut impl Future<Output = T>>) -> T {
-        std::future::poll_fn(|context| self.poll(|| task.as_mut().poll(context))).await
+    pub(crate) fn watch<T>(&self, mut task: Pin<&mut impl Future<Output = T>>) -> impl Future<Output = T> {
+        std::future::poll_fn(move |context| self.poll(|| task.as_mut().poll(context)))
     }
 
     /// Measures one poll.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use outrigger_api::config::SidecarConfig;
 use outrigger_api::names::{INBOUND_PORT, OUTBOUND_PORT};
+use outrigger_runtime::shutdown::InFlight;
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
@@ -85,7 +86,7 @@ impl Redirected {
     }
 
     /// Serves one connection, by where it was going.
-    pub(crate) async fn serve(self: &Rc<Self>, stream: TcpStream, client: IpAddr) {
+    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, client: IpAddr, in_flight: InFlight) {
         let original = match self.original(&stream) {
             Ok(original) => original,
             Err(reason) => return self.refuse(&stream, client, reason),
@@ -94,7 +95,7 @@ impl Redirected {
             Box::pin(self.look_up(original)).await;
         }
         let listener = self.listener(original);
-        serve::serve(stream, client, &listener).await;
+        serve::serve(stream, client, listener, in_flight).await;
     }
 
     fn refuse(&self, stream: &TcpStream, client: IpAddr, reason: Reason) {

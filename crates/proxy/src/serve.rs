@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_api::config::Protocol;
+use outrigger_runtime::shutdown::InFlight;
 use tokio::net::TcpStream;
 
 use crate::buffer;
@@ -29,76 +30,99 @@ use crate::tls::{self, Handshake, Terminator};
 const LATE_FIRST_BYTE: Duration = Duration::from_secs(1);
 
 /// Serves one client's connection until it ends.
-pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: &Rc<Listener>) {
+pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: Rc<Listener>, in_flight: InFlight) {
+    // Boxed, as it is over when the first request comes: a task is as large as the largest of what it waits for, and all of it is cold
+    // memory with every request.
+    let Some(Begun { stream, speaks, seat }) = Box::pin(begin(stream, &listener)).await else { return };
+    match speaks {
+        Http::One => {
+            let clock = Rc::new(Clock::of(client));
+            clock.watch(pin!(http1::serve(stream, &listener, &seat, Rc::clone(&clock)))).await;
+        }
+        Http::Two => Box::pin(http2::serve(stream, client, &listener, &seat)).await,
+    }
+    drop(in_flight);
+}
+
+/// A connection on which HTTP is spoken, at its first byte.
+struct Begun {
+    stream: Stream,
+    speaks: Http,
+    seat: Seat,
+}
+
+enum Http {
+    One,
+    Two,
+}
+
+/// Finds out what is spoken on a connection. What is not HTTP, or nothing, has been served when this returns.
+async fn begin(stream: TcpStream, listener: &Listener) -> Option<Begun> {
     let port = listener.port();
     if let Some(terminator) = port.terminator() {
-        return Box::pin(serve_tls(stream, client, listener, &port, terminator)).await;
+        return Box::pin(begin_tls(stream, listener, &port, terminator)).await;
     }
     if port.protocol() == Protocol::Tcp {
-        return Box::pin(tcp::serve(Stream::Plain(stream), &port)).await;
+        Box::pin(tcp::serve(Stream::Plain(stream), &port)).await;
+        return None;
     }
     let seat = listener.seats.take();
     let (stream, detected) = if port.protocol() == Protocol::Auto {
-        // Boxed, as a task is as large as the largest of what it waits for: most connections are idle ones by HTTP/1.
         match Box::pin(detect::http_or_relay(stream, &port, &seat)).await {
             Found::Http1(stream) => (stream, Detected::Http1),
             Found::Http2(stream) => (stream, Detected::Http2),
-            Found::Served => return,
+            Found::Served => return None,
         }
     } else {
         let detected = detect(&stream, &port, listener, &seat).await;
         (stream, detected)
     };
-    hand_on(Stream::Plain(stream), detected, client, listener, &seat, &port).await;
+    begun(Stream::Plain(stream), detected, seat, &port)
 }
 
-/// As [`serve`], on a port where TLS ends.
-async fn serve_tls(
+/// As [`begin`], on a port where TLS ends.
+async fn begin_tls(
     stream: TcpStream,
-    client: IpAddr,
-    listener: &Rc<Listener>,
+    listener: &Listener,
     port: &Rc<Port>,
     terminator: Arc<Terminator>,
-) {
+) -> Option<Begun> {
     let (seat, is_http) = (listener.seats.take(), port.protocol() != Protocol::Tcp);
     match Box::pin(open(stream, &terminator, port, listener, &seat)).await {
         Opened::Tls(session) if is_http => {
             let detected = if session.chose_http2() { Detected::Http2 } else { Detected::Http1 };
-            hand_on(Stream::Tls(session), detected, client, listener, &seat, port).await;
+            begun(Stream::Tls(session), detected, seat, port)
         }
-        Opened::Tls(session) => tcp::serve(Stream::Tls(session), port).await,
+        Opened::Tls(session) => {
+            tcp::serve(Stream::Tls(session), port).await;
+            None
+        }
         // To be told so.
         Opened::Plain(stream) if is_http => {
             let detected = detect(&stream, port, listener, &seat).await;
-            hand_on(Stream::Plain(stream), detected, client, listener, &seat, port).await;
+            begun(Stream::Plain(stream), detected, seat, port)
         }
-        Opened::Plain(stream) => connect::reset(&stream),
-        Opened::Nothing => {}
+        Opened::Plain(stream) => {
+            connect::reset(&stream);
+            None
+        }
+        Opened::Nothing => None,
     }
 }
 
-/// Serves a connection on which this was found to be spoken.
-async fn hand_on(
-    stream: Stream,
-    detected: Detected,
-    client: IpAddr,
-    listener: &Rc<Listener>,
-    seat: &Seat,
-    port: &Rc<Port>,
-) {
+/// Counts what was found to be spoken; `None` where it is not served.
+fn begun(stream: Stream, detected: Detected, seat: Seat, port: &Rc<Port>) -> Option<Begun> {
     port.metrics.detected[detected as usize].add(1);
     match detected {
-        Detected::Http1 => {
-            let clock = Rc::new(Clock::of(client));
-            clock.watch(pin!(http1::serve(stream, listener, seat, Rc::clone(&clock)))).await;
-        }
+        Detected::Http1 => Some(Begun { stream, speaks: Http::One, seat }),
         Detected::Http2 if buffer::is_filling() => {
             crowded::count(port, Reason::OutOfBuffers);
             stream.reset();
+            None
         }
-        Detected::Http2 => Box::pin(http2::serve(stream, client, listener, seat)).await,
+        Detected::Http2 => Some(Begun { stream, speaks: Http::Two, seat }),
         // A client that says nothing, fails or takes too long has nothing to be told.
-        Detected::Nothing | Detected::Timeout | Detected::Tcp => {}
+        Detected::Nothing | Detected::Timeout | Detected::Tcp => None,
     }
 }
 
@@ -166,7 +190,7 @@ async fn open(
 
 #[cfg(test)]
 mod tests {
-    fn size_of<A, B, C, Task>(_: impl FnOnce(A, B, C) -> Task) -> usize {
+    fn size_of<A, B, C, D, Task>(_: impl FnOnce(A, B, C, D) -> Task) -> usize {
         std::mem::size_of::<Task>()
     }
 
@@ -175,6 +199,6 @@ mod tests {
     #[test]
     fn what_an_idle_connection_holds_is_small() {
         let size = size_of(super::serve);
-        assert!(size <= 1800, "{size} bytes");
+        assert!(size <= 1450, "{size} bytes");
     }
 }

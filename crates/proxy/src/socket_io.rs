@@ -11,23 +11,29 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::buffer::Buffer;
+
 /// Writes what there is room for; `WouldBlock` where there is none.
 pub(crate) fn try_write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     stream.try_io(Interest::WRITABLE, || Ok(send(stream, bytes, SendFlags::NOSIGNAL)?))
 }
 
-/// Waits for bytes and reads them into the room that `into` has; 0 at the end of the stream.
-pub(crate) fn poll_read(
-    stream: &TcpStream,
-    context: &mut Context<'_>,
-    into: &mut Vec<u8>,
-) -> Poll<io::Result<usize>> {
+/// Waits for bytes and reads them; at the end of the stream there are none.
+pub(crate) fn poll_receive(stream: &TcpStream, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
     loop {
         ready!(stream.poll_read_ready(context))?;
-        match try_read(stream, into) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            read => return Poll::Ready(read),
+        if let Some(received) = try_receive(stream) {
+            return Poll::Ready(received);
         }
+    }
+}
+
+/// Reads what the runtime says has come; `None` where that is not so.
+pub(crate) fn try_receive(stream: &TcpStream) -> Option<io::Result<Buffer>> {
+    let mut buffer = Buffer::borrow();
+    match try_read(stream, &mut buffer) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        read => Some(read.map(|_| buffer)),
     }
 }
 

@@ -1,14 +1,14 @@
 //! A connection to a peer: plain, or by TLS that ends here. Reading, writing and waiting are the same to whoever passes messages on.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::HeaderValue;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 
-use crate::buffer::{Buffer, Receive};
+use crate::buffer::{self, Buffer, Receive};
 use crate::connect;
 use crate::socket_io;
 use crate::tls::Session;
@@ -145,19 +145,19 @@ impl WriteHalf<'_> {
 }
 
 impl Receive for Stream {
-    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
         match self {
-            Self::Plain(stream) => socket_io::poll_read(stream, context, into),
-            Self::Tls(_) => pin!(self.read_buf(into)).poll(context),
+            Self::Plain(stream) => socket_io::poll_receive(stream, context),
+            Self::Tls(_) => buffer::poll_read(self, context),
         }
     }
 }
 
 impl Receive for ReadHalf<'_> {
-    fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
         match self {
-            Self::Plain(half) => socket_io::poll_read(half.as_ref(), context, into),
-            Self::Tls(_) => pin!(self.read_buf(into)).poll(context),
+            Self::Plain(half) => socket_io::poll_receive(half.as_ref(), context),
+            Self::Tls(_) => buffer::poll_read(self, context),
         }
     }
 }

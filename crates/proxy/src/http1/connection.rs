@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::answer::OwnAnswer;
 use crate::buffer::{self, Buffer, Stored};
+use crate::connect::AppStream;
 use crate::http1::answer;
 use crate::http1::exchange::{Next, exchange};
 use crate::http1::head::{self, HeadError, RequestHead};
@@ -17,8 +18,10 @@ use crate::limits::MAX_BUFFER;
 use crate::listener::Listener;
 use crate::observe::Exchange;
 use crate::own_time::Clock;
+use crate::port::Port;
 use crate::reason::Reason;
 use crate::seat::{Called, Seat};
+use crate::socket_io;
 use crate::stall;
 use crate::stream::Stream;
 use crate::tcp::{self, Open};
@@ -37,27 +40,48 @@ pub(crate) struct Client {
     pub(crate) clock: Rc<Clock>,
 }
 
-/// Serves one client's connection until either side closes it. When the listener stops, the request under way finishes; on a
-/// connection that came later, one more.
+/// How a client's connection ends.
+enum End {
+    Close,
+    Refuse(Refusal),
+    Linger,
+    Reset,
+    /// By another protocol, which the app has begun with this.
+    Relay(Box<AppStream>, Vec<u8>, Rc<Port>),
+}
+
+/// Serves one client's connection until either side closes it.
 pub(crate) async fn serve(stream: Stream, listener: &Rc<Listener>, seat: &Seat, clock: Rc<Clock>) {
     let mut client = Client { stream, unread: Stored::default(), clock };
+    let end = requests(&mut client, listener, seat).await;
+    // Boxed, so that the tasks of those who wait for their next request have no room for it.
+    match end {
+        End::Close => {}
+        End::Refuse(refusal) => Box::pin(refuse(client, listener, refusal)).await,
+        End::Linger => Box::pin(linger(client.stream)).await,
+        End::Reset => client.stream.reset(),
+        End::Relay(app, from_app, port) => {
+            let open = Open::count(&port.metrics);
+            Box::pin(tcp::relay(client.stream, &client.unread, *app, &from_app, open)).await;
+        }
+    }
+}
+
+/// Serves a client's requests. When the listener stops, the one under way finishes; on a connection that came later, one more.
+async fn requests(client: &mut Client, listener: &Rc<Listener>, seat: &Seat) -> End {
     loop {
-        let (mut message, head) = match next_request(&mut client, listener, seat).await {
+        let (mut message, head) = match next_request(client, listener, seat).await {
             Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(refusal) => return refuse(client, listener, refusal).await,
+            Ok(None) => return End::Close,
+            Err(refusal) => return End::Refuse(refusal),
         };
         let port = listener.port_for(|| head.request(&message).host());
-        match exchange(&mut client, &mut message, &head, listener, &port).await {
+        match exchange(client, &mut message, &head, listener, &port).await {
             Next::Request => {}
-            Next::Close => return,
-            Next::Linger => return linger(client.stream).await,
-            Next::Reset => return client.stream.reset(),
-            Next::Relay { app, from_app } => {
-                let open = Open::count(&port.metrics);
-                let relay = tcp::relay(client.stream, &client.unread, app, &from_app, open);
-                return Box::pin(relay).await;
-            }
+            Next::Close => return End::Close,
+            Next::Linger => return End::Linger,
+            Next::Reset => return End::Reset,
+            Next::Relay(app, from_app) => return End::Relay(app, from_app, port),
         }
     }
 }
@@ -126,13 +150,16 @@ fn poll_in_turn(
     seat: &Seat,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<Buffer>> {
-    if let Stream::Plain(socket) = stream {
+    let Stream::Plain(socket) = stream else { return buffer::poll_receive(stream, context) };
+    loop {
         ready!(socket.poll_read_ready(context))?;
         if !seat.is_called() {
             ready!(turn.poll(context));
         }
+        if let Some(received) = socket_io::try_receive(socket) {
+            return Poll::Ready(received);
+        }
     }
-    buffer::poll_receive(stream, context)
 }
 
 fn contains_end(bytes: &[u8]) -> bool {

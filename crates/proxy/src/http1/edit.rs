@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use http::HeaderValue;
 
-use crate::http1::head::RequestHead;
+use crate::http1::head::{Lines, RequestHead};
 use crate::observe::Exchange;
 use crate::overrides::Change;
 
@@ -24,7 +24,7 @@ pub(crate) fn request(
     let bytes = &message[..length];
     let (mut remove, mut add) = match local_host {
         Some(local) => local.edits(bytes, remove, added),
-        None => (remove.clone(), added.to_vec()),
+        None => (remove.to_vec(), added.to_vec()),
     };
     if let Some(edits) = &edits {
         remove.extend(edits.lines_to_remove(bytes));
@@ -40,7 +40,7 @@ pub(crate) fn request(
 pub(crate) fn changed(
     message: &mut Vec<u8>,
     length: usize,
-    mut remove: Vec<Range<usize>>,
+    mut remove: Lines,
     connection: &[u8],
     change: &Change,
 ) -> usize {

@@ -32,11 +32,8 @@ pub(crate) enum Next {
     Linger,
     /// Let the client see that it is broken.
     Reset,
-    /// Both sides speak another protocol.
-    Relay {
-        app: AppStream,
-        from_app: Vec<u8>,
-    },
+    /// Both sides speak another protocol; the app has said this already.
+    Relay(Box<AppStream>, Vec<u8>),
 }
 
 impl Next {
@@ -49,7 +46,13 @@ impl Next {
     }
 }
 
-/// A request's way through the proxy: forward, then observe. `message` begins with its head.
+/// What the client is answered instead of by the app, and whether its connection is kept.
+struct Instead {
+    answer: OwnAnswer,
+    keep: bool,
+}
+
+/// A request and its answer. `message` begins with the request's head.
 pub(crate) async fn exchange(
     client: &mut Client,
     message: &mut Buffer,
@@ -58,49 +61,56 @@ pub(crate) async fn exchange(
     port: &Rc<Port>,
 ) -> Next {
     let exchange = Exchange::start(port, &client.clock, &head.request(message));
-    let own = |reason| OwnAnswer::of(reason, port.direction());
-    let Ok(mut body) = begin_body(client, message, head, &exchange) else {
-        return own_answer(client, exchange, head.method, false, own(Reason::BadRequest)).await;
+    let instead = match pass(client, message, head, listener, &exchange).await {
+        Ok(next) => return next,
+        Err(instead) => instead,
     };
+    own_answer(client, exchange, head.method, instead).await
+}
+
+/// A request's way through the proxy: judge, forward, answer, observe.
+async fn pass(
+    client: &mut Client,
+    message: &mut Buffer,
+    head: &RequestHead,
+    listener: &Listener,
+    exchange: &Exchange,
+) -> Result<Next, Instead> {
+    let port = &*exchange.port;
+    let instead = |reason, keep| Instead { answer: exchange.own(reason), keep };
+    let mut body = begin_body(client, message, head, exchange)
+        .map_err(|BadFraming| instead(Reason::BadRequest, false))?;
     if buffer::is_too_much(client.unread.len()) {
-        return own_answer(client, exchange, head.method, false, own(Reason::OutOfBuffers)).await;
+        return Err(instead(Reason::OutOfBuffers, false));
     }
     let may_resend = port.retries.is_some() && body.is_ended() && !buffer::is_too_much(message.len());
     let asked = Asked::of(head, &body, may_resend);
     let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
     let refused = if policy::judges_at_once(port) {
-        refusal(client, message, head, &exchange)
+        refusal(client, message, head, exchange)
     } else {
         // Boxed, so that the tasks of the others have no room for it.
-        Box::pin(refusal_in_time(client, message, head, &exchange)).await
+        Box::pin(refusal_in_time(client, message, head, exchange)).await
     };
-    if let Some(answer) = refused {
-        let keep = asked.method != Method::Connect && body.is_ended() && keep();
-        return own_answer(client, exchange, asked.method, keep, answer).await;
-    }
+    let keep_refused = || asked.method != Method::Connect && body.is_ended() && keep();
+    // Not by `if let`, for which the task would have room until the end.
+    refused.map_or(Ok(()), |answer| Err(Instead { answer, keep: keep_refused() }))?;
 
-    let start = edit::request(message, head, &exchange, client.stream.subject());
+    let start = edit::request(message, head, exchange, client.stream.subject());
     let again = head.method.is_safe() && head.framing == Framing::None;
-    let mut sent = match forward::send(port, &exchange, &message[start..], again).await {
-        Ok(sent) => sent,
-        Err(reason) => {
-            return own_answer(client, exchange, asked.method, body.is_ended() && keep(), own(reason)).await;
-        }
-    };
+    let sent = forward::send(port, exchange, &message[start..], again).await;
+    let mut sent = sent.map_err(|reason| instead(reason, body.is_ended() && keep()))?;
     let may_be_stale = again && sent.was_idle && !buffer::is_too_much(message.len() - start);
-    let kept = (may_resend || may_be_stale).then(|| Stored::of(&message[start..]));
+    let kept = if may_resend || may_be_stale { Some(Stored::of(&message[start..])) } else { None };
     message.give_back();
 
-    let mut way = Way { client, body: &mut body, asked: &asked, keep: &keep, exchange: &exchange };
+    let mut way = Way { client, body: &mut body, asked: &asked, keep: &keep, exchange };
     let mut outcome = answer(&mut way, &mut sent.app).await;
     if let (Err(reason), Some(request)) = (&outcome, kept) {
         outcome = Box::pin(once_more(&mut way, &mut sent, *reason, request, may_be_stale)).await;
     }
     let body_sent = asked.upload.get() == Upload::Done;
-    match conclude(outcome, sent, &asked, &exchange) {
-        Ok(next) => next,
-        Err(reason) => own_answer(client, exchange, asked.method, body_sent && keep(), own(reason)).await,
-    }
+    conclude(outcome, sent, &asked, exchange).map_err(|reason| instead(reason, body_sent && keep()))
 }
 
 /// Counts what has ended, and says how the client's connection goes on. An error is a reason for an answer of our own.
@@ -120,7 +130,7 @@ fn conclude(
             Ok(Next::after_answer(client_persists, body_sent))
         }
         Ok(Answered::Switched { from_app }) => {
-            Ok(ended(exchange, Reason::None, Next::Relay { app: sent.app, from_app }))
+            Ok(ended(exchange, Reason::None, Next::Relay(Box::new(sent.app), from_app)))
         }
         Err(reason) => match asked.stage.get() {
             Stage::Silent | Stage::Head | Stage::Unwanted => Err(reason),
@@ -270,8 +280,7 @@ fn own_answer(
     client: &mut Client,
     exchange: Exchange,
     method: Method,
-    keep: bool,
-    mut answer: OwnAnswer,
+    Instead { mut answer, keep }: Instead,
 ) -> Pin<Box<impl Future<Output = Next>>> {
     Box::pin(async move {
         // A client that is gone gets no answer: leave the status that says so.

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use httparse::{EMPTY_HEADER, Header};
+use smallvec::SmallVec;
 
 use crate::http1::framing::Framing;
 use crate::limits::MAX_HEADERS;
@@ -66,6 +67,9 @@ pub(crate) struct ResponseHead {
     pub(crate) hop: Hop,
 }
 
+/// Lines of a head. As many without an allocation as most heads have of those that are not passed on: `Connection` and `Keep-Alive`.
+pub(crate) type Lines = SmallVec<[Range<usize>; 2]>;
+
 /// What a head says about the connection that it came by, RFC 9110 7.6.1.
 #[allow(clippy::struct_excessive_bools)] // independent options of a header, not a state
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +82,7 @@ pub(crate) struct Hop {
     /// The client takes trailers. So do we.
     pub(crate) trailers: bool,
     /// Lines that are not passed on, in their order.
-    pub(crate) remove: Vec<Range<usize>>,
+    pub(crate) remove: Lines,
     /// The line that names the framing as chunked.
     pub(crate) chunked: Option<Range<usize>>,
 }
@@ -215,9 +219,9 @@ impl Fields {
             Self { hosts: 0, length: None, length_line: None, encoding: Encoding::None, hop: Hop::default() };
         let mut named = false;
         let (mut upgrade, mut te) = (None, None);
-        check_lines(head, headers)?;
-        for (number, Header { name, value }) in headers.iter().enumerate() {
-            let line = || line(head, headers, number);
+        for (number, header) in headers.iter().enumerate() {
+            check_line(&head[..start(head, header)])?;
+            let (Header { name, value }, line) = (header, || line(head, headers, number));
             // By length first: most headers are none of these.
             match name.len() {
                 2 if is(name, b"te") => {
@@ -244,6 +248,8 @@ impl Fields {
                 _ => {}
             }
         }
+        check_line(head)?;
+        check_line(&head[..head.len().saturating_sub(LINE_END.len())])?;
         fields.hop.trailers = te.unwrap_or(false);
         match upgrade {
             Some((protocol, _)) if fields.hop.upgrade && !protocol.eq_ignore_ascii_case(b"h2c") => {}
@@ -256,12 +262,19 @@ impl Fields {
         if named {
             fields.remove_named(head, headers);
         }
-        fields.hop.remove.sort_by_key(|line| line.start);
-        fields.hop.remove.dedup();
+        if fields.hop.remove.len() > 1 {
+            fields.hop.remove.sort_by_key(|line| line.start);
+            fields.hop.remove.dedup();
+        }
         Ok(fields)
     }
 
     fn connection(&mut self, value: &[u8], named: &mut bool) {
+        // Nearly always.
+        if is(value, b"keep-alive") {
+            self.hop.keep_alive = true;
+            return;
+        }
         for option in options(value) {
             match option.len() {
                 5 if is(option, b"close") => self.hop.close = true,
@@ -290,7 +303,7 @@ impl Fields {
     fn content_length(&mut self, value: &[u8], line: Range<usize>) -> Result<(), HeadError> {
         // By hand, because `parse` would take `+4`.
         let length = value.iter().try_fold(0_u64, |length, byte| {
-            let digit = char::from(*byte).to_digit(10)?;
+            let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
             length.checked_mul(10)?.checked_add(digit.into())
         });
         let length = length
@@ -351,17 +364,24 @@ fn is<const LENGTH: usize>(token: impl AsRef<[u8]>, wanted: &[u8; LENGTH]) -> bo
     token.iter().zip(wanted).fold(0, |differs, (byte, wanted)| differs | (byte | 0x20) ^ wanted) == 0
 }
 
-/// The line of a header, with its end.
-fn line(head: &[u8], headers: &[Header<'_>], number: usize) -> Range<usize> {
-    let start = |header: &Header<'_>| position(head, header.name.as_bytes()).start;
-    let end = headers.get(number + 1).map_or(head.len() - 2, start);
-    start(&headers[number])..end
+/// Where a header begins in its head.
+fn start(head: &[u8], header: &Header<'_>) -> usize {
+    position(head, header.name.as_bytes()).start
 }
 
-/// Refuses lines that end in a line feed alone.
-fn check_lines(head: &[u8], headers: &[Header<'_>]) -> Result<(), HeadError> {
-    let starts = headers.iter().map(|header| position(head, header.name.as_bytes()).start);
-    let empty_line = head.len().saturating_sub(2);
-    let whole = starts.chain([empty_line, head.len()]).all(|end| head[..end].ends_with(b"\r\n"));
-    if whole { Ok(()) } else { Err(HeadError::Malformed("line that ends in a bare line feed")) }
+/// The line of a header, with its end.
+fn line(head: &[u8], headers: &[Header<'_>], number: usize) -> Range<usize> {
+    let end = headers.get(number + 1).map_or(head.len() - LINE_END.len(), |next| start(head, next));
+    start(head, &headers[number])..end
+}
+
+const LINE_END: &[u8] = b"\r\n";
+
+/// Refuses a line that ends in a line feed alone: the last one of these.
+fn check_line(lines: &[u8]) -> Result<(), HeadError> {
+    if lines.ends_with(LINE_END) {
+        Ok(())
+    } else {
+        Err(HeadError::Malformed("line that ends in a bare line feed"))
+    }
 }
