@@ -67,6 +67,13 @@ pub(crate) struct ResponseHead {
     pub(crate) hop: Hop,
 }
 
+impl ResponseHead {
+    /// Whether another follows, RFC 9110 15.2. A switch of protocols (101) is the last by HTTP.
+    pub(crate) fn is_interim(&self) -> bool {
+        matches!(self.status, 100 | 102..=199)
+    }
+}
+
 /// Lines of a head. As many without an allocation as most heads have of those that are not passed on: `Connection` and `Keep-Alive`.
 pub(crate) type Lines = SmallVec<[Range<usize>; 2]>;
 

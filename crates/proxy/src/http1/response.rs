@@ -128,10 +128,10 @@ pub(crate) async fn pass(
     exchange: &Exchange,
 ) -> Result<Answered, Reason> {
     let stalled = exchange.port.limits.body;
-    let head = head(begun, &mut app, &client, asked, stalled);
-    let (mut message, head) = match exchange.time_left() {
-        None => head.await?,
-        Some(limit) => within(limit, head).await?,
+    let (mut message, head) = match head_of(&begun, asked)? {
+        // Nearly always.
+        Some(head) if !head.is_interim() => (begun, head),
+        _ => Box::pin(rest_of_head(begun, &mut app, &client, asked, exchange)).await?,
     };
     exchange.app_answered(head.status, Headers::Lines(&message[..head.length]));
     if asked.may_resend && retry::again(exchange, Tried::Answered(head.status, None), Reason::None) {
@@ -189,7 +189,22 @@ pub(crate) async fn pass(
     Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client })
 }
 
-/// Waits for the rest of the answer's head. Interim ones before it are passed on at once.
+/// Waits for the rest of the answer's head, but no longer than the app may take for it.
+async fn rest_of_head(
+    begun: Buffer,
+    app: &mut ReadHalf<'_>,
+    client: &WriteHalf<'_>,
+    asked: &Asked,
+    exchange: &Exchange,
+) -> Result<(Buffer, ResponseHead), Reason> {
+    let head = head(begun, app, client, asked, exchange.port.limits.body);
+    match exchange.time_left() {
+        None => head.await,
+        Some(limit) => within(limit, head).await,
+    }
+}
+
+/// Waits for the answer's head. Interim ones before it are passed on at once.
 async fn head(
     mut message: Buffer,
     app: &mut ReadHalf<'_>,
@@ -200,7 +215,7 @@ async fn head(
     loop {
         match head_of(&message, asked)? {
             None => message = more_of_head(message, app, client, asked).await?,
-            Some(head) if !matches!(head.status, 100 | 102..=199) => return Ok((message, head)),
+            Some(head) if !head.is_interim() => return Ok((message, head)),
             Some(interim) => {
                 // HTTP/1.0 has none, RFC 9110 15.2.
                 if asked.version == Version::Http11 {
