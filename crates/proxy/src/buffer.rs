@@ -20,6 +20,10 @@ pub(crate) const SIZE: usize = 16 * 1024;
 /// What is kept also where buffers are scarce, in bytes: about the head of a request, without which nobody could be served.
 const SMALL: usize = 1024;
 
+/// How much may be in use where they are scarce already, in bytes: what small requests take that are served all the same. Of the quarter of
+/// the limit that is left alone.
+const BEYOND: usize = 2 * 1024 * 1024;
+
 /// How many free ones a thread keeps; beyond, memory goes back.
 const KEPT: usize = 16;
 
@@ -44,6 +48,11 @@ pub(crate) fn is_scarce() -> bool {
 /// Whether so many bytes are more than may be kept now.
 pub(crate) fn is_too_much(bytes: usize) -> bool {
     is_scarce() && bytes > SMALL
+}
+
+/// Whether nothing is left, also not for what is small.
+pub(crate) fn is_full() -> bool {
+    HELD.get() > BOUND.get().saturating_add(BEYOND)
 }
 
 /// Whether new connections that take much by themselves, by TLS or HTTP/2, would soon leave too little for those that are there.
@@ -227,6 +236,12 @@ mod tests {
         assert!(is_scarce(), "what is stored counts too");
         assert!(is_too_much(SMALL + 1) && !is_too_much(SMALL));
         drop(stored);
+        let most = Held::new(2 * SIZE + BEYOND);
+        assert!(is_scarce() && !is_full());
+        drop(most);
+        let more = Held::new(2 * SIZE + BEYOND + 1);
+        assert!(is_full());
+        drop(more);
         assert_eq!(HELD.get(), 0);
     }
 }

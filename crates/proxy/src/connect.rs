@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::buffer::{self, Held};
 use crate::labels::Direction;
 use crate::limits::KEEPALIVE;
 use crate::metrics::PortMetrics;
@@ -32,7 +33,12 @@ pub(crate) struct AppStream {
 pub(crate) struct OpenToApp {
     metrics: Arc<PortMetrics>,
     _own: Option<OwnCall>,
+    _held: Held,
 }
+
+/// What one takes, in bytes, while nothing moves: 4 KiB in the kernel, whose sockets count for the container, and half of one here. Clients
+/// make the proxy open as many as they have requests in flight: 4,500 of them took 18 MiB that nobody had counted.
+const SIZE: usize = 4608;
 
 /// Connects to the first of the app's addresses that accepts.
 ///
@@ -42,6 +48,9 @@ pub(crate) struct OpenToApp {
 ///
 /// By TLS where the profile says so, unless the app speaks its own: `spoken` is `None`.
 pub(crate) async fn app(port: &Port, spoken: Option<Spoken>) -> Result<AppStream, Reason> {
+    if buffer::is_full() {
+        return Err(Reason::OutOfBuffers);
+    }
     let started = Instant::now();
     let originator = spoken.and_then(|spoken| Some((port.originator()?, spoken)));
     let connected = tokio::time::timeout(port.limits.connect, first_that_accepts(&port.target)).await;
@@ -51,7 +60,7 @@ pub(crate) async fn app(port: &Port, spoken: Option<Spoken>) -> Result<AppStream
             prepare(&stream);
             // To the app it does not pass the rules.
             let own = (port.direction() == Direction::Outbound).then(|| OwnCall::of(&stream));
-            let open = OpenToApp { metrics: Arc::clone(&port.metrics), _own: own };
+            let open = OpenToApp { metrics: Arc::clone(&port.metrics), _own: own, _held: Held::new(SIZE) };
             let stream = match originator {
                 None => Ok((Stream::Plain(stream), None)),
                 // Boxed, so that connections without TLS have no room for it.

@@ -58,7 +58,11 @@ pub(crate) async fn serve(stream: Stream, listener: &Rc<Listener>, seat: &Seat, 
     match end {
         End::Close => {}
         End::Refuse(refusal) => Box::pin(refuse(client, listener, refusal)).await,
-        End::Linger => Box::pin(linger(client.stream)).await,
+        End::Linger => {
+            // Not with what it sent ahead in hand: where memory is scarce, many are refused at once.
+            drop(client.unread);
+            Box::pin(linger(client.stream)).await;
+        }
         End::Reset => client.stream.reset(),
         End::Relay(app, from_app, port) => {
             let open = Open::count(&port.metrics);

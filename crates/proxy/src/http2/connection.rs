@@ -1,6 +1,6 @@
 //! One client's connection: its streams, each a task of its own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -12,13 +12,15 @@ use h2::server::{self, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::{HeaderValue, Request};
 
-use crate::buffer::Held;
+use crate::buffer::{self, Held};
 use crate::http2::app::App;
 use crate::http2::exchange::exchange;
 use crate::http2::guard::Guarded;
 use crate::http2::piece::Piece;
 use crate::http2::watch::Watch;
-use crate::http2::{CONNECTION_SIZE, CONNECTION_WINDOW, Ended, MAX_STREAMS, STREAM_WINDOW};
+use crate::http2::{
+    CONNECTION_SIZE, CONNECTION_WINDOW, Ended, MAX_STREAMS, PLACE_SIZE, STREAM_SIZE, STREAM_WINDOW,
+};
 use crate::limits::MAX_BUFFER;
 use crate::listener::Listener;
 use crate::own_time::Clock;
@@ -28,6 +30,10 @@ use crate::stream;
 
 /// How long we try to tell a client why its connection ends.
 const PARTING: Duration = Duration::from_secs(1);
+
+/// Where no memory is left, a client that has had more streams than this at a time is cut at the next. To refuse them would not do: the tables
+/// of `h2` have grown for them before they can be, and are given back with the connection only.
+const FEW_STREAMS: usize = 16;
 
 /// What the streams of a connection share.
 pub(crate) struct Client {
@@ -40,6 +46,9 @@ pub(crate) struct Client {
     pub(crate) subject: Option<HeaderValue>,
     /// Streams under way.
     streams: Cell<usize>,
+    /// As many as there ever were at a time have places.
+    places: Cell<usize>,
+    held: RefCell<Held>,
     /// When the last one ended.
     quiet_since: Cell<Instant>,
 }
@@ -51,6 +60,7 @@ pub(crate) struct Stream {
     pub(crate) alone: bool,
     /// There are as many as there may be.
     pub(crate) crowded: bool,
+    _held: Held,
 }
 
 impl Stream {
@@ -60,7 +70,11 @@ impl Stream {
         client.listener.streams.set(all + 1);
         // As many as connections: each costs about as much.
         let crowded = all >= client.listener.port().limits.connections;
-        Self { client: Rc::clone(client), alone: own == 0, crowded }
+        if own == client.places.get() {
+            client.places.set(own + 1);
+            client.held.replace(Held::new((own + 1) * PLACE_SIZE));
+        }
+        Self { client: Rc::clone(client), alone: own == 0, crowded, _held: Held::new(STREAM_SIZE) }
     }
 }
 
@@ -118,6 +132,8 @@ async fn serve_until_end(
         is_tls,
         subject,
         streams: Cell::new(0),
+        places: Cell::new(0),
+        held: RefCell::new(Held::new(0)),
         quiet_since: Cell::new(Instant::now()),
     });
     Serving { connection, client, pings: None, leaving: false, head_began: None }.run(seat).await
@@ -165,6 +181,9 @@ impl Serving {
             let deadline = head_deadline.map_or(deadline, |head| deadline.min(head));
             let heeds_stop = !late && !self.leaving;
             match seat.wait(deadline, heeds_stop, |context| self.poll(context)).await {
+                Ok(Event::Request(..)) if buffer::is_full() && self.client.places.get() > FEW_STREAMS => {
+                    return self.cut(Reason::ENHANCE_YOUR_CALM, Ended::OutOfBuffers).await;
+                }
                 Ok(Event::Request(request, respond)) => {
                     self.start(request, respond);
                     if late || self.client.listener.port().is_leaving() {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http2::heads;
+use crate::http2::reading;
 use crate::http2::watch::Watch;
 use crate::stream::Stream;
 
@@ -30,7 +30,7 @@ impl Frame {
     const END_HEADERS: u8 = 4;
 
     /// Whether a head begins or goes on here.
-    fn is_of_head(self) -> bool {
+    pub(crate) fn is_of_head(self) -> bool {
         matches!(self.kind, Self::HEADERS | Self::CONTINUATION)
     }
 
@@ -123,7 +123,7 @@ impl AsyncRead for Guarded {
             // Whoever polls sees it too and ends the connection.
             return Poll::Pending;
         }
-        ready!(heads::poll_turn(context));
+        ready!(reading::poll_turn(context));
         let before = buffer.filled().len();
         let read = match me.end.take() {
             Some(end) => end,
@@ -141,9 +141,7 @@ impl AsyncRead for Guarded {
         let came = &buffer.filled()[before..];
         me.watch.read.set(me.watch.read.get() + came.len() as u64);
         me.came.read(came, |frame| {
-            if frame.is_of_head() {
-                heads::came(frame.length as usize);
-            }
+            reading::came(frame);
             me.watch.came(frame);
         });
         if me.came.skip == 0 {

@@ -16,9 +16,9 @@ mod connection;
 mod ended;
 mod exchange;
 mod guard;
-mod heads;
 mod kept;
 mod piece;
+mod reading;
 mod watch;
 
 pub(crate) use connection::serve;
@@ -35,3 +35,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// What a connection takes in memory, in bytes, while nothing moves: buffers of `h2` for what is read and written, and its tables.
 const CONNECTION_SIZE: usize = 26 * 1024;
+
+/// What a stream takes beside its head and body, in bytes: its task. And its place in the tables of `h2`, towards the client and towards the
+/// app: these grow by doubling, hold streams that were reset of late beside those under way, and are given back with the connection only.
+const STREAM_SIZE: usize = 4 * 1024;
+const PLACE_SIZE: usize = 2400;
