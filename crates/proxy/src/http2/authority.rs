@@ -1,8 +1,19 @@
 //! Whom a request is for, said once.
 
 use http::header::HOST;
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri};
+
+/// Copies it out of the buffer in which it came: `h2` has it as a part of that, and while the request waited for the app, all of the buffer
+/// would stay, of 16 KiB where bodies are on their way.
+pub(crate) fn copied(uri: &Uri) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    parts.authority =
+        parts.authority.map(|authority| Authority::try_from(authority.as_str())).transpose().ok()?;
+    parts.path_and_query =
+        parts.path_and_query.map(|path| PathAndQuery::try_from(path.as_str())).transpose().ok()?;
+    Uri::from_parts(parts).ok()
+}
 
 /// Takes it from `Host` where that alone tells it, as requests that were HTTP/1.1 before have it, and leaves `Host` out: RFC 9113 8.3.1. What
 /// the two tell differently could be judged by one and served by the other. False where it is not told, or not clearly.
@@ -51,6 +62,18 @@ mod tests {
             assert!(!head.headers().contains_key(HOST));
             head.uri().to_string()
         })
+    }
+
+    #[test]
+    fn a_copy_is_the_same_and_stands_elsewhere() {
+        for uri in ["http://shop:80/a?b=c", "/a", "*", "shop:443", "https://shop"] {
+            let uri: Uri = uri.parse().expect("a URI");
+            let copy = copied(&uri).expect("a copy");
+            assert_eq!(copy, uri);
+            assert!(copy.authority().is_none_or(
+                |copy| Some(copy.as_str().as_ptr()) != uri.authority().map(|uri| uri.as_str().as_ptr())
+            ));
+        }
     }
 
     #[test]

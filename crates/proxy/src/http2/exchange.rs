@@ -47,6 +47,9 @@ pub(crate) async fn exchange(
     let client = &stream.client;
     let (parts, from_client) = request.into_parts();
     let mut head = Request::from_parts(parts, ());
+    if let Some(uri) = authority::copied(head.uri()) {
+        *head.uri_mut() = uri;
+    }
     let is_named = authority::settle(&mut head, client.is_tls);
     let port = client.listener.port_for(|| view(&head).host());
     readdress(head.uri_mut(), &port);

@@ -24,6 +24,8 @@ const MOST: usize = 6 * MAX_BUFFER;
 const ENTRIES: usize = 95;
 const LARGE: usize = 1024;
 const OF_TABLE: usize = ENTRIES * 16 * 1024;
+/// With this much a client may go on where no memory is left.
+const FEW: usize = 64 * 1024;
 
 /// A head of which more is to come. It counts for what it may take rather than for what came.
 #[derive(Debug)]
@@ -200,6 +202,10 @@ impl Watch {
             let mut table = self.table.borrow_mut();
             let bytes = (table.0 + length).min(OF_TABLE);
             *table = (bytes, Held::new(bytes));
+            // To refuse the request would not do: the table is given back with the connection only.
+            if buffer::is_full() && bytes > FEW {
+                self.flood.set(Some(Ended::OutOfBuffers));
+            }
         }
     }
 
@@ -263,12 +269,15 @@ mod tests {
         (0..ENTRIES).for_each(|_| watch.came(Frame { kind: Frame::DATA, flags: 0, length: 16_384 }));
         (1..ENTRIES).for_each(|_| watch.came(head(16_384)));
         assert!(!buffer::is_scarce());
+        assert_eq!(watch.flood(), None);
         (0..10).for_each(|_| watch.came(head(16_384)));
         assert!(buffer::is_scarce());
-        let more = Held::new(1);
-        drop(watch);
+        assert_eq!(watch.flood(), None, "its requests are refused");
+        let others = Held::new(3 * 1024 * 1024);
+        watch.came(head(16_384));
+        assert_eq!(watch.flood(), Some(Ended::OutOfBuffers), "it is cut where nothing is left");
+        drop((watch, others));
         assert!(!buffer::is_scarce());
-        drop(more);
     }
 
     #[test]
