@@ -29,8 +29,8 @@ use crate::tls::{self, Handshake, Terminator};
 /// How long a client that connects during the drain may take for its first byte.
 const LATE_FIRST_BYTE: Duration = Duration::from_secs(1);
 
-/// Serves one client's connection until it ends.
-pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: Rc<Listener>, in_flight: InFlight) {
+/// Serves one client's connection, which counts as in flight until it ends.
+pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: Rc<Listener>, _in_flight: InFlight) {
     // Boxed, as it is over when the first request comes: a task is as large as the largest of what it waits for, and all of it is cold
     // memory with every request.
     let Some(Begun { stream, speaks, seat }) = Box::pin(begin(stream, &listener)).await else { return };
@@ -41,7 +41,6 @@ pub(crate) async fn serve(stream: TcpStream, client: IpAddr, listener: Rc<Listen
         }
         Http::Two => Box::pin(http2::serve(stream, client, &listener, &seat)).await,
     }
-    drop(in_flight);
 }
 
 /// A connection on which HTTP is spoken, at its first byte.

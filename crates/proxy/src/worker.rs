@@ -14,6 +14,7 @@ use outrigger_api::names::{INBOUND_PORT, OUTBOUND_PORT};
 use outrigger_api::profile as api;
 use outrigger_runtime::readiness::{Condition, Readiness};
 use outrigger_runtime::shutdown::{Drain, Shutdown};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
@@ -133,9 +134,12 @@ impl Serving<'_> {
                 self.change(open, wanted.port, &config);
                 continue;
             }
+            // All before any is served, so that none is served that nobody could stop.
+            let its = sockets.extract_if(.., |(port, _)| *port == wanted.port);
+            let its: Vec<_> =
+                its.map(|(_, socket)| TcpListener::from_std(socket)).collect::<Result<_, _>>()?;
             let open = Rc::new(Open::new(self.behind(wanted.port, &config)));
-            for (_, socket) in sockets.extract_if(.., |(port, _)| *port == wanted.port) {
-                let socket = tokio::net::TcpListener::from_std(socket)?;
+            for socket in its {
                 let (served, turned_away) = (self.served.clone(), self.turned_away.clone());
                 tokio::task::spawn_local(listener::accept(socket, Rc::clone(&open), served, turned_away));
             }

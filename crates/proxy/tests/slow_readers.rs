@@ -5,17 +5,15 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use outrigger_api::config::{Protocol, SidecarConfig};
 use outrigger_api::tls::TlsSpec;
-use outrigger_api::traffic::LimitsSpec;
 use outrigger_proxy::limits::Limits;
 use support::app::serve;
-use support::http2::{self, GET, HEADERS, Raw, SETTINGS, WINDOW_UPDATE, connect, frame, request, run};
+use support::http2::{self, HEADERS, Raw, SETTINGS, WINDOW_UPDATE, connect, frame, request, run};
 use support::tls::{Authority, Client, Secrets, Trust};
 use support::{Running, client, config, open, start, start_by, wait_until};
 
@@ -116,66 +114,6 @@ fn heads_that_wait_for_the_app_are_bounded_together() {
             tokio::task::yield_now().await;
         }
         assert_eq!(client.get("/").await.1, b"ok", "a small one is served");
-    });
-}
-
-/// Bodies stood in the library until their requests had a connection to the app, or their turn: 1 MiB of each client, which nobody counted.
-#[test]
-fn uploads_that_wait_for_their_turn_are_bounded_together() {
-    let silent = http2::serve(async |call| {
-        std::future::pending::<()>().await;
-        drop(call);
-    });
-    let one_at_a_time = |port| {
-        let mut config = config(Protocol::Http, port, silent);
-        let (max_requests, max_pending, pending_timeout) = (Some(1), Some(100), Some("1h".parse().unwrap()));
-        config.inbound[0].limits =
-            LimitsSpec { max_requests, max_pending, pending_timeout, ..LimitsSpec::default() };
-        config
-    };
-    let proxy = start_by(one_at_a_time, Path::new("/nonexistent"), limits(512 * 1024));
-    run(async {
-        let client = connect(proxy.port).await;
-        let under_way = client.send(request("GET", "/").body(()).unwrap(), true).await;
-        for _ in 0..16 {
-            let (answer, mut stream) = client.send(request("POST", "/").body(()).unwrap(), false).await;
-            tokio::task::spawn_local(async move {
-                let _ = http2::send(&mut stream, Bytes::from_static(&ZEROS)).await;
-                let _ = answer.await;
-            });
-        }
-        while given_up(&proxy) == 0 {
-            tokio::task::yield_now().await;
-        }
-        drop(under_way);
-    });
-}
-
-/// The name that a request is for may stand in its connection's table in the library, as a part of the buffer in which it came: 40 clients
-/// with a hundred large heads each took 62 MB that nobody had counted, for as long as they stayed.
-#[test]
-fn what_clients_may_leave_in_their_tables_counts() {
-    let app = http2::serve(async |call| call.answer("ok"));
-    let proxy = start(Protocol::Http, app, limits(512 * 1024));
-    let mut clients: Vec<_> = (0..20).map(|_| Raw::connect(proxy.port)).collect();
-    // `x`, of 14,160 bytes, which is not left there.
-    let head = [&GET[..], b"\x00\x01x\x7f\xd1\x6d", &[b'x'; 14_160]].concat();
-    for request in 0..12 {
-        for client in &mut clients {
-            client.send(&frame(HEADERS, 5, 2 * request + 1, &head));
-            while client.frame().is_some_and(|(kind, ..)| kind != HEADERS) {}
-        }
-    }
-    let closed =
-        r#"outrigger_http2_connections_closed_total{direction="inbound",port="web",reason="out_of_buffers"}"#;
-    wait_until("who would take more is cut", || !proxy.metrics().contains(&format!("{closed} 0\n")));
-    drop(clients);
-    wait_until("there is room again", || {
-        let refused = given_up(&proxy);
-        let mut client = Raw::connect(proxy.port);
-        client.send(&frame(HEADERS, 5, 1, &head));
-        while client.frame().is_some_and(|(kind, ..)| kind != HEADERS) {}
-        given_up(&proxy) == refused
     });
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,9 +33,6 @@ pub(crate) enum End {
     Trailers(Option<Code>),
 }
 
-/// What has come of a body while the receiver had no room, or was not there yet. Left with `h2`, it would not be counted.
-pub(crate) type Ahead = VecDeque<Piece>;
-
 /// Passes on what comes until the end, trailers with it unless they are kept back. `seen` gets each piece. Returns how what was passed on
 /// ended.
 ///
@@ -45,13 +41,14 @@ pub(crate) type Ahead = VecDeque<Piece>;
 /// who lets it wait is given up, also one of which `is_stuck` says that nothing moves on its connection.
 pub(crate) async fn pass(
     from: &mut RecvStream,
-    ahead: &mut Ahead,
     to: &mut SendStream<Piece>,
     stalled: Duration,
     keeps_trailers_back: bool,
     is_stuck: impl Fn() -> bool,
     mut seen: impl FnMut(&Bytes),
 ) -> Result<End, Broken> {
+    // What came while the receiver had no room. Left with `h2`, it would not be counted.
+    let mut ahead = VecDeque::new();
     loop {
         let piece = match ahead.pop_front() {
             Some(piece) => piece,
@@ -64,7 +61,7 @@ pub(crate) async fn pass(
         if buffer::is_scarce() && is_stuck() {
             return Err(Broken::OutOfBuffers);
         }
-        let last = send(piece, from, ahead, to, stalled).await?;
+        let last = send(piece, from, &mut ahead, to, stalled).await?;
         if last {
             return Ok(End::Data);
         }
@@ -94,7 +91,7 @@ async fn next(from: &mut RecvStream, to: &mut SendStream<Piece>) -> Result<Optio
 async fn send(
     mut piece: Piece,
     from: &mut RecvStream,
-    ahead: &mut Ahead,
+    ahead: &mut VecDeque<Piece>,
     to: &mut SendStream<Piece>,
     stalled: Duration,
 ) -> Result<bool, Broken> {
@@ -120,7 +117,7 @@ async fn send(
 fn poll_room(
     to: &mut SendStream<Piece>,
     from: &mut RecvStream,
-    ahead: &mut Ahead,
+    ahead: &mut VecDeque<Piece>,
     context: &mut Context<'_>,
 ) -> Poll<Result<(), Broken>> {
     loop {
@@ -132,35 +129,14 @@ fn poll_room(
             Poll::Ready(None) | Poll::Pending => break,
         }
     }
-    read_ahead(from, ahead, context);
+    // Whatever ends it is met again when this is sent.
+    while let Poll::Ready(Some(Ok(piece))) = from.poll_data(context) {
+        ahead.push_back(piece.into());
+    }
     if buffer::is_scarce() {
         return Poll::Ready(Err(Broken::OutOfBuffers));
     }
     poll_reset(to, context).map(Err)
-}
-
-/// Waits for this before a body can be passed on, and reads meanwhile what the sender has room for. `None` where there is no memory to wait in.
-pub(crate) async fn read_beside<T>(
-    from: &mut RecvStream,
-    ahead: &mut Ahead,
-    wait: impl Future<Output = T>,
-) -> Option<T> {
-    let mut wait = pin!(wait);
-    poll_fn(|context| {
-        if let Poll::Ready(done) = wait.as_mut().poll(context) {
-            return Poll::Ready(Some(done));
-        }
-        read_ahead(from, ahead, context);
-        if !ahead.is_empty() && buffer::is_scarce() { Poll::Ready(None) } else { Poll::Pending }
-    })
-    .await
-}
-
-/// Whatever ends the body is met again when this is sent.
-fn read_ahead(from: &mut RecvStream, ahead: &mut Ahead, context: &mut Context<'_>) {
-    while let Poll::Ready(Some(Ok(piece))) = from.poll_data(context) {
-        ahead.push_back(piece.into());
-    }
 }
 
 fn poll_reset(to: &mut SendStream<Piece>, context: &mut Context<'_>) -> Poll<Broken> {

@@ -12,7 +12,7 @@ use h2::server::{self, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::{HeaderValue, Request};
 
-use crate::buffer::{self, Held};
+use crate::buffer::Held;
 use crate::http2::app::App;
 use crate::http2::exchange::exchange;
 use crate::http2::guard::Guarded;
@@ -30,10 +30,6 @@ use crate::stream;
 
 /// How long we try to tell a client why its connection ends.
 const PARTING: Duration = Duration::from_secs(1);
-
-/// Where no memory is left, a client that has had more streams than this at a time is cut at the next. To refuse them would not do: the tables
-/// of `h2` have grown for them before they can be, and are given back with the connection only.
-const FEW_STREAMS: usize = 16;
 
 /// What the streams of a connection share.
 pub(crate) struct Client {
@@ -181,9 +177,6 @@ impl Serving {
             let deadline = head_deadline.map_or(deadline, |head| deadline.min(head));
             let heeds_stop = !late && !self.leaving;
             match seat.wait(deadline, heeds_stop, |context| self.poll(context)).await {
-                Ok(Event::Request(..)) if buffer::is_full() && self.client.places.get() > FEW_STREAMS => {
-                    return self.cut(Reason::ENHANCE_YOUR_CALM, Ended::OutOfBuffers).await;
-                }
                 Ok(Event::Request(request, respond)) => {
                     self.start(request, respond);
                     if late || self.client.listener.port().is_leaving() {

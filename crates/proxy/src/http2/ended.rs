@@ -19,7 +19,7 @@ pub(crate) enum Ended {
     HeadFlood,
     /// A head did not come whole in time.
     HeadTimeout,
-    /// A head did not come whole at once, and there was no memory to wait for the rest; or there was none for one more of many streams.
+    /// A head did not come whole at once, and there was no memory to wait for the rest.
     OutOfBuffers,
     /// Data in pieces so small, or empty, that they cost more than they carry (CVE-2019-9518).
     DataFlood,

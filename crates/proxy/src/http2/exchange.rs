@@ -19,7 +19,7 @@ use crate::grpc::Code;
 use crate::http2::answer::{self, Asked};
 use crate::http2::app::Sent;
 use crate::http2::authority;
-use crate::http2::body::{self, Ahead, Broken, End};
+use crate::http2::body::{self, Broken, End};
 use crate::http2::connection::{Client, Stream};
 use crate::http2::kept::Kept;
 use crate::http2::piece::Piece;
@@ -45,7 +45,7 @@ pub(crate) async fn exchange(
     clock: &Rc<Clock>,
 ) {
     let client = &stream.client;
-    let (parts, from_client) = request.into_parts();
+    let (parts, mut from_client) = request.into_parts();
     let mut head = Request::from_parts(parts, ());
     if let Some(uri) = authority::copied(head.uri()) {
         *head.uri_mut() = uri;
@@ -58,60 +58,30 @@ pub(crate) async fn exchange(
     let asked = Asked::by(&view);
     let size = size(&head);
     let _held = Held::new(in_memory(size, head.headers().len()));
-    let whole = from_client.is_end_stream();
-    let mut upload = Upload { from: from_client, ahead: Ahead::new(), whole };
-    let refused = upload.beside(refusal(&head, is_named, size, stream, &exchange)).await;
-    if let Some(answer) = refused.unwrap_or_else(|| Some(exchange.own(Reason::OutOfBuffers))) {
+    if let Some(answer) = refusal(&head, is_named, size, stream, &exchange).await {
         return own_answer(&mut respond, &exchange, asked, answer);
     }
     if let Some(edits) = exchange.request_edits(client.subject.as_ref()) {
         edits.apply(head.headers_mut());
     }
-    forward(head, upload, &mut respond, stream, &exchange, asked).await;
-}
 
-/// A request's body on its way to the app.
-struct Upload {
-    from: RecvStream,
-    ahead: Ahead,
-    /// There is none.
-    whole: bool,
-}
-
-impl Upload {
-    /// Waits for this before the body can be passed on. `None` where there is no memory to wait in.
-    async fn beside<T>(&mut self, wait: impl Future<Output = T>) -> Option<T> {
-        body::read_beside(&mut self.from, &mut self.ahead, wait).await
-    }
-}
-
-/// Sends a request to the app, and passes on the answer: once more where that may be and could help.
-async fn forward(
-    head: Request<()>,
-    mut upload: Upload,
-    respond: &mut SendResponse<Piece>,
-    stream: &Stream,
-    exchange: &Exchange,
-    asked: Asked,
-) {
-    let (client, port, whole) = (&stream.client, &exchange.port, upload.whole);
+    let whole = from_client.is_end_stream();
     let kept = Kept::new(port.retries.is_some() && !whole);
     let mut may_be_stale = whole;
     let mut next = Some(head);
     while let Some(head) = next.take() {
         // A body that has begun to pass is gone, unless it is kept.
         let again = (whole || port.retries.is_some()).then(|| head.clone());
-        let sending = client.app.send(port, head, whole, stream.alone);
-        let mut sent = match upload.beside(sending).await.unwrap_or(Err(Reason::OutOfBuffers)) {
+        let mut sent = match client.app.send(&port, head, whole, stream.alone).await {
             Ok(sent) => sent,
             Err(reason) => {
-                if retry::again(exchange, Tried::Untouched, reason) {
+                if retry::again(&exchange, Tried::Untouched, reason) {
                     exchange.pause().await;
                     next = again;
                     continue;
                 }
                 let answer = OwnAnswer::of(reason, port.direction());
-                return own_answer(respond, exchange, asked, answer);
+                return own_answer(&mut respond, &exchange, asked, answer);
             }
         };
         if kept.is_whole() {
@@ -119,19 +89,19 @@ async fn forward(
             let _ = kept.send(&mut sent.body);
         }
         may_be_stale &= sent.reused;
-        let passing = Passing { upload: &mut upload, respond: &mut *respond, kept: &kept };
-        let Some(failed) = pass(sent, passing, exchange, client).await else {
+        let passing = Passing { from_client: &mut from_client, respond: &mut respond, kept: &kept };
+        let Some(failed) = pass(sent, passing, &exchange, client).await else {
             return;
         };
         let is_stale = failed.tried == Some(Tried::Untouched) || exchange.method.is_safe() && failed.silent;
         if std::mem::take(&mut may_be_stale) && is_stale {
             exchange.retried();
             next = again;
-        } else if (whole || kept.is_whole()) && failed.is_resent(exchange) {
+        } else if (whole || kept.is_whole()) && failed.is_resent(&exchange) {
             exchange.pause().await;
             next = again;
         } else {
-            return failed.end(respond, exchange, asked);
+            return failed.end(&mut respond, &exchange, asked);
         }
     }
 }
@@ -297,7 +267,7 @@ impl Failed {
 
 /// The client's side of a request on its way.
 struct Passing<'a> {
-    upload: &'a mut Upload,
+    from_client: &'a mut RecvStream,
     respond: &'a mut SendResponse<Piece>,
     kept: &'a Kept,
 }
@@ -305,9 +275,9 @@ struct Passing<'a> {
 /// Passes on the answer while the request's body still goes up: an app may answer before it has read all, or while. `None`
 /// where all is done, and counted.
 async fn pass(sent: Sent, passing: Passing<'_>, exchange: &Exchange, client: &Client) -> Option<Failed> {
-    let Passing { upload: Upload { from, ahead, whole }, respond, kept } = passing;
+    let Passing { from_client, respond, kept } = passing;
     let Sent { answer, body: mut to_app, .. } = sent;
-    let whole = *whole || kept.is_whole();
+    let whole = from_client.is_end_stream();
     let may_resend = || whole || kept.is_whole();
     let mut uploading = !whole;
     let mut gone = None;
@@ -317,7 +287,7 @@ async fn pass(sent: Sent, passing: Passing<'_>, exchange: &Exchange, client: &Cl
             kept.keep(piece);
         };
         let keeps_back = exchange.port.keeps_trailers_back;
-        let upload = body::pass(from, ahead, &mut to_app, NO_LIMIT, keeps_back, || false, received);
+        let upload = body::pass(from_client, &mut to_app, NO_LIMIT, keeps_back, || false, received);
         let mut upload = pin!(upload);
         let mut answer = pin!(pass_answer(answer, respond, exchange, client, &may_resend));
         while gone.is_none() {
@@ -412,8 +382,7 @@ async fn pass_answer(
     }
     let stalled = exchange.port.limits.body;
     let (is_stuck, passed) = (|| client.watch.blocked.get(), |piece: &Bytes| exchange.passed(piece.len()));
-    let ahead = &mut Ahead::new();
-    match body::pass(&mut from_app, ahead, &mut to_client, stalled, false, is_stuck, passed).await {
+    match body::pass(&mut from_app, &mut to_client, stalled, false, is_stuck, passed).await {
         Ok(end) => {
             if let End::Trailers(Some(code)) = end {
                 exchange.grpc(code);

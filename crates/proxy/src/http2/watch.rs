@@ -17,16 +17,6 @@ use crate::limits::MAX_BUFFER;
 const FIELD: usize = 100;
 const MOST: usize = 6 * MAX_BUFFER;
 
-/// What the table of a connection's names and values may keep: as many entries as fit the 4 KiB that each client may use, each with all of the
-/// buffer in which it came, as `h2` leaves names there in place. Which do, only who decodes the heads knows, so all that are larger than
-/// this count, in bytes, for as long as the connection stays. What follows a large piece of a body in the same buffer does not: it would
-/// count against everybody who uploads.
-const ENTRIES: usize = 95;
-const LARGE: usize = 1024;
-const OF_TABLE: usize = ENTRIES * 16 * 1024;
-/// With this much a client may go on where no memory is left.
-const FEW: usize = 64 * 1024;
-
 /// A head of which more is to come. It counts for what it may take rather than for what came.
 #[derive(Debug)]
 struct OpenHead {
@@ -94,8 +84,6 @@ pub(crate) struct Watch {
     pub(crate) blocked: Cell<bool>,
     flood: Cell<Option<Ended>>,
     open_head: RefCell<Option<OpenHead>>,
-    /// What its table may keep, and how much that counts for.
-    table: RefCell<(usize, Held)>,
     /// The kind of the last frame that came.
     last: Cell<u8>,
     /// Whether a request was ever reset, by the client or by us because of it.
@@ -115,7 +103,6 @@ impl Watch {
             blocked: Cell::new(false),
             flood: Cell::new(None),
             open_head: RefCell::new(None),
-            table: RefCell::new((0, Held::new(0))),
             last: Cell::new(Frame::HEADERS),
             has_reset: Cell::new(false),
             control: Allowance::new(1000, 100),
@@ -171,7 +158,6 @@ impl Watch {
     pub(crate) fn came(&self, frame: Frame) {
         self.last.set(frame.kind);
         self.look_for_head(frame);
-        self.count_for_table(frame);
         self.has_reset.set(self.has_reset.get() || frame.kind == Frame::RST_STREAM);
         match frame.kind {
             Frame::DATA | Frame::HEADERS => self.control.give(),
@@ -193,19 +179,6 @@ impl Watch {
             head.length += frame.length as usize;
             head.held = Held::new((head.length * FIELD).min(MOST));
             head.ends = !frame.leaves_head_open();
-        }
-    }
-
-    fn count_for_table(&self, frame: Frame) {
-        let length = frame.length as usize;
-        if frame.kind != Frame::DATA && length > LARGE {
-            let mut table = self.table.borrow_mut();
-            let bytes = (table.0 + length).min(OF_TABLE);
-            *table = (bytes, Held::new(bytes));
-            // To refuse the request would not do: the table is given back with the connection only.
-            if buffer::is_full() && bytes > FEW {
-                self.flood.set(Some(Ended::OutOfBuffers));
-            }
         }
     }
 
@@ -258,26 +231,6 @@ mod tests {
         assert!(watch.lacks_room(), "it counts for what it may take");
         watch.came_whole();
         assert!(watch.head_began().is_none() && !buffer::is_scarce());
-    }
-
-    #[test]
-    fn large_heads_count_for_what_they_may_leave_in_the_table() {
-        buffer::bound(OF_TABLE - 1);
-        let (head, small) = (|length| Frame { kind: Frame::HEADERS, flags: 4, length }, 1024);
-        let watch = Watch::new();
-        (0..10_000).for_each(|_| watch.came(head(small)));
-        (0..ENTRIES).for_each(|_| watch.came(Frame { kind: Frame::DATA, flags: 0, length: 16_384 }));
-        (1..ENTRIES).for_each(|_| watch.came(head(16_384)));
-        assert!(!buffer::is_scarce());
-        assert_eq!(watch.flood(), None);
-        (0..10).for_each(|_| watch.came(head(16_384)));
-        assert!(buffer::is_scarce());
-        assert_eq!(watch.flood(), None, "its requests are refused");
-        let others = Held::new(3 * 1024 * 1024);
-        watch.came(head(16_384));
-        assert_eq!(watch.flood(), Some(Ended::OutOfBuffers), "it is cut where nothing is left");
-        drop((watch, others));
-        assert!(!buffer::is_scarce());
     }
 
     #[test]
