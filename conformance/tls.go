@@ -294,6 +294,10 @@ func testSSL(t *Try) error {
 		switch found.ID {
 		case "DNS_CAArecord", "OCSP_stapling", "security_headers", "engine_problem":
 			continue
+		// Its client has nothing to say, and on a busy machine it often leaves before the ticket of TLS 1.3 comes (14 of 30 times); then it
+		// can't try whether one works.
+		case "sessionresumption_ticket":
+			continue
 		}
 		switch found.Severity {
 		case "MEDIUM", "HIGH", "CRITICAL", "FATAL", "WARN":
