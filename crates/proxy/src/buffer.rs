@@ -155,12 +155,7 @@ impl Buffer {
 
 /// Waits for bytes and reads them; at the end of the stream there are none. While it waits it holds no buffer.
 pub(crate) async fn receive(from: &mut impl Receive) -> io::Result<Buffer> {
-    std::future::poll_fn(|context| poll_receive(from, context)).await
-}
-
-/// As [`receive`], for who waits for something else too.
-pub(crate) fn poll_receive(from: &mut impl Receive, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
-    from.poll_receive(context)
+    std::future::poll_fn(|context| from.poll_receive(context)).await
 }
 
 /// As [`receive`], of what can only read into a buffer that is there.
@@ -174,7 +169,7 @@ pub(crate) fn poll_read(
 
 /// Where bytes come from.
 pub(crate) trait Receive {
-    /// As [`receive`].
+    /// As [`receive`], for who waits for something else too.
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Buffer>>;
 }
 

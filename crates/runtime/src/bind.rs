@@ -35,10 +35,7 @@ pub fn dual_stack(port: u16) -> io::Result<TcpListener> {
 /// Listens on `port` of every address, as [`dual_stack`] does, by a socket for each family: connections by IPv4 are the kernel's own
 /// then, and no IPv4 that it takes through the layer of IPv6, which makes each request 3 % cheaper.
 pub fn each_family(port: u16) -> io::Result<Vec<TcpListener>> {
-    if let Some(address) = only_address()? {
-        return Ok(vec![listen((address, port).into())?]);
-    }
-    both((Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into())
+    both(port, Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)
 }
 
 /// Listens on `port` of loopback, IPv4 and, where there is one, IPv6.
@@ -46,16 +43,16 @@ pub fn each_family(port: u16) -> io::Result<Vec<TcpListener>> {
 /// Where the environment variable [`LISTEN_ADDRESS`] names an address, it listens on that one alone: several pods on one machine have
 /// one loopback together, and would take each other's ports.
 pub fn loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+    both(port, Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)
+}
+
+/// Listens on `ipv4` and, where the node has IPv6, on `ipv6`; or on the one address of [`LISTEN_ADDRESS`].
+fn both(port: u16, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> io::Result<Vec<TcpListener>> {
     if let Some(address) = only_address()? {
         return Ok(vec![listen((address, port).into())?]);
     }
-    both((Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into())
-}
-
-/// Listens on `ipv4` and, where the node has IPv6, on `ipv6`.
-fn both(ipv4: SocketAddr, ipv6: SocketAddr) -> io::Result<Vec<TcpListener>> {
-    let mut sockets = vec![listen(ipv4)?];
-    match listen_by(ipv6, true) {
+    let mut sockets = vec![listen((ipv4, port).into())?];
+    match listen_by((ipv6, port).into(), true) {
         Ok(socket) => sockets.push(socket),
         Err(error) if no_ipv6(&error) => {}
         Err(error) => return Err(error),

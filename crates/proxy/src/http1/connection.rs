@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::answer::OwnAnswer;
-use crate::buffer::{self, Buffer, Stored};
+use crate::buffer::{self, Buffer, Receive, Stored};
 use crate::connect::AppStream;
 use crate::http1::answer;
 use crate::http1::exchange::{Next, exchange};
@@ -154,7 +154,7 @@ fn poll_in_turn(
     seat: &Seat,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<Buffer>> {
-    let Stream::Plain(socket) = stream else { return buffer::poll_receive(stream, context) };
+    let Stream::Plain(socket) = stream else { return stream.poll_receive(context) };
     loop {
         ready!(socket.poll_read_ready(context))?;
         if !seat.is_called() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, Interest};
 
-use crate::buffer::{self, Buffer, SIZE};
+use crate::buffer::{self, Buffer, Receive, SIZE};
 use crate::headers::Edits;
 use crate::http1::edit;
 use crate::http1::framing::{Body, Framing};
@@ -102,7 +102,7 @@ pub(crate) async fn begin(
     asked: &Asked,
     exchange: &Exchange,
 ) -> Result<Buffer, Reason> {
-    let first = begins(client, asked, |context| buffer::poll_receive(app, context));
+    let first = begins(client, asked, |context| app.poll_receive(context));
     match exchange.time_left() {
         None => first.await,
         Some(limit) => within(limit, first).await,
@@ -176,7 +176,7 @@ pub(crate) async fn pass(
                 continue;
             }
         }
-        let mut piece = begins(&client, asked, |context| buffer::poll_receive(&mut app, context)).await?;
+        let mut piece = begins(&client, asked, |context| app.poll_receive(context)).await?;
         if piece.is_empty() {
             return if body.may_close() { Ok(Answered::at_the_end()) } else { Err(Reason::Reset) };
         }
@@ -280,7 +280,7 @@ async fn more_of_head(
     if message.is_empty() {
         // The app may think for long.
         drop(message);
-        message = begins(client, asked, |context| buffer::poll_receive(app, context)).await?;
+        message = begins(client, asked, |context| app.poll_receive(context)).await?;
         return if message.is_empty() { Err(Reason::Reset) } else { Ok(message) };
     }
     if message.len() >= MAX_BUFFER {
