@@ -47,7 +47,15 @@ fn wrk(
     let line = out.lines().find_map(|line| line.strip_prefix("RESULT ")).context("wrk told no result")?;
     let figures: Vec<f64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
     let [requests, micros, p50, p99, errors] = figures[..] else { bail!("wrk told {line:?}") };
-    Ok(Sample { done: requests, errors, seconds: micros / 1e6, cpu, p50: p50 / 1e6, p99: p99 / 1e6 })
+    Ok(Sample {
+        done: requests,
+        errors,
+        seconds: micros / 1e6,
+        cpu,
+        p50: p50 / 1e6,
+        p99: p99 / 1e6,
+        p99_of_tenths: f64::NAN,
+    })
 }
 
 /// HTTP/2 with prior knowledge: GET.

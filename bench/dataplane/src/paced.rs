@@ -1,122 +1,193 @@
 //! Load at a fixed rate, for latency: a queue that forms in the proxy is counted in full.
 //!
-//! Not wrk, which sends the next request only after the last answer and so measures least when it is slowest; and not a
-//! tool on an asynchronous runtime, whose timers are exact to a millisecond where we look for microseconds.
+//! Not wrk, which sends the next request only after the last answer and so measures least when it is slowest; not a tool
+//! on an asynchronous runtime, whose timers are exact to a millisecond where we look for microseconds; and not a thread
+//! for each connection: sixteen of them and the app on one CPU measured how long the scheduler let each wait, some 300 µs
+//! behind every proxy. The kernel may be 50 µs late to wake us (its timer slack), so that what is due by then is sent at once;
+//! exact timers cost the app so much of the CPU that all waited longer.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::contender::Contender;
-use crate::sample::Sample;
+use crate::sample::{Sample, median};
 
 /// Connections that share the rate.
-pub(crate) const CONNECTIONS: u32 = 16;
+pub(crate) const CONNECTIONS: u32 = 64;
 
-/// Sends `rate` requests a second for so long, evenly, over keep-alive connections, and takes the time of each.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sends `rate` requests a second for so long, evenly, over keep-alive connections in turn, and takes the time of each.
 ///
 /// A request's time starts when it is sent; where its connection was still busy when it was due, it starts when it was due.
 pub(crate) fn run(to: &Contender, path: &str, rate: f64, seconds: u64) -> anyhow::Result<Sample> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: app\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
+    let every = Duration::from_secs_f64(f64::from(CONNECTIONS) / rate);
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut client = Client::connect(to.ports.http)?;
         client.ask(request.as_bytes())?;
         clients.push(client);
     }
-    let every = Duration::from_secs_f64(f64::from(CONNECTIONS) / rate);
     let (cpu_before, start) = (to.cpu()?, Instant::now() + Duration::from_millis(10));
-    let end = start + Duration::from_secs(seconds);
-    let mut times = Vec::new();
-    let mut errors = 0.0;
-    thread::scope(|scope| {
-        let request = request.as_bytes();
-        let workers: Vec<_> = (0..CONNECTIONS)
-            .zip(&mut clients)
-            .map(|(number, client)| {
-                let first = start + every * number / CONNECTIONS;
-                scope.spawn(move || client.ask_every(request, first, every, end))
-            })
-            .collect();
-        for worker in workers {
-            match worker.join() {
-                Ok((taken, failed)) => {
-                    times.extend(taken);
-                    errors += f64::from(u8::from(failed));
-                }
-                Err(_) => errors += 1.0,
-            }
-        }
-    });
+    let paced = (0..CONNECTIONS).zip(clients);
+    let mut paced: Vec<_> =
+        paced.map(|(number, client)| Paced::new(client, start + every * number / CONNECTIONS)).collect();
+    let (times, errors) =
+        all_until(start + Duration::from_secs(seconds), &mut paced, request.as_bytes(), every)?;
     let cpu = to.cpu()? - cpu_before;
-    times.sort();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "100 to some 10,000")]
+    let tenths = times.chunks_exact((rate / 10.0) as usize).map(|tenth| percentile(tenth, 99));
     #[expect(clippy::cast_precision_loss, reason = "at most some 100,000")]
     let requests = times.len() as f64;
-    let at = |percent: usize| times.get(times.len() * percent / 100).map_or(f64::NAN, Duration::as_secs_f64);
     Ok(Sample {
         done: requests,
         errors,
         seconds: start.elapsed().as_secs_f64(),
         cpu,
-        p50: at(50),
-        p99: at(99),
+        p50: percentile(&times, 50),
+        p99: percentile(&times, 99),
+        p99_of_tenths: median(tenths),
     })
+}
+
+/// In seconds; NaN of nothing.
+fn percentile(times: &[Duration], percent: usize) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times.get(times.len() * percent / 100).map_or(f64::NAN, Duration::as_secs_f64)
+}
+
+/// The times of all requests that are due before `end`, and how many connections failed; each is left at its first failure.
+fn all_until(
+    end: Instant,
+    clients: &mut Vec<Paced>,
+    request: &[u8],
+    every: Duration,
+) -> anyhow::Result<(Vec<Duration>, f64)> {
+    let (mut times, mut errors) = (Vec::new(), 0.0);
+    loop {
+        clients.retain_mut(|client| {
+            let going = client.send_if_due(request, every, end);
+            errors += f64::from(u8::from(going.is_err()));
+            going.unwrap_or(false)
+        });
+        if clients.is_empty() {
+            return Ok((times, errors));
+        }
+        let answered = await_answers(clients)?;
+        // From the last, so that removing one moves none that is still to come.
+        for at in answered.into_iter().rev() {
+            if let Ok(time) = clients[at].receive() {
+                times.extend(time);
+            } else {
+                errors += 1.0;
+                clients.swap_remove(at);
+            }
+        }
+    }
+}
+
+/// Which have something to read, once one has or the next request is due.
+fn await_answers(clients: &[Paced]) -> anyhow::Result<Vec<usize>> {
+    let under_way: Vec<usize> = (0..clients.len()).filter(|&at| clients[at].sent.is_some()).collect();
+    let mut wanted: Vec<_> =
+        under_way.iter().map(|&at| PollFd::new(&clients[at].client.stream, PollFlags::IN)).collect();
+    let next = clients.iter().filter(|client| client.sent.is_none()).map(|client| client.due).min();
+    // An answer that does not come within so long is an error.
+    let wait = next.map_or(ANSWER_WITHIN, |due| due.saturating_duration_since(Instant::now()));
+    let ready =
+        poll(&mut wanted, Some(&Timespec::try_from(wait)?)).context("failed to wait for an answer")?;
+    if ready == 0 && next.is_none() {
+        bail!("no answer within {} s", ANSWER_WITHIN.as_secs());
+    }
+    let answered = wanted.iter().zip(&under_way).filter(|(fd, _)| !fd.revents().is_empty());
+    Ok(answered.map(|(_, &at)| at).collect())
+}
+
+/// A connection whose requests have their times.
+struct Paced {
+    client: Client,
+    /// When the next request is to be sent, or the one under way was.
+    due: Instant,
+    /// Since when the request under way is timed.
+    sent: Option<Instant>,
+    /// When the last answer was complete.
+    free: Instant,
+}
+
+impl Paced {
+    fn new(client: Client, due: Instant) -> Self {
+        Self { client, due, sent: None, free: Instant::now() }
+    }
+
+    /// Whether there is anything left to wait for here.
+    fn send_if_due(&mut self, request: &[u8], every: Duration, end: Instant) -> anyhow::Result<bool> {
+        if self.sent.is_some() {
+            return Ok(true);
+        }
+        if self.due >= end {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        if self.due <= now {
+            self.sent = Some(if self.free > self.due { self.due } else { now });
+            self.client.send(request)?;
+            self.due += every;
+        }
+        Ok(true)
+    }
+
+    /// The time that the request under way took, if its answer is complete now.
+    fn receive(&mut self) -> anyhow::Result<Option<Duration>> {
+        if !self.client.receive()? {
+            return Ok(None);
+        }
+        self.free = Instant::now();
+        Ok(self.sent.take().map(|sent| self.free - sent))
+    }
 }
 
 /// A keep-alive connection, one request at a time.
 pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// What of the answer is there.
+    filled: usize,
 }
 
 impl Client {
     pub(crate) fn connect(port: u16) -> anyhow::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        Ok(Self { stream, buffer: vec![0; 16 * 1024] })
-    }
-
-    /// The times taken until `end`, and whether a request failed, which ends it early.
-    fn ask_every(
-        &mut self,
-        request: &[u8],
-        first: Instant,
-        every: Duration,
-        end: Instant,
-    ) -> (Vec<Duration>, bool) {
-        let mut times = Vec::new();
-        let mut due = first;
-        while due < end {
-            let wait = due.saturating_duration_since(Instant::now());
-            thread::sleep(wait);
-            let started = if wait.is_zero() { due } else { Instant::now() };
-            if self.ask(request).is_err() {
-                return (times, true);
-            }
-            times.push(started.elapsed());
-            due += every;
-        }
-        (times, false)
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        Ok(Self { stream, buffer: vec![0; 16 * 1024], filled: 0 })
     }
 
     /// Sends a request and reads its answer, which must be a 200 with a Content-Length and small.
     pub(crate) fn ask(&mut self, request: &[u8]) -> anyhow::Result<()> {
-        self.stream.write_all(request)?;
-        let mut filled = 0;
-        loop {
-            let length = self.stream.read(&mut self.buffer[filled..])?;
-            if length == 0 {
-                bail!("closed before the answer was complete, or the answer is too large");
-            }
-            filled += length;
-            if is_complete(&self.buffer[..filled])? {
-                return Ok(());
-            }
+        self.send(request)?;
+        while !self.receive()? {}
+        Ok(())
+    }
+
+    fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.filled = 0;
+        Ok(self.stream.write_all(request)?)
+    }
+
+    /// Reads once, and tells whether the answer is complete.
+    fn receive(&mut self) -> anyhow::Result<bool> {
+        let length = self.stream.read(&mut self.buffer[self.filled..])?;
+        if length == 0 {
+            bail!("closed before the answer was complete, or the answer is too large");
         }
+        self.filled += length;
+        is_complete(&self.buffer[..self.filled])
     }
 }
 

@@ -13,6 +13,9 @@ pub(crate) struct Sample {
     pub(crate) cpu: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    /// Of each tenth of a second its p99, and the median of those: what a stall of the machine, of some milliseconds, does
+    /// not move. NaN where the load does not tell.
+    pub(crate) p99_of_tenths: f64,
 }
 
 impl Sample {
