@@ -68,7 +68,7 @@ pub(crate) async fn http_or_relay(stream: TcpStream, port: &Rc<Port>, seat: &Sea
         Ok(Ok(Spoken::Http1)) => {
             if let Some((connected, _)) = server {
                 // For the first request.
-                port.pool.put(connected);
+                port.pool.put(Box::new(connected));
             }
             Found::Http1(stream)
         }

@@ -14,7 +14,8 @@ use crate::tls::Spoken;
 /// A request, or its beginning, that is on its way to the app.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    pub(crate) app: AppStream,
+    /// Boxed as long as it is open: a request's task has room for it, and it would be copied from the pool and back.
+    pub(crate) app: Box<AppStream>,
     /// How many of its bytes the connection has taken.
     taken: usize,
     /// The connection was an idle one, which the app may have closed before the request came.
@@ -62,7 +63,7 @@ fn on_idle(port: &Port, exchange: &Exchange, request: &[u8], again: bool) -> Opt
 pub(crate) async fn on_fresh(port: &Port, exchange: &Exchange, request: &[u8]) -> Result<Sent, Reason> {
     let mut app = loop {
         match connect::app(port, Some(Spoken::Http1)).await {
-            Ok(app) => break app,
+            Ok(app) => break Box::new(app),
             Err(reason) if retry::again(exchange, Tried::Untouched, reason) => exchange.pause().await,
             Err(reason) => return Err(reason),
         }

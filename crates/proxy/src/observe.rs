@@ -1,7 +1,7 @@
 //! Counting: each request once, when its answer has ended or was given up.
 
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -58,13 +58,13 @@ pub(crate) struct Exchange {
     tapped: bool,
     noted: Option<Box<Noted>>,
     /// What is done to the answer.
-    pub(crate) rules: Option<Rules>,
+    pub(crate) rules: Option<Box<Rules>>,
     /// That of the circuit breaker, which is told how it ended.
     pub(crate) permit: Cell<Option<Permit>>,
     /// How long its last try took until it was answered. Only known where there is a circuit breaker.
     until_answer: Cell<Option<Duration>>,
     /// What the app is told of who asks.
-    pub(crate) identity: RefCell<Option<Box<Edits>>>,
+    pub(crate) identity: OnceCell<Box<Edits>>,
     /// What the client is told beside the answer, which few are.
     to_client: OnceCell<Box<ToClient>>,
 }
@@ -98,7 +98,7 @@ impl Exchange {
         let mut exchange = Self::of(port, clock, request.version, request.method, place);
         // gRPC knows no other version.
         exchange.is_grpc = request.version == Version::Http2 && request.is_grpc();
-        exchange.rules = port.answer_rules(request, exchange.is_grpc);
+        exchange.rules = port.answer_rules(request, exchange.is_grpc).map(Box::new);
         if exchange.logged || exchange.tapped {
             exchange.noted = Some(Box::new(Noted::of(request)));
         }
@@ -139,7 +139,7 @@ impl Exchange {
             rules: None,
             permit: Cell::new(None),
             until_answer: Cell::new(None),
-            identity: RefCell::default(),
+            identity: OnceCell::new(),
             to_client: OnceCell::new(),
         }
     }
@@ -271,10 +271,10 @@ impl Exchange {
     /// What is done to its headers, where the client's certificate has this subject; `None` where nothing is.
     pub(crate) fn request_edits(&self, subject: Option<&HeaderValue>) -> Option<Cow<'_, Edits>> {
         let of_port = self.port.request_edits(subject);
-        match (of_port, self.identity.take()) {
+        match (of_port, self.identity.get()) {
             (of_port, None) => of_port,
-            (None, Some(identity)) => Some(Cow::Owned(*identity)),
-            (Some(edits), Some(identity)) => Some(Cow::Owned(edits.then(&identity))),
+            (None, Some(identity)) => Some(Cow::Borrowed(identity)),
+            (Some(edits), Some(identity)) => Some(Cow::Owned(edits.then(identity))),
         }
     }
 

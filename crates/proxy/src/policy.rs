@@ -80,7 +80,7 @@ async fn authenticate(
     exchange.port.metrics.auth[Decision::of(&judged) as usize].add(1);
     match judged {
         Ok(allowed) => {
-            exchange.identity.replace(Some(Box::new(allowed.to_app)));
+            let _ = exchange.identity.set(Box::new(allowed.to_app));
             if let Some(headers) = allowed.to_client {
                 exchange.tell_client(headers);
             }

@@ -24,7 +24,7 @@ const LOOKS: u32 = 6;
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// Each with the look since which it has been idle.
-    idle: RefCell<Vec<(AppStream, u32)>>,
+    idle: RefCell<Vec<(Box<AppStream>, u32)>>,
     timeout: Duration,
     size: usize,
     age: Duration,
@@ -48,7 +48,7 @@ impl Pool {
 
     /// A connection that the app has not closed, as far as is known. With `ask`, the kernel is asked, which costs a system
     /// call: for requests that must not be sent twice.
-    pub(crate) fn take(&self, ask: bool) -> Option<AppStream> {
+    pub(crate) fn take(&self, ask: bool) -> Option<Box<AppStream>> {
         let mut idle = self.idle.borrow_mut();
         while let Some((stream, _)) = idle.pop() {
             self.metrics.upstream.idle.subtract(1);
@@ -61,7 +61,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer has ended, unless there are as many as there may be, or it is too old.
-    pub(crate) fn put(self: &Rc<Self>, stream: AppStream) {
+    pub(crate) fn put(self: &Rc<Self>, stream: Box<AppStream>) {
         // The app's own connections stay as long as it does: for them, no request asks for the time.
         let is_old = self.age < Duration::MAX && stream.age() >= self.age;
         if is_old || self.idle.borrow().len() >= self.size {

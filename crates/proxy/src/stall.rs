@@ -18,22 +18,21 @@ pub(crate) async fn wait<T>(limit: Duration, step: impl Future<Output = io::Resu
     }
 }
 
+/// Writes what the client takes at once: how much.
+pub(crate) fn write_now(client: &WriteHalf<'_>, bytes: &[u8]) -> Result<usize, Reason> {
+    match client.try_write(bytes) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        taken => taken.map_err(|_| Reason::ClientClosed),
+    }
+}
+
 /// Writes all of it, as the client takes it: to the last byte, also where TLS would keep that back until there is more.
 pub(crate) async fn write(client: &WriteHalf<'_>, mut bytes: &[u8], limit: Duration) -> Result<(), Reason> {
-    loop {
-        match client.try_write(bytes) {
-            Ok(taken) => {
-                bytes = &bytes[taken..];
-                if !client.keeps_back() {
-                    // Nearly always.
-                    if bytes.is_empty() {
-                        return Ok(());
-                    }
-                    continue;
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Reason::ClientClosed),
+    while !bytes.is_empty() || client.keeps_back() {
+        let taken = write_now(client, bytes)?;
+        bytes = &bytes[taken..];
+        if !client.keeps_back() && (taken > 0 || bytes.is_empty()) {
+            continue;
         }
         // What is written stands in a buffer.
         if buffer::is_scarce() {
@@ -42,4 +41,5 @@ pub(crate) async fn write(client: &WriteHalf<'_>, mut bytes: &[u8], limit: Durat
         // Boxed, so that the tasks of clients that never wait have no room for it.
         Box::pin(wait(limit, client.writable())).await?;
     }
+    Ok(())
 }

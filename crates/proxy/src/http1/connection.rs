@@ -50,42 +50,50 @@ enum End {
     Relay(Box<AppStream>, Vec<u8>, Rc<Port>),
 }
 
+impl Client {
+    pub(crate) fn new(stream: Stream, clock: Rc<Clock>) -> Self {
+        Self { stream, unread: Stored::default(), clock }
+    }
+}
+
 /// Serves one client's connection until either side closes it.
-pub(crate) async fn serve(stream: Stream, listener: &Rc<Listener>, seat: &Seat, clock: Rc<Clock>) {
-    let mut client = Client { stream, unread: Stored::default(), clock };
-    let end = requests(&mut client, listener, seat).await;
-    // Boxed, so that the tasks of those who wait for their next request have no room for it.
-    match end {
-        End::Close => {}
-        End::Refuse(refusal) => Box::pin(refuse(client, listener, refusal)).await,
-        End::Linger => {
-            // Not with what it sent ahead in hand: where memory is scarce, many are refused at once.
-            drop(client.unread);
-            Box::pin(linger(client.stream)).await;
-        }
-        End::Reset => client.stream.reset(),
-        End::Relay(app, from_app, port) => {
-            let open = Open::count(&port.metrics);
-            Box::pin(tcp::relay(client.stream, &client.unread, *app, &from_app, open)).await;
+pub(crate) fn serve(mut client: Client, listener: &Rc<Listener>, seat: &Seat) -> impl Future<Output = ()> {
+    async move {
+        // Boxed, so that the tasks of those who wait for their next request have no room for it.
+        match requests(&mut client, listener, seat).await {
+            End::Close => {}
+            End::Refuse(refusal) => Box::pin(refuse(client, listener, refusal)).await,
+            End::Linger => {
+                // Not with what it sent ahead in hand: where memory is scarce, many are refused at once.
+                drop(client.unread);
+                Box::pin(linger(client.stream)).await;
+            }
+            End::Reset => client.stream.reset(),
+            End::Relay(app, from_app, port) => {
+                let open = Open::count(&port.metrics);
+                Box::pin(tcp::relay(client.stream, &client.unread, *app, &from_app, open)).await;
+            }
         }
     }
 }
 
 /// Serves a client's requests. When the listener stops, the one under way finishes; on a connection that came later, one more.
-async fn requests(client: &mut Client, listener: &Rc<Listener>, seat: &Seat) -> End {
-    loop {
-        let (mut message, head) = match next_request(client, listener, seat).await {
-            Ok(Some(request)) => request,
-            Ok(None) => return End::Close,
-            Err(refusal) => return End::Refuse(refusal),
-        };
-        let port = listener.port_for(|| head.request(&message).host());
-        match exchange(client, &mut message, &head, listener, &port).await {
-            Next::Request => {}
-            Next::Close => return End::Close,
-            Next::Linger => return End::Linger,
-            Next::Reset => return End::Reset,
-            Next::Relay(app, from_app) => return End::Relay(app, from_app, port),
+fn requests(client: &mut Client, listener: &Rc<Listener>, seat: &Seat) -> impl Future<Output = End> {
+    async move {
+        loop {
+            let (mut message, head) = match next_request(client, listener, seat).await {
+                Ok(Some(request)) => request,
+                Ok(None) => return End::Close,
+                Err(refusal) => return End::Refuse(refusal),
+            };
+            let port = listener.port_for(|| head.request(&message).host());
+            match exchange(client, &mut message, &head, listener, &port).await {
+                Next::Request => {}
+                Next::Close => return End::Close,
+                Next::Linger => return End::Linger,
+                Next::Reset => return End::Reset,
+                Next::Relay(app, from_app) => return End::Relay(app, from_app, port),
+            }
         }
     }
 }

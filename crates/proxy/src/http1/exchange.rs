@@ -52,71 +52,85 @@ struct Instead {
     keep: bool,
 }
 
+impl Instead {
+    fn of(reason: Reason, exchange: &Exchange, keep: bool) -> Self {
+        Self { answer: exchange.own(reason), keep }
+    }
+}
+
 /// A request and its answer. `message` begins with the request's head.
-pub(crate) async fn exchange(
+pub(crate) fn exchange(
     client: &mut Client,
     message: &mut Buffer,
     head: &RequestHead,
     listener: &Listener,
     port: &Rc<Port>,
-) -> Next {
-    let exchange = Exchange::start(port, &client.clock, &head.request(message));
-    let instead = match pass(client, message, head, listener, &exchange).await {
-        Ok(next) => return next,
-        Err(instead) => instead,
-    };
-    own_answer(client, exchange, head.method, instead).await
+) -> impl Future<Output = Next> {
+    async move {
+        let exchange = Exchange::start(port, &client.clock, &head.request(message));
+        let instead = match pass(client, message, head, listener, &exchange).await {
+            Ok(next) => return next,
+            Err(instead) => instead,
+        };
+        own_answer(client, exchange, head.method, instead).await
+    }
 }
 
 /// A request's way through the proxy: judge, forward, answer, observe.
-async fn pass(
+fn pass(
     client: &mut Client,
     message: &mut Buffer,
     head: &RequestHead,
     listener: &Listener,
     exchange: &Exchange,
-) -> Result<Next, Instead> {
-    let port = &*exchange.port;
-    let instead = |reason, keep| Instead { answer: exchange.own(reason), keep };
-    let mut body = begin_body(client, message, head, exchange)
-        .map_err(|BadFraming| instead(Reason::BadRequest, false))?;
-    if buffer::is_too_much(client.unread.len()) {
-        return Err(instead(Reason::OutOfBuffers, false));
-    }
-    let may_resend = port.retries.is_some() && body.is_ended() && !buffer::is_too_much(message.len());
-    let asked = Asked::of(head, &body, may_resend);
-    let keep = || asked.persists && !port.is_leaving() && !listener.is_stopping();
-    let refused = if policy::judges_at_once(port) {
-        refusal(client, message, head, exchange)
-    } else {
-        // Boxed, so that the tasks of the others have no room for it.
-        Box::pin(refusal_in_time(client, message, head, exchange)).await
-    };
-    let keep_refused = || asked.method != Method::Connect && body.is_ended() && keep();
-    // Not by `if let`, for which the task would have room until the end.
-    refused.map_or(Ok(()), |answer| Err(Instead { answer, keep: keep_refused() }))?;
+) -> impl Future<Output = Result<Next, Instead>> {
+    async move {
+        let port = &*exchange.port;
+        let mut body = begin_body(client, message, head, exchange)
+            .map_err(|BadFraming| Instead::of(Reason::BadRequest, exchange, false))?;
+        if buffer::is_too_much(client.unread.len()) {
+            return Err(Instead::of(Reason::OutOfBuffers, exchange, false));
+        }
+        let may_resend = port.retries.is_some() && body.is_ended() && !buffer::is_too_much(message.len());
+        let asked = Asked::of(head, &body, may_resend);
+        let refused = if policy::judges_at_once(port) {
+            refusal(client, message, head, exchange)
+        } else {
+            // Boxed, so that the tasks of the others have no room for it.
+            Box::pin(refusal_in_time(client, message, head, exchange)).await
+        };
+        // Not by `if let`, for which the task would have room until the end.
+        refused.map_or(Ok(()), |answer| {
+            let keep = asked.method != Method::Connect && body.is_ended() && asked.keeps(exchange, listener);
+            Err(Instead { answer, keep })
+        })?;
 
-    let start = edit::request(message, head, exchange, client.stream.subject());
-    let again = head.method.is_safe() && head.framing == Framing::None;
-    let sent = forward::send(port, exchange, &message[start..], again).await;
-    let mut sent = sent.map_err(|reason| instead(reason, body.is_ended() && keep()))?;
-    let may_be_stale = again && sent.was_idle && !buffer::is_too_much(message.len() - start);
-    let kept = if may_resend || may_be_stale { Some(Stored::of(&message[start..])) } else { None };
-    message.give_back();
+        let start = edit::request(message, head, exchange, client.stream.subject());
+        let again = head.method.is_safe() && head.framing == Framing::None;
+        let sent = forward::send(port, exchange, &message[start..], again).await;
+        let Sent { mut app, was_idle, .. } = sent.map_err(|reason| {
+            Instead::of(reason, exchange, body.is_ended() && asked.keeps(exchange, listener))
+        })?;
+        let may_be_stale = again && was_idle && !buffer::is_too_much(message.len() - start);
+        let kept = if may_resend || may_be_stale { Some(Stored::of(&message[start..])) } else { None };
+        message.give_back();
 
-    let mut way = Way { client, body: &mut body, asked: &asked, keep: &keep, exchange };
-    let mut outcome = answer(&mut way, &mut sent.app).await;
-    if let (Err(reason), Some(request)) = (&outcome, kept) {
-        outcome = Box::pin(once_more(&mut way, &mut sent, *reason, request, may_be_stale)).await;
+        let mut way = Way { client, body: &mut body, asked: &asked, listener, exchange };
+        let mut outcome = answer(&mut way, &mut app).await;
+        if let (Err(reason), Some(request)) = (&outcome, kept) {
+            outcome = Box::pin(once_more(&mut way, &mut app, *reason, request, may_be_stale)).await;
+        }
+        conclude(outcome, app, &asked, exchange).map_err(|reason| {
+            let body_sent = asked.upload.get() == Upload::Done;
+            Instead::of(reason, exchange, body_sent && asked.keeps(exchange, listener))
+        })
     }
-    let body_sent = asked.upload.get() == Upload::Done;
-    conclude(outcome, sent, &asked, exchange).map_err(|reason| instead(reason, body_sent && keep()))
 }
 
 /// Counts what has ended, and says how the client's connection goes on. An error is a reason for an answer of our own.
 fn conclude(
     outcome: Result<Answered, Reason>,
-    sent: Sent,
+    app: Box<AppStream>,
     asked: &Asked,
     exchange: &Exchange,
 ) -> Result<Next, Reason> {
@@ -125,13 +139,11 @@ fn conclude(
         Ok(Answered::Whole { app: app_persists, client: client_persists }) => {
             exchange.end(Reason::None);
             if app_persists && body_sent {
-                exchange.port.pool.put(sent.app);
+                exchange.port.pool.put(app);
             }
             Ok(Next::after_answer(client_persists, body_sent))
         }
-        Ok(Answered::Switched { from_app }) => {
-            Ok(ended(exchange, Reason::None, Next::Relay(Box::new(sent.app), from_app)))
-        }
+        Ok(Answered::Switched { from_app }) => Ok(ended(exchange, Reason::None, Next::Relay(app, from_app))),
         Err(reason) => match asked.stage.get() {
             Stage::Silent | Stage::Head | Stage::Unwanted => Err(reason),
             // What it did not take would stay with the kernel.
@@ -145,7 +157,7 @@ fn conclude(
 /// Sends a request that failed once more, as long as it may be and fails. Boxed, so that the tasks of others have no room for it.
 async fn once_more(
     way: &mut Way<'_>,
-    sent: &mut Sent,
+    app: &mut Box<AppStream>,
     mut reason: Reason,
     request: Stored,
     may_be_stale: bool,
@@ -160,8 +172,8 @@ async fn once_more(
         asked.stage.set(Stage::Silent);
         let outcome = match forward::later(&exchange.port, exchange, &request).await {
             Ok(fresh) => {
-                *sent = fresh;
-                answer(way, &mut sent.app).await
+                *app = fresh.app;
+                answer(way, app).await
             }
             Err(reason) => Err(reason),
         };
@@ -227,35 +239,35 @@ struct Way<'a> {
     client: &'a mut Client,
     body: &'a mut Body,
     asked: &'a Asked,
-    keep: &'a dyn Fn() -> bool,
+    listener: &'a Listener,
     exchange: &'a Exchange,
 }
 
-/// Passes on the answer. What is done with it is boxed once it has begun, and not while it is waited for: nearly always that is freed
-/// again before anything else is done, so that memory which the processor has at hand serves one request after the other.
-async fn answer(way: &mut Way<'_>, app: &mut AppStream) -> Result<Answered, Reason> {
-    // Most requests have no body, or it came with the head.
-    if way.asked.upload.get() == Upload::Running {
-        return Box::pin(answer_beside_body(way, app)).await;
+/// Passes on the answer.
+fn answer(way: &mut Way<'_>, app: &mut AppStream) -> impl Future<Output = Result<Answered, Reason>> {
+    async move {
+        // Most requests have no body, or it came with the head.
+        if way.asked.upload.get() == Upload::Running {
+            return Box::pin(answer_beside_body(way, app)).await;
+        }
+        let (_, client_write) = way.client.stream.split();
+        let (mut app_read, _) = app.split();
+        let begun = response::begin(&mut app_read, &client_write, way.asked, way.exchange).await?;
+        response::pass(begun, app_read, client_write, way.asked, way.listener, way.exchange)?.whole().await
     }
-    let Way { client, asked, keep, exchange, .. } = way;
-    let (_, client_write) = client.stream.split();
-    let (mut app_read, _) = app.split();
-    let begun = response::begin(&mut app_read, &client_write, asked, exchange).await?;
-    Box::pin(response::pass(begun, app_read, client_write, asked, *keep, exchange)).await
 }
 
 /// Passes on the answer while what is left of the request's body still goes up: an app may answer before it has read all,
 /// or while.
 async fn answer_beside_body(way: &mut Way<'_>, app: &mut AppStream) -> Result<Answered, Reason> {
-    let Way { client, body, asked, keep, exchange } = way;
+    let Way { client, body, asked, listener, exchange } = way;
     let (client_read, client_write) = client.stream.split();
     let (mut app_read, app_write) = app.split();
     let mut upload =
         pin!(request_body::pass(client_read, app_write, body, &mut client.unread, asked, exchange));
     let mut answer = pin!(async {
         let begun = response::begin(&mut app_read, &client_write, asked, exchange).await?;
-        response::pass(begun, app_read, client_write, asked, *keep, exchange).await
+        response::pass(begun, app_read, client_write, asked, listener, exchange)?.whole().await
     });
     loop {
         tokio::select! {

@@ -64,6 +64,8 @@ pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     pub(crate) version: Version,
     pub(crate) framing: Framing,
+    /// The line that names the framing as chunked.
+    pub(crate) chunked: Option<Range<usize>>,
     pub(crate) hop: Hop,
 }
 
@@ -90,8 +92,6 @@ pub(crate) struct Hop {
     pub(crate) trailers: bool,
     /// Lines that are not passed on, in their order.
     pub(crate) remove: Lines,
-    /// The line that names the framing as chunked.
-    pub(crate) chunked: Option<Range<usize>>,
 }
 
 impl Hop {
@@ -174,7 +174,7 @@ pub(crate) fn response(bytes: &[u8], asked: Method) -> Result<Option<ResponseHea
         // An unknown coding ends with the connection, whatever Content-Length says.
         (Encoding::None | Encoding::Other, _) => Framing::UntilClose,
     };
-    Ok(Some(ResponseHead { length, status, version, framing, hop: fields.hop }))
+    Ok(Some(ResponseHead { length, status, version, framing, chunked: fields.chunked, hop: fields.hop }))
 }
 
 fn refused(error: httparse::Error) -> HeadError {
@@ -217,13 +217,21 @@ struct Fields {
     length: Option<u64>,
     length_line: Option<Range<usize>>,
     encoding: Encoding,
+    /// The line that names it, where it is chunked and nothing else.
+    chunked: Option<Range<usize>>,
     hop: Hop,
 }
 
 impl Fields {
     fn read(head: &[u8], headers: &[Header<'_>]) -> Result<Self, HeadError> {
-        let mut fields =
-            Self { hosts: 0, length: None, length_line: None, encoding: Encoding::None, hop: Hop::default() };
+        let mut fields = Self {
+            hosts: 0,
+            length: None,
+            length_line: None,
+            encoding: Encoding::None,
+            chunked: None,
+            hop: Hop::default(),
+        };
         let mut named = false;
         let (mut upgrade, mut te) = (None, None);
         for (number, header) in headers.iter().enumerate() {
@@ -331,7 +339,7 @@ impl Fields {
             Some(last) if is_chunked(last) => Encoding::LastChunked,
             _ => Encoding::Other,
         };
-        self.hop.chunked = alone.then_some(line);
+        self.chunked = alone.then_some(line);
     }
 }
 

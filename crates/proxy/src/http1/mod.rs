@@ -6,6 +6,11 @@
 //! `connection` waits for requests, `exchange` is the way of one, top to bottom. `head` and `framing` know the grammar and
 //! touch no socket.
 
+#![expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and all of a task is cold memory with every request"
+)]
+
 mod answer;
 mod connection;
 #[cfg(test)]
@@ -18,4 +23,4 @@ mod request_body;
 mod response;
 
 pub(crate) use answer::of as own_answer;
-pub(crate) use connection::{linger, serve};
+pub(crate) use connection::{Client, linger, serve};

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::io;
+use std::ops::Range;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::http1::edit;
 use crate::http1::framing::{Body, Framing};
 use crate::http1::head::{self, RequestHead, ResponseHead};
 use crate::limits::MAX_BUFFER;
+use crate::listener::Listener;
 use crate::method::Method;
 use crate::observe::Exchange;
 use crate::overrides::Change;
@@ -89,6 +92,11 @@ impl Asked {
         }
     }
 
+    /// Whether the client's connection may be used again: neither it, nor the port, nor its listener is about to end.
+    pub(crate) fn keeps(&self, exchange: &Exchange, listener: &Listener) -> bool {
+        self.persists && !exchange.port.is_leaving() && !listener.is_stopping()
+    }
+
     /// Whether the client has a part of the answer.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self.stage.get(), Stage::Body | Stage::UntilClose)
@@ -96,16 +104,18 @@ impl Asked {
 }
 
 /// Waits for the first bytes of the app's answer.
-pub(crate) async fn begin(
+pub(crate) fn begin(
     app: &mut ReadHalf<'_>,
     client: &WriteHalf<'_>,
     asked: &Asked,
     exchange: &Exchange,
-) -> Result<Buffer, Reason> {
-    let first = begins(client, asked, |context| app.poll_receive(context));
-    match exchange.time_left() {
-        None => first.await,
-        Some(limit) => within(limit, first).await,
+) -> impl Future<Output = Result<Buffer, Reason>> {
+    async move {
+        let first = begins(client, asked, |context| app.poll_receive(context));
+        match exchange.time_left() {
+            None => first.await,
+            Some(limit) => within(limit, first).await,
+        }
     }
 }
 
@@ -118,21 +128,57 @@ fn within<'a, T>(
     async move { timeout.await.unwrap_or(Err(Reason::RequestTimeout)) }
 }
 
+/// An answer that is being passed on.
+pub(crate) enum Passed<'a> {
+    /// It came whole, and the client took it at once: nearly always.
+    Whole(Answered),
+    /// There is something to wait for. Boxed, so that the tasks of the others have no room for it.
+    Waits(Pin<Box<dyn Future<Output = Result<Answered, Reason>> + 'a>>),
+}
+
+impl<'a> Passed<'a> {
+    fn waits(rest: impl Future<Output = Result<Answered, Reason>> + 'a) -> Self {
+        Self::Waits(Box::pin(rest))
+    }
+
+    /// Waits for the rest.
+    pub(crate) async fn whole(self) -> Result<Answered, Reason> {
+        match self {
+            Self::Whole(answered) => Ok(answered),
+            Self::Waits(rest) => rest.await,
+        }
+    }
+}
+
 /// Passes on the app's answer, of which this is the beginning, to the end of its body.
-pub(crate) async fn pass(
+pub(crate) fn pass<'a>(
     begun: Buffer,
-    mut app: ReadHalf<'_>,
-    client: WriteHalf<'_>,
-    asked: &Asked,
-    keep: &dyn Fn() -> bool,
-    exchange: &Exchange,
-) -> Result<Answered, Reason> {
-    let stalled = exchange.port.limits.body;
-    let (mut message, head) = match head_of(&begun, asked)? {
+    mut app: ReadHalf<'a>,
+    client: WriteHalf<'a>,
+    asked: &'a Asked,
+    listener: &'a Listener,
+    exchange: &'a Exchange,
+) -> Result<Passed<'a>, Reason> {
+    match head_of(&begun, asked)? {
         // Nearly always.
-        Some(head) if !head.is_interim() => (begun, head),
-        _ => Box::pin(rest_of_head(begun, &mut app, &client, asked, exchange)).await?,
-    };
+        Some(head) if !head.is_interim() => pass_with(head, begun, app, client, asked, listener, exchange),
+        _ => Ok(Passed::waits(async move {
+            let (message, head) = rest_of_head(begun, &mut app, &client, asked, exchange).await?;
+            pass_with(head, message, app, client, asked, listener, exchange)?.whole().await
+        })),
+    }
+}
+
+/// As [`pass`], once its head is there.
+fn pass_with<'a>(
+    head: ResponseHead,
+    mut message: Buffer,
+    app: ReadHalf<'a>,
+    client: WriteHalf<'a>,
+    asked: &'a Asked,
+    listener: &'a Listener,
+    exchange: &'a Exchange,
+) -> Result<Passed<'a>, Reason> {
     exchange.app_answered(head.status, Headers::Lines(&message[..head.length]));
     if asked.may_resend && retry::again(exchange, Tried::Answered(head.status, None), Reason::None) {
         asked.stage.set(Stage::Unwanted);
@@ -141,19 +187,64 @@ pub(crate) async fn pass(
     }
     exchange.answer_passes();
     if head.status == 101 {
-        return Box::pin(switch(client, message, head, asked, exchange)).await;
+        return Ok(Passed::waits(switch(client, message, head, asked, exchange)));
     }
     let change = exchange.change(head.status);
     if let Some(change @ Change { body: Some(_), .. }) = change {
-        return Box::pin(instead(client, message, head, asked, keep, stalled, change)).await;
+        return Ok(Passed::waits(instead(client, message, head, asked, listener, exchange, change)));
     }
-    let Plan { mut body, unchunk, stage, keep_app, keep_client } = Plan::of(&head, asked, keep);
+    let Plan { mut body, unchunk, stage, keep_app, keep_client } = Plan::of(&head, asked, exchange, listener);
     let mut end = head.length;
-    let Taken { sent, mut rest } = take(&mut body, &mut message, end, unchunk, exchange)?;
-    let mut in_bulk = message.is_full();
+    let Taken { sent, rest } = take(&mut body, &mut message, end, unchunk, exchange)?;
+    let in_bulk = message.is_full();
     let start = edit_head(&mut message, head, asked, unchunk, keep_client, change, &mut end);
     asked.stage.set(stage);
-    stall::write(&client, &message[start..end + sent], stalled).await?;
+    let unsent = start + stall::write_now(&client, &message[start..end + sent])?..end + sent;
+    let piece = Piece { message, unsent, rest, in_bulk };
+    if body.is_ended() && piece.unsent.is_empty() && !client.keeps_back() {
+        return Ok(Passed::Whole(Answered::Whole { app: keep_app && rest == 0, client: keep_client }));
+    }
+    Ok(Passed::waits(async move {
+        match pass_rest(piece, body, unchunk, app, client, asked, exchange).await? {
+            // What an app sends beyond its answer can be no answer to anything.
+            End::Body { rest } => Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client }),
+            End::Stream => Ok(Answered::at_the_end()),
+        }
+    }))
+}
+
+/// What came of an answer by one read.
+struct Piece {
+    message: Buffer,
+    /// Where the part is that the client has not got.
+    unsent: Range<usize>,
+    /// How much of it is no part of the answer.
+    rest: usize,
+    /// More comes than fits a buffer.
+    in_bulk: bool,
+}
+
+/// How an answer's body ended.
+enum End {
+    /// As its framing says, and so much came beyond it.
+    Body { rest: usize },
+    /// With the app's connection.
+    Stream,
+}
+
+/// Passes on what is left of an answer after the first piece.
+async fn pass_rest(
+    piece: Piece,
+    mut body: Body,
+    unchunk: bool,
+    mut app: ReadHalf<'_>,
+    client: WriteHalf<'_>,
+    asked: &Asked,
+    exchange: &Exchange,
+) -> Result<End, Reason> {
+    let stalled = exchange.port.limits.body;
+    let Piece { message, unsent, mut rest, mut in_bulk } = piece;
+    stall::write(&client, &message[unsent], stalled).await?;
     drop(message);
     while !body.is_ended() {
         if buffer::is_scarce() {
@@ -167,7 +258,7 @@ pub(crate) async fn pass(
             if let Some(pipe) = Pipe::fill(source, body.unbroken()).map_err(|_| Reason::Reset)? {
                 let length = pipe.holds();
                 if length == 0 {
-                    return if body.may_close() { Ok(Answered::at_the_end()) } else { Err(Reason::Reset) };
+                    return if body.may_close() { Ok(End::Stream) } else { Err(Reason::Reset) };
                 }
                 body.skip(length as u64);
                 exchange.passed(length);
@@ -178,15 +269,14 @@ pub(crate) async fn pass(
         }
         let mut piece = begins(&client, asked, |context| app.poll_receive(context)).await?;
         if piece.is_empty() {
-            return if body.may_close() { Ok(Answered::at_the_end()) } else { Err(Reason::Reset) };
+            return if body.may_close() { Ok(End::Stream) } else { Err(Reason::Reset) };
         }
         in_bulk = piece.is_full();
         let taken = take(&mut body, &mut piece, 0, unchunk, exchange)?;
         rest = taken.rest;
         stall::write(&client, &piece[..taken.sent], stalled).await?;
     }
-    // What an app sends beyond its answer can be no answer to anything.
-    Ok(Answered::Whole { app: keep_app && rest == 0, client: keep_client })
+    Ok(End::Body { rest })
 }
 
 /// Waits for the rest of the answer's head, but no longer than the app may take for it.
@@ -246,7 +336,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(head: &ResponseHead, asked: &Asked, keep: &dyn Fn() -> bool) -> Self {
+    fn of(head: &ResponseHead, asked: &Asked, exchange: &Exchange, listener: &Listener) -> Self {
         let unchunk = head.framing == Framing::Chunked && asked.version == Version::Http10;
         let until_close = unchunk || head.framing == Framing::UntilClose;
         Self {
@@ -254,7 +344,9 @@ impl Plan {
             unchunk,
             stage: if until_close { Stage::UntilClose } else { Stage::Body },
             keep_app: head.framing != Framing::UntilClose && head.hop.persists(head.version),
-            keep_client: !until_close && asked.upload.get() == Upload::Done && keep(),
+            keep_client: !until_close
+                && asked.upload.get() == Upload::Done
+                && asked.keeps(exchange, listener),
         }
     }
 }
@@ -296,14 +388,14 @@ async fn more_of_head(
 }
 
 /// Waits until the app has something to say. A client that leaves meanwhile is noticed, unless its body is being read anyway.
-async fn begins<T>(
+fn begins<T>(
     client: &WriteHalf<'_>,
     asked: &Asked,
     mut app: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
-) -> Result<T, Reason> {
+) -> impl Future<Output = Result<T, Reason>> {
     let mut watching = true;
     let mut left = None;
-    std::future::poll_fn(|context| {
+    std::future::poll_fn(move |context| {
         if let Poll::Ready(said) = app(context) {
             return Poll::Ready(said.map_err(|_| Reason::Reset));
         }
@@ -324,7 +416,6 @@ async fn begins<T>(
             None => Poll::Pending,
         }
     })
-    .await
 }
 
 /// How long a client that ended its stream during the answer counts as there while the app says nothing.
@@ -396,7 +487,7 @@ fn edit_head(
 ) -> usize {
     let mut remove = head.hop.remove;
     if unchunk {
-        remove.extend(head.hop.chunked.take());
+        remove.extend(head.chunked.take());
         remove.sort_by_key(|line| line.start);
     }
     let connection: &[u8] = match (keep_client, asked.version) {
@@ -449,15 +540,15 @@ async fn instead(
     mut message: Buffer,
     head: ResponseHead,
     asked: &Asked,
-    keep: &dyn Fn() -> bool,
-    stalled: Duration,
+    listener: &Listener,
+    exchange: &Exchange,
     change: &Change,
 ) -> Result<Answered, Reason> {
     let mut body = Body::new(head.framing);
     let taken = body.take(&message[head.length..], |_| {}).map_err(|_| Reason::ProtocolError)?;
     let whole = body.is_ended() && head.length + taken == message.len();
     let keep_app = whole && head.framing != Framing::UntilClose && head.hop.persists(head.version);
-    let keep_client = asked.upload.get() == Upload::Done && keep();
+    let keep_client = asked.upload.get() == Upload::Done && asked.keeps(exchange, listener);
     message.truncate(head.length);
     let mut end = head.length;
     let start = edit_head(&mut message, head, asked, false, keep_client, Some(change), &mut end);
@@ -465,6 +556,6 @@ async fn instead(
         message.extend_from_slice(change.body.as_deref().unwrap_or_default());
     }
     asked.stage.set(Stage::Body);
-    stall::write(&client, &message[start..], stalled).await?;
+    stall::write(&client, &message[start..], exchange.port.limits.body).await?;
     Ok(Answered::Whole { app: keep_app, client: keep_client })
 }
