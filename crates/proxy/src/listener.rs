@@ -11,6 +11,7 @@ use crate::configured::Hosts;
 use crate::connect;
 use crate::crowded;
 use crate::limits::TURNED_AWAY;
+use crate::own_time;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::redirected::Redirected;
@@ -135,6 +136,8 @@ pub(crate) async fn accept(socket: TcpListener, open: Rc<Open>, served: Drain, t
             () = open.close.1.requested() => return,
         };
         connect::prepare(&stream);
+        // Many may come at once.
+        own_time::pause();
         let port = open.behind.port();
         if served.count() < port.limits.connections {
             let in_flight = served.start();

@@ -18,7 +18,7 @@ use crate::http1::{self, Client};
 use crate::http2;
 use crate::identify::{Detected, Spoken, identify, is_tls};
 use crate::listener::Listener;
-use crate::own_time::Clock;
+use crate::own_time::{self, Clock};
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::seat::{Called, Seat};
@@ -43,7 +43,7 @@ pub(crate) fn serve(
     let begun = Box::pin(begin(stream, client, Rc::clone(&listener)));
     async move {
         let _counts = &in_flight;
-        let Some(Begun { client, seat, clock }) = begun.await else { return };
+        let Some(Begun { client, seat, clock }) = own_time::apart(begun).await else { return };
         clock.watch(pin!(http1::serve(client, &listener, &seat))).await;
     }
 }

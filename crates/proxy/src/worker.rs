@@ -25,6 +25,7 @@ use crate::labels::{Direction, Labels};
 use crate::limits::Limits;
 use crate::listener::{self, Behind, Listener, Open};
 use crate::metrics::Ports;
+use crate::own_time;
 use crate::port::{Gate, Port, Shared, Spec};
 use crate::proxy::ProxyError;
 use crate::redirected::Redirected;
@@ -32,6 +33,10 @@ use crate::reload::Change;
 use crate::sockets;
 use crate::tap::Reader;
 use crate::target::{Name, Target};
+
+/// Between two looks at what has come, as long as there is something to do: about a millisecond. Measured: with tokio's 61 a request costs
+/// 1 to 5 % more from 256 connections on; beyond 256 polls it makes no difference.
+const POLLS: u32 = 256;
 
 pub(crate) struct Worker {
     pub(crate) app: Vec<IpAddr>,
@@ -68,6 +73,8 @@ impl Worker {
     ) -> Result<usize, ProxyError> {
         let runtime = Builder::new_current_thread()
             .enable_all()
+            .on_thread_unpark(own_time::pause)
+            .event_interval(POLLS)
             .build_local(LocalOptions::default())
             .map_err(ProxyError::start("worker"))?;
         buffer::bound(self.limits.buffers);
@@ -94,6 +101,7 @@ impl Worker {
                 tokio::select! {
                     () = shutdown.requested() => break,
                     Some(change) = changes.recv() => {
+                        own_time::pause();
                         if let Err(error) = serving.apply(change) {
                             tracing::error!(%error, "failed to serve a new port");
                         }
