@@ -39,7 +39,8 @@ fn rows(results: &Results) -> Vec<Row> {
         }
     }
     rows.push(added(results, "p50", |sample| sample.p50));
-    rows.push(added(results, "p99 (of tenths of a second)", |sample| sample.p99_of_tenths));
+    rows.push(added(results, "p99", |sample| sample.p99));
+    rows.push(added(results, "p99 (of tenths)", |sample| sample.p99_of_tenths));
     for (what, work) in [("HTTP/2", Work::Http2), ("gRPC", Work::Grpc)] {
         let cpu = |kind| results.median(work, kind, Sample::cpu_each);
         let ratio = cpu(Kind::Outrigger) / cpu(Kind::Envoy);

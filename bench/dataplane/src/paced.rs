@@ -21,7 +21,8 @@ pub(crate) const CONNECTIONS: u32 = 64;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Sends `rate` requests a second for so long, evenly, over keep-alive connections in turn, and takes the time of each.
+/// Sends `rate` requests a second for so long, as evenly as the timers are exact, over keep-alive connections in turn, and takes the time
+/// of each: until it is read, which may be after others that have come.
 ///
 /// A request's time starts when it is sent; where its connection was still busy when it was due, it starts when it was due.
 pub(crate) fn run(to: &Contender, path: &str, rate: f64, seconds: u64) -> anyhow::Result<Sample> {
@@ -201,4 +202,55 @@ fn is_complete(answer: &[u8]) -> anyhow::Result<bool> {
     let length = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
     let Some(length) = length else { bail!("answered without Content-Length") };
     Ok(answer.len() == head_length + str::from_utf8(length.value)?.parse::<usize>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    const EVERY: Duration = Duration::from_millis(5);
+    const STALL: Duration = Duration::from_millis(60);
+
+    /// Answers so many requests on one connection, and stalls before the fourth answer.
+    fn server(requests: usize) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            for number in 0..requests {
+                let mut request = [0; 5];
+                client.read_exact(&mut request).unwrap();
+                if number == 3 {
+                    thread::sleep(STALL);
+                }
+                client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+            }
+        });
+        port
+    }
+
+    fn paced(port: u16, start: Instant) -> (Vec<Duration>, f64) {
+        let mut clients = vec![Paced::new(Client::connect(port).unwrap(), start)];
+        all_until(start + EVERY * 20, &mut clients, b"hello", EVERY).unwrap()
+    }
+
+    #[test]
+    fn who_waits_behind_a_stall_is_timed_from_when_it_was_due() {
+        let (times, errors) = paced(server(20), Instant::now());
+        assert_eq!((times.len(), errors.to_bits()), (20, 0f64.to_bits()), "each that was due was sent");
+        assert!(times[3] >= STALL);
+        // The next eleven were due meanwhile.
+        for (number, time) in (1u32..).zip(&times[4..14]) {
+            assert!(*time >= STALL - EVERY * (number + 1), "{number}: {times:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_is_an_error() {
+        let (times, errors) = paced(server(2), Instant::now());
+        assert_eq!((times.len(), errors.to_bits()), (2, 1f64.to_bits()));
+    }
 }

@@ -53,9 +53,9 @@ pub(crate) fn soak(soak: &Soak, about: &str) -> String {
 fn one_hop(results: &Results) -> String {
     let mut out = format!(
         "Times in µs. *Low*: {LOW_RATE} requests a second, answers of 1 KiB. *Half load*: half of HAProxy's full speed on 64 \
-         connections, for a slower proxy half of its own. *Tenths*: the 99th percentile of each tenth of a second, and the \
-         median of those; the kernel and the hypervisor stop a CPU for some milliseconds about twice a second, which is the \
-         p99 of a whole round behind any proxy.\n\n\
+         connections, for a slower proxy half of its own. *Tenths*: the 99th percentile of as \
+         many answers in a row as are due in a tenth of a second, and the median of those. What stops the proxies' CPU less often \
+         moves only the p99 of a whole round: here a thread of the kernel did for 2 to 4 ms twice a second, as `perf` showed.\n\n\
          | | low: p50 | p99 | added p50 | added p99 | CPU | half load: req/s | p50 | p99, tenths | p99 | added p50 | \
          added p99, tenths | added p99 | CPU |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );

@@ -13,8 +13,8 @@ pub(crate) struct Sample {
     pub(crate) cpu: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// Of each tenth of a second its p99, and the median of those: what a stall of the machine, of some milliseconds, does
-    /// not move. NaN where the load does not tell.
+    /// The p99 of as many answers in a row as are due in a tenth of a second, and the median of those: what happens in fewer than
+    /// half of them does not move it, as stalls of the machine. NaN where the load does not tell.
     pub(crate) p99_of_tenths: f64,
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 thread_local! {
     /// Until when the worker was at a request, if it has neither waited since nor done what takes long. From then on it is at the next one:
     /// so the time is asked for twice for each request and not four times, which is one in a hundred of what it costs. What is counted
-    /// with the next one by that is what the runtime does between two polls.
+    /// with the next one by that is what the runtime does between two polls, its look at what has come among it.
     static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn pause() {
     UNTIL.set(None);
 }
 
-/// A task that is no request's, and whose polls may take long.
+/// Pauses after each poll of what is no request's and may take long.
 pub(crate) fn apart<T>(mut task: Pin<Box<impl Future<Output = T>>>) -> impl Future<Output = T> {
     std::future::poll_fn(move |context| {
         let polled = task.as_mut().poll(context);

@@ -13,6 +13,7 @@ use socket2::SockRef;
 use crate::connect::AppStream;
 use crate::limits::Limits;
 use crate::metrics::PortMetrics;
+use crate::own_time;
 use crate::stream::Stream;
 
 /// Looks at what is idle within the timeout. Counted in looks, so that no request asks for the time; a connection is closed at
@@ -85,6 +86,7 @@ impl Pool {
             let before = idle.len();
             idle.retain(|(_, since)| look.wrapping_sub(*since) < LOOKS);
             self.metrics.upstream.idle.subtract((before - idle.len()) as u64);
+            own_time::pause();
         }
         self.reaping.set(false);
     }

@@ -86,16 +86,33 @@ impl Redirected {
     }
 
     /// Serves one connection, by where it was going.
-    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, client: IpAddr, in_flight: InFlight) {
+    pub(crate) fn serve(
+        self: Rc<Self>,
+        stream: TcpStream,
+        client: IpAddr,
+        in_flight: InFlight,
+    ) -> impl Future<Output = ()> {
+        // As in `serve::serve`: neither what is over when the first request comes is to take room in the task, nor arguments twice.
+        let found = Box::pin(self.find(stream, client));
+        async move {
+            let Some((stream, listener)) = found.await else { return };
+            serve::serve(stream, client, listener, in_flight).await;
+        }
+    }
+
+    /// What serves a connection, by where it was going; `None` where nothing does, and it was refused.
+    async fn find(self: Rc<Self>, stream: TcpStream, client: IpAddr) -> Option<(TcpStream, Rc<Listener>)> {
         let original = match self.original(&stream) {
             Ok(original) => original,
-            Err(reason) => return self.refuse(&stream, client, reason),
+            Err(reason) => {
+                self.refuse(&stream, client, reason);
+                return None;
+            }
         };
         if self.direction == Direction::Outbound {
             Box::pin(self.look_up(original)).await;
         }
-        let listener = self.listener(original);
-        serve::serve(stream, client, listener, in_flight).await;
+        Some((stream, self.listener(original)))
     }
 
     fn refuse(&self, stream: &TcpStream, client: IpAddr, reason: Reason) {

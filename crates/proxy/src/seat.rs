@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::own_time;
+
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -69,6 +71,7 @@ impl Seats {
             let late =
                 taken.iter().filter(|place| place.deadline.get().is_some_and(|deadline| deadline <= now));
             late.for_each(|place| place.call(Called::Late));
+            own_time::pause();
         }
         self.looked.set(None);
     }

@@ -203,6 +203,8 @@ async fn open(
 
 #[cfg(test)]
 mod tests {
+    use crate::redirected::Redirected;
+
     fn size_of<A, B, C, D, Task>(_: impl FnOnce(A, B, C, D) -> Task) -> usize {
         std::mem::size_of::<Task>()
     }
@@ -213,5 +215,7 @@ mod tests {
     fn what_an_idle_connection_holds_is_small() {
         let size = size_of(super::serve);
         assert!(size <= 1000, "{size} bytes");
+        let redirected = size_of(Redirected::serve);
+        assert!(redirected <= size + 100, "{redirected} bytes, of which {size} as on a port");
     }
 }

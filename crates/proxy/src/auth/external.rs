@@ -24,6 +24,7 @@ use crate::auth::{Allowed, Decision, Denied};
 use crate::connect;
 use crate::headers::Edits;
 use crate::labels::Direction;
+use crate::own_time;
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::request_target;
@@ -174,11 +175,11 @@ impl External {
                 Ok(stream) => {
                     connect::prepare(&stream);
                     let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
-                    tokio::task::spawn_local(async move {
+                    tokio::task::spawn_local(own_time::apart(Box::pin(async move {
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "connection to the authoriser ended");
                         }
-                    });
+                    })));
                     return Ok(requests);
                 }
                 Err(error) => failure = error,

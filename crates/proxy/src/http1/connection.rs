@@ -17,7 +17,7 @@ use crate::http1::head::{self, HeadError, RequestHead};
 use crate::limits::MAX_BUFFER;
 use crate::listener::Listener;
 use crate::observe::Exchange;
-use crate::own_time::Clock;
+use crate::own_time::{self, Clock};
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::seat::{Called, Seat};
@@ -62,16 +62,17 @@ pub(crate) fn serve(mut client: Client, listener: &Rc<Listener>, seat: &Seat) ->
         // Boxed, so that the tasks of those who wait for their next request have no room for it.
         match requests(&mut client, listener, seat).await {
             End::Close => {}
-            End::Refuse(refusal) => Box::pin(refuse(client, listener, refusal)).await,
+            End::Refuse(refusal) => own_time::apart(Box::pin(refuse(client, listener, refusal))).await,
             End::Linger => {
                 // Not with what it sent ahead in hand: where memory is scarce, many are refused at once.
                 drop(client.unread);
-                Box::pin(linger(client.stream)).await;
+                own_time::apart(Box::pin(linger(client.stream))).await;
             }
             End::Reset => client.stream.reset(),
             End::Relay(app, from_app, port) => {
                 let open = Open::count(&port.metrics);
-                Box::pin(tcp::relay(client.stream, &client.unread, *app, &from_app, open)).await;
+                own_time::apart(Box::pin(tcp::relay(client.stream, &client.unread, *app, &from_app, open)))
+                    .await;
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::http1::response::{self, Answered, Asked, Stage, Upload};
 use crate::listener::Listener;
 use crate::method::Method;
 use crate::observe::Exchange;
+use crate::own_time;
 use crate::policy;
 use crate::port::Port;
 use crate::reason::Reason;
@@ -72,7 +73,8 @@ pub(crate) fn exchange(
             Ok(next) => return next,
             Err(instead) => instead,
         };
-        own_answer(client, exchange, head.method, instead).await
+        // What it takes to tell it is no part of the request any more, which has been counted.
+        own_time::apart(own_answer(client, exchange, head.method, instead)).await
     }
 }
 

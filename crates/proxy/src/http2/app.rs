@@ -15,6 +15,7 @@ use crate::connect;
 use crate::http2::piece::Piece;
 use crate::http2::{CONNECTION_SIZE, CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::limits::MAX_BUFFER;
+use crate::own_time;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::tls::{Originator, Spoken};
@@ -113,13 +114,13 @@ async fn connect(port: &Rc<Port>) -> Result<Connected, Reason> {
     let (requests, connection) = handshake.map_err(|_| Reason::Reset)?;
     let ended = Rc::<Cell<bool>>::default();
     let (tell, held) = (Rc::clone(&ended), Held::new(CONNECTION_SIZE));
-    tokio::task::spawn_local(async move {
+    tokio::task::spawn_local(own_time::apart(Box::pin(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to the app ended");
         }
         tell.set(true);
         drop((open, held));
-    });
+    })));
     Ok(Connected { port: Rc::clone(port), requests, ended, by })
 }
 
