@@ -113,7 +113,7 @@ fn await_answers(clients: &[Paced]) -> anyhow::Result<Vec<usize>> {
 /// A connection whose requests have their times.
 struct Paced {
     client: Client,
-    /// When the next request is to be sent, or the one under way was.
+    /// When the next request is to be sent, also while one is under way.
     due: Instant,
     /// Since when the request under way is timed.
     sent: Option<Instant>,

@@ -52,6 +52,7 @@ pub(crate) fn serve(
 struct Begun {
     client: Client,
     seat: Seat,
+    /// The client's own. Beside it: who borrows the client for it before passing it on keeps room for both in the task.
     clock: Rc<Clock>,
 }
 
